@@ -1,0 +1,244 @@
+# Makefile -- builds everheap. `make help` lists what it can do. Needs a C17 compiler, make and a C
+# library; `make test` also python3. New files are found by wildcard: nothing here names them.
+#
+#   CC=clang        another compiler             WERROR=1   warnings are errors (CI)
+#   BUILD=dir       another build directory      V=1        show the commands
+#   EFFORT=n        scale random tests by n      SEED=n     repeat a random test
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+ifeq ($(origin CC),default)
+CC := cc
+endif
+AR ?= ar
+PYTHON ?= python3
+BUILD ?= build
+PREFIX ?= /usr/local
+PROCESSORS := $(shell nproc 2>/dev/null || echo 2)
+Q := $(if $(V),,@)
+
+VERSION := $(shell sed -n 's/^\#define EVH_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' \
+	include/everheap/heap.h | paste -sd .)
+LAYERS := $(shell sed '/^\#/d;/^$$/d' src/layers.txt)
+
+STANDARD := -std=c17 -Wall -Wextra -Wconversion -Wshadow $(if $(WERROR),-Werror)
+CODE := -fPIC -fvisibility=hidden -ftls-model=initial-exec -pthread
+RELEASE := -O2 -g -DNDEBUG
+DEBUG := -O1 -g
+LIBRARY_PATHS := -Iinclude -Isrc
+PUBLIC_PATHS := -Iinclude
+TEST_PATHS := -Iinclude -Isrc -Itests -Itests/support -D_GNU_SOURCE
+
+LIBRARY_SOURCES := $(foreach layer,$(LAYERS),$(sort $(wildcard src/$(layer)/*.c)))
+HEADERS := $(sort $(wildcard include/*.h include/*/*.h src/*/*.h))
+CLI_SOURCES := $(sort $(wildcard cli/*.c))
+TEST_SOURCES := $(sort $(wildcard tests/*_test.c))
+SUPPORT_SOURCES := $(sort $(filter-out %_test.c,$(wildcard tests/*.c)) $(wildcard tests/support/*.c))
+PROGRAM_SOURCES := $(sort $(wildcard tests/programs/*.c))
+# Of examples and benchmarks, each file with a main() is a program; the others are linked to all.
+with_main = $(sort $(shell grep -l '^int main\b' /dev/null $(wildcard $(1)/*.c)))
+EXAMPLE_SOURCES := $(call with_main,examples)
+EXAMPLE_SUPPORT := $(filter-out $(EXAMPLE_SOURCES),$(wildcard examples/*.c))
+BENCH_SOURCES := $(call with_main,bench)
+BENCH_SUPPORT := $(filter-out $(BENCH_SOURCES),$(wildcard bench/*.c))
+
+TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+PROGRAMS := $(PROGRAM_SOURCES:%.c=$(BUILD)/%)
+EXAMPLES := $(EXAMPLE_SOURCES:%.c=$(BUILD)/%)
+BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
+COMMAND := $(if $(CLI_SOURCES),$(BUILD)/everheap)
+
+# ---- flavours: the same sources, compiled for different purposes ------------------------------------
+#
+# $(call flavour,name,flags,where): objects in $(BUILD)/objects/name, the library as
+# $(BUILD)/objects/name/libeverheap.a, test binaries in where/tests.
+
+define flavour
+$(BUILD)/objects/$(1)/src/%.o: src/%.c
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CC    $(1) $$<")
+	$$(Q)$$(CC) $$(STANDARD) $$(CODE) $(2) $$(LIBRARY_PATHS) $$(CPPFLAGS) $$(CFLAGS) -MMD -MP -c $$< -o $$@
+
+$(BUILD)/objects/$(1)/tests/%.o: tests/%.c
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CC    $(1) $$<")
+	$$(Q)$$(CC) $$(STANDARD) -pthread $(2) $$(TEST_PATHS) $$(CPPFLAGS) $$(CFLAGS) -MMD -MP -c $$< -o $$@
+
+$(BUILD)/objects/$(1)/libeverheap.a: $$(LIBRARY_SOURCES:%.c=$(BUILD)/objects/$(1)/%.o)
+	@rm -f $$@
+	$$(Q)$$(AR) rcs $$@ $$^
+
+$(BUILD)/objects/$(1)/libsupport.a: $$(SUPPORT_SOURCES:%.c=$(BUILD)/objects/$(1)/%.o)
+	@rm -f $$@
+	$$(Q)$$(AR) rcs $$@ $$^
+
+$(3)/tests/%_test: $(BUILD)/objects/$(1)/tests/%_test.o $(BUILD)/objects/$(1)/libsupport.a \
+		$(BUILD)/objects/$(1)/libeverheap.a
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  LINK  $$@")
+	$$(Q)$$(CC) -pthread $(2) $$(LDFLAGS) $$^ $$(LDLIBS) -o $$@
+
+$(3)/tests/programs/%: $(BUILD)/objects/$(1)/tests/programs/%.o $(BUILD)/objects/$(1)/libsupport.a \
+		$(BUILD)/objects/$(1)/libeverheap.a
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  LINK  $$@")
+	$$(Q)$$(CC) -pthread $(2) $$(LDFLAGS) $$^ $$(LDLIBS) -o $$@
+endef
+
+ASAN := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+TSAN := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+COVER := -O0 -g -DNDEBUG --coverage -fprofile-update=atomic
+# Planted bugs are built without assertions: the simulator must find them, not an assert().
+PLANTS := 1 2 3 4 5 6 7 8 9 10 11 12
+
+$(eval $(call flavour,release,$(RELEASE),$(BUILD)/release))
+$(eval $(call flavour,debug,$(DEBUG),$(BUILD)))
+$(eval $(call flavour,asan,$(ASAN),$(BUILD)/asan))
+$(eval $(call flavour,tsan,$(TSAN),$(BUILD)/tsan))
+$(eval $(call flavour,cover,$(COVER),$(BUILD)/cover))
+$(foreach n,$(PLANTS),$(eval $(call flavour,plant$(n),-O1 -g -DNDEBUG -DEVERHEAP_PLANT=$(n),$(BUILD)/plant$(n))))
+.SECONDARY:
+
+# ---- what users get -----------------------------------------------------------------------------
+
+.PHONY: all
+all: $(BUILD)/libeverheap.a $(BUILD)/libeverheap.so $(COMMAND) ## build the libraries and the command (the default)
+
+$(BUILD)/libeverheap.a: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o)
+	@rm -f $@
+	$(if $(V),,@echo "  AR    $@")
+	$(Q)$(AR) rcs $@ $^
+
+$(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) tools/exports.sh
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-soname,libeverheap.so.0 -Wl,-z,defs $(LDFLAGS) \
+		$(filter %.o,$^) $(LDLIBS) -o $@
+	$(Q)sh tools/exports.sh $@
+
+# $(call programs,folder,compile flags,link flags,sources without main): objects, then a program for
+# each source with a main, linked with the others.
+define programs
+$(BUILD)/objects/$(1)/%.o: $(1)/%.c
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CC    $$<")
+	$$(Q)$$(CC) $$(STANDARD) -pthread $$(RELEASE) -I$(1) $$(PUBLIC_PATHS) $(2) $$(CPPFLAGS) $$(CFLAGS) \
+		-MMD -MP -c $$< -o $$@
+
+$(BUILD)/$(1)/%: $(BUILD)/objects/$(1)/%.o $(4:%.c=$(BUILD)/objects/%.o) $(BUILD)/libeverheap.a
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  LINK  $$@")
+	$$(Q)$$(CC) -pthread $$(RELEASE) $$(LDFLAGS) $$^ $(3) $$(LDLIBS) -o $$@
+endef
+
+$(eval $(call programs,cli,,,))
+$(eval $(call programs,examples,,,$(EXAMPLE_SUPPORT)))
+$(eval $(call programs,bench,-D_GNU_SOURCE $$(BENCH_DEFINES),$$(BENCH_LIBRARIES),$(BENCH_SUPPORT)))
+
+$(BUILD)/everheap: $(CLI_SOURCES:%.c=$(BUILD)/objects/%.o) $(BUILD)/libeverheap.a
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(CC) -pthread $(RELEASE) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+.PHONY: examples
+examples: $(EXAMPLES)
+
+.PHONY: demo
+demo: $(EXAMPLES) ## count the words of real text, killed 30 times on the way [DIR=directory]
+	@$(BUILD)/examples/wordcount_demo $(DIR)
+
+.PHONY: install
+install: all ## copy headers, libraries, command and pkg-config file [PREFIX=, DESTDIR=]
+	@sh tools/install.sh $(BUILD) "$(DESTDIR)" "$(PREFIX)" "$(VERSION)"
+
+# ---- tests --------------------------------------------------------------------------------------
+
+.PHONY: tests
+tests: $(TESTS) $(PROGRAMS) # build the test binaries, run nothing
+
+# Builds with -k, so that one broken file does not hide the results of all others.
+JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(PROCESSORS))
+.PHONY: test
+test: ## run every test: lint, layers, examples, the two-file build; ends in one line
+	@sh tools/needs.sh $(PYTHON)
+	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples; \
+		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --make "$(MAKE)" \
+		$(if $(ONLY),--only $(ONLY))
+
+.PHONY: san
+san: ## run the tests under ASan and UBSan, then those with threads under TSan
+	+@$(MAKE) --no-print-directory -k $(JOBS) sanitized; \
+		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --flavour asan && \
+		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status 0 --flavour tsan
+
+# The tests that start threads, directly or by the library's.
+TSAN_SOURCES = $(shell grep -lE 'pthread_create|thread_start|evh_enter' $(TEST_SOURCES) /dev/null)
+.PHONY: sanitized
+sanitized: $(TEST_SOURCES:%.c=$(BUILD)/asan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
+	$(TSAN_SOURCES:%.c=$(BUILD)/tsan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/tsan/%)
+
+.PHONY: crash
+crash: $(BUILD)/tests/crash_test $(PLANTS:%=$(BUILD)/plant%/tests/crash_test) ## simulate a million crashes; then find twelve planted bugs
+	@$(PYTHON) tools/crash.py --build $(BUILD) --images 1000000 --plants "$(PLANTS)"
+
+.PHONY: kill
+kill: $(BUILD)/tests/kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a real program a thousand times; then writers and readers for a minute
+	@KILLS=$(or $(KILLS),1000) $(BUILD)/tests/kill_test -v
+	@SECONDS=$(or $(SECONDS),60) $(BUILD)/tests/reader_test -v
+
+.PHONY: cover
+cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
+	@find $(BUILD)/objects/cover -name '*.gcda' -delete
+	@$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status 0 --flavour cover || true
+	@$(PYTHON) tools/coverage.py --objects $(BUILD)/objects/cover
+
+# ---- benchmarks ---------------------------------------------------------------------------------
+
+# What is installed is compared with; what is not is left out, and the benchmark says so.
+has = $(shell printf '\#include <$(1)>\nint main(void) { return 0; }\n' | \
+	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
+HAS_LMDB = $(call has,lmdb.h,-llmdb)
+HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
+BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1)
+BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) -ldl -lm
+
+.PHONY: bench bench-commit bench-alloc bench-open
+bench: bench-commit bench-alloc bench-open ## run all benchmarks
+bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
+	@$<
+bench-alloc: $(BUILD)/bench/alloc_bench ## measure allocation beside glibc, mimalloc and jemalloc
+	@$<
+bench-open: $(BUILD)/bench/open_bench ## measure opening, after a close and after a kill
+	@$<
+
+# ---- house --------------------------------------------------------------------------------------
+
+.PHONY: tidy
+tidy: ## check layers, sizes, names, layout and lint
+	@sh tools/needs.sh $(PYTHON)
+	@$(PYTHON) tools/tidy.py --stats
+	@sh tools/format.sh --check
+	@sh tools/clang_tidy.sh $(LIBRARY_SOURCES) $(CLI_SOURCES)
+
+.PHONY: format
+format: ## lay the sources out with clang-format
+	@sh tools/format.sh
+
+$(BUILD)/dist/everheap.c: $(LIBRARY_SOURCES) $(HEADERS) tools/amalgamate.py src/layers.txt
+	$(Q)$(PYTHON) tools/amalgamate.py . $(BUILD)/dist
+
+.PHONY: dist
+dist: $(BUILD)/dist/everheap.c ## join the library into dist/everheap.c and .h, build and test those two
+	@sh tools/check_dist.sh $(BUILD)
+
+.PHONY: clean
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
+
+.PHONY: help
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS="$$(printf '\t')" read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,8 @@
+/* everheap.h -- a heap that lasts: everything a C or C++ program includes. */
+#ifndef EVERHEAP_H
+#define EVERHEAP_H
+
+#include <everheap/heap.h>
+#include <everheap/inspect.h>
+
+#endif

@@ -1,0 +1,281 @@
+/* allocate.c -- evh_malloc, evh_free and their family: the fast paths, and the ways off them.
+ *
+ * Estimate, and what makes the fast paths common: a thread keeps, per size class, the free bits of one
+ * bitmap word (64 blocks), so 63 of 64 allocations are a few loads, one store into the bitmap and one
+ * into the mask. A free finds its slice by the offset's upper bits; if the thread owns the slice,
+ * and it is neither full nor has remote frees, one multiplication finds the bit and proves that a block
+ * begins there, one test that it is live, one store frees it. Neither writes into the block.
+ *
+ * The checks of a null heap, of the caller's rights, of the compact layout and of a loaded segment
+ * cost nothing here: whatever needs one has no valid stamp, no owned slice, or an end of 0.
+ * Everything else is a tail call that begins anew from the arguments, so that the fast paths save no
+ * registers.
+ */
+#include "heap/heap.h"
+
+#define SLOW __attribute__((noinline, cold))
+
+/* ---- allocating ---- */
+
+/* Hand out the lowest free block of the bin: the store into the bitmap is what makes it live. */
+static inline void *allocate_take(struct bin *bin)
+{
+    const uint64_t mask = bin->mask;
+    const uint64_t bit = mask & (~mask + 1);
+    assert(mask != 0);
+    const uint64_t live = __atomic_load_n(bin->word, __ATOMIC_RELAXED);
+    assert((live & bit) == 0);
+    bin->mask = mask ^ bit;
+    __atomic_store_n(bin->word, live | bit, __ATOMIC_RELAXED);
+    return bin->blocks + (size_t)base_lowest_bit(mask) * bin->block_bytes;
+}
+
+static void *allocate_class(struct cache *cache, uint32_t class_index)
+{
+    struct bin *bin = &cache->bins[class_index];
+    assert(class_index < HEAP_CLASS_COUNT);
+    if (!bin->mask && owners_refill(cache, class_index)) return NULL;
+    return allocate_take(bin);
+}
+
+/* The requests that no heap can meet. */
+static evh_status allocate_check(evh_heap *heap, size_t size)
+{
+    const evh_status status = heap_writable(heap);
+    if (status) return status;
+    if (size == 0)
+        return base_fail(EVH_INVALID, NO_OFFSET, "%s: a block of 0 bytes", heap_path(heap));
+    const uint64_t limit = heap->compact ? heap->view.end_bytes : heap->region->reserved_bytes;
+    if (size <= limit) return EVH_OK;
+    return base_fail(EVH_LIMIT, NO_OFFSET, "%s: a block of %llu bytes: the heap holds %llu at most",
+                     heap_path(heap), (unsigned long long)size, (unsigned long long)limit);
+}
+
+static SLOW void *allocate_slow(evh_heap *heap, size_t size)
+{
+    if (allocate_check(heap, size)) return NULL;
+    if (heap->compact) return compact_allocate(heap, size, 16);
+    if (size > HEAP_MEDIUM_MAX) return large_allocate(heap, size, SLICE_BYTES);
+    struct cache *cache = threads_attach(heap);
+    return cache ? allocate_class(cache, size_class_of(size)) : NULL;
+}
+
+/* The thread's cache is valid, the bin empty. */
+static __attribute__((noinline)) void *allocate_refill(struct bin *bin)
+{
+    struct cache *cache = heap_thread.cache;
+    const uint32_t class_index = (uint32_t)(bin - cache->bins);
+    if (UNLIKELY(owners_refill(cache, class_index))) return NULL;
+    assert(bin->mask != 0);
+    return allocate_take(bin);
+}
+
+void *evh_malloc(evh_heap *heap, size_t size)
+{
+    if (UNLIKELY(heap == NULL || heap_thread.stamp != heap->stamp)) return allocate_slow(heap, size);
+    if (UNLIKELY(size - 1 >= HEAP_MEDIUM_MAX)) return allocate_slow(heap, size);
+    struct bin *bin = &heap_thread.cache->bins[size_class_of(size)];
+    if (UNLIKELY(bin->mask == 0)) return allocate_refill(bin);
+    return allocate_take(bin);
+}
+
+void *evh_calloc(evh_heap *heap, size_t count, size_t size)
+{
+    size_t total = 0;
+    if (__builtin_mul_overflow(count, size, &total)) {
+        const evh_status status = heap_writable(heap);
+        if (!status)
+            (void)base_fail(EVH_LIMIT, NO_OFFSET, "%s: %llu x %llu bytes: the product overflows",
+                            heap_path(heap), (unsigned long long)count, (unsigned long long)size);
+        return NULL;
+    }
+    void *block = evh_malloc(heap, total);
+    if (block) memset(block, 0, total);
+    return block;
+}
+
+void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
+{
+    if (allocate_check(heap, size)) return NULL;
+    if (!base_is_power_of_two(alignment) || alignment > SEGMENT_BYTES) {
+        (void)base_fail(EVH_INVALID, NO_OFFSET, "%s: an alignment of %llu: no power of two to 64 MiB",
+                        heap_path(heap), (unsigned long long)alignment);
+        return NULL;
+    }
+    if (heap->compact) return compact_allocate(heap, size, base_max(alignment, 16));
+    if (alignment > SLICE_BYTES && (uintptr_t)heap->view.base % alignment) {
+        (void)base_fail(EVH_INVALID, NO_OFFSET, "%s: an alignment of %llu: its buffer has less",
+                        heap_path(heap), (unsigned long long)alignment);
+        return NULL;
+    }
+    if (size > HEAP_MEDIUM_MAX || alignment > HEAP_MEDIUM_MAX)
+        return large_allocate(heap, size, alignment);
+    struct cache *cache = threads_attach(heap);
+    return cache ? allocate_class(cache, size_class_aligned(size, alignment)) : NULL;
+}
+
+/* ---- freeing ---- */
+
+/* What a pointer that is no live block gets. `status` is slices_find()'s. */
+static evh_status free_misuse(const evh_heap *heap, evh_status status, const void *pointer)
+{
+    if (status == EVH_DOUBLE_FREE) return heap_misuse(heap, status, pointer, "it is free already");
+    if (status == EVH_BAD_POINTER)
+        return heap_misuse(heap, status, pointer, "no block of this heap begins there");
+    return status; /* set already */
+}
+
+static uint64_t free_offset(const evh_heap *heap, const void *pointer)
+{
+    return (uint64_t)((uintptr_t)pointer - (uintptr_t)heap->view.base);
+}
+
+/* Free any pointer by any thread, with all checks. */
+static SLOW evh_status free_checked(evh_heap *heap, void *block)
+{
+    evh_status status = heap_writable(heap);
+    if (status) return status;
+    if (heap->compact) return compact_free(heap, block);
+    struct slice_place place;
+    status = slices_find(heap, free_offset(heap, block), &place);
+    if (status) return free_misuse(heap, status, block);
+    struct cache *cache = threads_attach(heap);
+    if (!cache) return evh_last_error()->status;
+    if (__atomic_load_n(&place.slice->kind, __ATOMIC_RELAXED) == HEAP_LARGE)
+        status = large_free(heap, free_offset(heap, block) >> SLICE_SHIFT);
+    else
+        status = owners_free(cache, place.slice, place.index);
+    return status ? free_misuse(heap, status, block) : EVH_OK;
+}
+
+static __attribute__((noinline)) void free_slow(evh_heap *heap, void *block)
+{
+    if (block) (void)free_checked(heap, block);
+}
+
+void evh_free(evh_heap *heap, void *block)
+{
+    if (UNLIKELY(heap == NULL)) {
+        free_slow(heap, block);
+        return;
+    }
+    const uint64_t offset = free_offset(heap, block);
+    if (UNLIKELY(offset >= __atomic_load_n(&heap->slices.end_bytes, __ATOMIC_RELAXED))) {
+        free_slow(heap, block); /* NULL, too */
+        return;
+    }
+    struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
+    if (UNLIKELY(__atomic_load_n(&slice->owner, __ATOMIC_RELAXED) != heap_thread.tag)) {
+        free_slow(heap, block);
+        return;
+    }
+    /* The slice is the thread's own: its words and lists are nobody else's business. */
+    bool is_block = false;
+    const uint64_t index = size_class_divide(offset % SLICE_BYTES, slice->reciprocal, &is_block);
+    if (UNLIKELY(!is_block)) {
+        free_slow(heap, block);
+        return;
+    }
+    uint64_t *word = &slice->bits[index / 64];
+    const uint64_t bit = 1ull << index % 64;
+    const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
+    if (UNLIKELY(!(live & bit))) {
+        free_slow(heap, block);
+        return;
+    }
+    __atomic_store_n(word, live & ~bit, __ATOMIC_RELAXED);
+    /* Back into the mask if it is the bin's word: the block is hot. Without a branch: where a class
+     * has few words, it would be unpredictable. (Measured: a third of the throughput.) */
+    struct cache *cache = heap_thread.cache;
+    struct bin *bin = &cache->bins[slice->class_index];
+    const uint64_t same = 0 - (uint64_t)(bin->word == word);
+    bin->mask |= bit & same;
+    slice->used -= 1 + (uint32_t)same;
+    if (UNLIKELY(slice->used == 0)) owners_emptied(cache, slice);
+}
+
+/* ---- the rest of the family ---- */
+
+size_t evh_usable_size(evh_heap *heap, const void *block)
+{
+    struct slice_place place;
+    if (!heap) {
+        (void)base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
+        return 0;
+    }
+    if (heap->compact) return compact_usable_size(heap, block);
+    const evh_status status = slices_find(heap, free_offset(heap, block), &place);
+    if (!status) return place.size;
+    if (status == EVH_DOUBLE_FREE || status == EVH_BAD_POINTER)
+        (void)base_fail(EVH_BAD_POINTER, evh_ref_to(heap, block).offset,
+                        "%s: %p: no live block begins there", heap_path(heap), block);
+    return 0;
+}
+
+/* Whether a block of `old_size` may stay for `size` bytes: it holds them, and not half of it idles. */
+static bool realloc_fits(uint64_t old_size, size_t size)
+{
+    assert(old_size > 0);
+    assert(size > 0);
+    return size <= old_size && (size > old_size / 2 || old_size <= 16);
+}
+
+/* The block's contents in another one. A block that cannot be moved to a smaller one stays. */
+static void *realloc_move(evh_heap *heap, void *block, uint64_t old_size, size_t size)
+{
+    void *moved = evh_malloc(heap, size);
+    if (!moved) return size <= old_size ? block : NULL;
+    assert(moved != block);
+    memcpy(moved, block, base_min(old_size, size));
+    evh_free(heap, block);
+    return moved;
+}
+
+void *evh_realloc(evh_heap *heap, void *block, size_t size)
+{
+    struct slice_place place;
+    if (!block) return evh_malloc(heap, size);
+    if (allocate_check(heap, size)) return NULL;
+    if (heap->compact) return compact_resize(heap, block, size);
+    const evh_status status = slices_find(heap, free_offset(heap, block), &place);
+    if (status) {
+        (void)free_misuse(heap, status, block);
+        return NULL;
+    }
+    if (place.slice->kind != HEAP_LARGE) {
+        if (realloc_fits(place.size, size)) return block;
+    } else if (size > HEAP_MEDIUM_MAX) {
+        const uint64_t first = free_offset(heap, block) >> SLICE_SHIFT;
+        if (size <= place.size || !owners_check_dirty(heap))
+            if (large_resize(heap, first, size)) return block;
+    }
+    return realloc_move(heap, block, place.size, size);
+}
+
+evh_status evh_malloc_to(evh_heap *heap, evh_ref *slot, size_t size)
+{
+    if (!slot) return base_fail(EVH_INVALID, NO_OFFSET, "no place for the ref: it is null");
+    const void *block = evh_malloc(heap, size);
+    if (!block) return evh_last_error()->status;
+    /* Rollback and recovery take back both stores or none: a commit is between calls. */
+    __atomic_store_n(&slot->offset, free_offset(heap, block), __ATOMIC_RELEASE);
+    assert(slot->offset != 0);
+    return EVH_OK;
+}
+
+evh_status evh_free_from(evh_heap *heap, evh_ref *slot)
+{
+    if (!slot) return base_fail(EVH_INVALID, NO_OFFSET, "no ref to free: its place is null");
+    evh_status status = heap_writable(heap);
+    if (status) return status;
+    const uint64_t offset = __atomic_load_n(&slot->offset, __ATOMIC_ACQUIRE);
+    if (offset == 0) return EVH_OK;
+    void *block = heap->view.base + offset;
+    uint64_t size = 0;
+    const bool is_live = heap->compact ? compact_block_at(heap, offset, &size)
+                                       : slices_block_at(heap, offset, &size);
+    if (is_live) __atomic_store_n(&slot->offset, 0, __ATOMIC_RELEASE);
+    status = free_checked(heap, block);
+    assert(!status || !is_live || status != EVH_BAD_POINTER);
+    return status;
+}

@@ -1,0 +1,208 @@
+/* heap.h -- an open heap, and what the files of this layer offer each other. */
+#ifndef EVERHEAP_HEAP_HEAP_H
+#define EVERHEAP_HEAP_HEAP_H
+
+#include "heap/heap_layout.h"
+#include "heap/slices.h"
+#include "journal/journal.h"
+
+struct compact; /* the layout for small buffers: compact.c */
+
+struct evh_heap {
+    struct evh_heap_view view; /* first: evh_at() reads it. end_bytes grows, atomically (relaxed) */
+
+    /* What the allocation fast path reads. A thread's cache belongs to this heap in its present
+     * state if and only if the stamps agree: every open and every rollback takes a stamp that no
+     * heap of this process ever had. */
+    uint64_t stamp;
+    struct heap_slices slices; /* the allocator's ephemeral state: slices.h */
+
+    struct compact *compact; /* not NULL: the compact layout, and `slices` is unused */
+    struct region *region;
+    struct journal *journal; /* NULL in memory heaps */
+    /* Locks, in the order in which they are taken; slices.lock comes last. A caller's evh_enter()
+     * bracket comes before the last three; the gate is closed under commit_mutex, never under them. */
+    struct os_mutex *commit_mutex; /* commits, rollbacks and trims, one at a time */
+    struct os_mutex *roots_mutex;  /* roots: they allocate */
+    struct os_mutex *mutex;        /* the compact layout */
+    struct journal_state state;    /* working state: heap_set_end() changes heap_bytes */
+    struct journal_state committed; /* that of the last commit that was begun */
+    uint64_t begun;                /* the ticket of that commit; 0: none yet. Atomic. */
+    evh_options options;
+    evh_mode mode;
+    bool is_writable;  /* stores are allowed: durable, private, memory */
+    bool is_committed_by_save; /* private and memory heaps: nothing to commit to */
+    uint32_t open_count; /* of a buffer that was opened several times */
+    uint64_t process;    /* who opened it; another process is a forked child */
+    bool is_forked;      /* set in a forked child, before fork() returns there */
+    bool needs_touch;    /* evh_touch() has something to do */
+    bool has_slices;     /* slices_open() succeeded: slices_close() ends it */
+    uint64_t commits;    /* made through this handle; atomic */
+    void *memory;        /* of a compact heap: owned, memory_bytes long; NULL in a caller's buffer */
+    uint64_t memory_bytes;
+};
+
+/* ---- heap_open.c ---- */
+
+/** EVH_OK if this process may change the heap: EVH_INVALID (null), EVH_FORKED, EVH_READ_ONLY,
+ *  EVH_POISONED. Cheap: no system call in the common case. */
+EVH_INTERNAL evh_status heap_writable(evh_heap *heap);
+
+/** Report a misuse (EVH_DOUBLE_FREE, EVH_BAD_POINTER) as the heap's option says: message and abort,
+ *  or the last error. */
+EVH_INTERNAL evh_status heap_misuse(const evh_heap *heap, evh_status status, const void *pointer,
+                                    const char *what);
+
+/** A stamp that nobody had. */
+EVH_INTERNAL uint64_t heap_new_stamp(void);
+
+/** The heap's end is now `heap_bytes`: sets state.heap_bytes and view.end_bytes and, in memory heaps,
+ *  the header in slice 0, so that a copy of the buffer is an image. The only way to change them
+ *  while a heap is open. Under slices.lock, or with all other threads still. */
+EVH_INTERNAL void heap_set_end(evh_heap *heap, uint64_t heap_bytes);
+
+/** What messages call the heap: its path, or "memory". */
+EVH_INTERNAL const char *heap_path(const evh_heap *heap);
+
+/** Check `given` (NULL: all default) and copy it. `path` is for the message. */
+EVH_INTERNAL evh_status heap_options(const char *path, const evh_options *given,
+                                     evh_options *options);
+
+/** An empty heap with its locks, owned: end it with heap_end(), which also ends what was put into it
+ *  (journal, slices, region, memory) and returns the first failure. NULL without memory. */
+EVH_INTERNAL evh_heap *heap_new(const evh_options *options);
+EVH_INTERNAL evh_status heap_end(evh_heap *heap);
+
+/** End a heap that did not open, keeping the error that says why. */
+EVH_INTERNAL void heap_abandon(evh_heap *heap);
+
+/* ---- heap_memory.c ---- */
+
+/** Write the header of a memory heap's image into its slice 0. */
+EVH_INTERNAL void heap_store_header(evh_heap *heap);
+
+/* ---- heap_table.c: the heaps that this process has open ---- */
+
+/** The table's lock, for opening a buffer that may be open already. EVH_NO_MEMORY. */
+EVH_INTERNAL evh_status heap_table_lock(void);
+EVH_INTERNAL void heap_table_unlock(void);
+
+/* The next three with the table locked. */
+
+/** The heap becomes known to evh_heap_of() and to the fork handler. EVH_LIMIT: 1024 are open. */
+EVH_INTERNAL evh_status heap_table_add(evh_heap *heap);
+EVH_INTERNAL void heap_table_remove(evh_heap *heap);
+/** The heap whose base is `base`, or NULL. */
+EVH_INTERNAL evh_heap *heap_table_find(const void *base);
+
+/* ---- slices*.c, threads.c: the allocator (slices.h has its types) ---- */
+
+/** Format the metadata of a new image: segment 0 over heap->state.heap_bytes (at least 4 slices). */
+EVH_INTERNAL evh_status slices_create(evh_heap *heap);
+
+/** Set up the ephemeral state over an existing image of heap->state.heap_bytes. O(1): segments are
+ *  loaded and validated at first use, all of them at once if options.verify. */
+EVH_INTERNAL evh_status slices_open(evh_heap *heap);
+
+EVH_INTERNAL void slices_close(evh_heap *heap);
+
+/** Forget all ephemeral state and take a new stamp: the image changed under it (rollback, refresh).
+ *  No other thread is in the heap. */
+EVH_INTERNAL void slices_reset(evh_heap *heap);
+
+/** Fold every pending remote free into the bitmaps. All other threads are still. */
+EVH_INTERNAL void slices_fold(evh_heap *heap);
+
+/** As evh_walk, evh_check (descriptors and bitmaps), evh_get_info (counts). They read the image and
+ *  the pending frees; they change nothing. */
+EVH_INTERNAL evh_status slices_walk(evh_heap *heap, evh_visit *visit, void *context);
+EVH_INTERNAL evh_status slices_check(evh_heap *heap, evh_report *report, void *context);
+EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info);
+
+/** Call `run` for every maximal run of free slices of at least `minimum` slices that are no holes. */
+EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap, uint64_t minimum,
+                                             evh_status (*run)(uint64_t first_slice, uint64_t count,
+                                                               void *context),
+                                             void *context);
+
+/** Mark or unmark free slices as holes in the ephemeral state (the image's words are the caller's
+ *  journal_patch). Allocation of a hole calls os->allocate first. */
+EVH_INTERNAL void slices_set_hole(evh_heap *heap, uint64_t first_slice, uint64_t count, bool hole);
+
+/** The offset of a slice's descriptor in the image; 0 if its segment does not exist. */
+EVH_INTERNAL uint64_t slices_descriptor_offset(evh_heap *heap, uint64_t slice);
+
+/** The file offset of a segment's checksum slice, or 0. For journal_set_checksums(). */
+EVH_INTERNAL uint64_t slices_checksum_slice(void *heap, uint64_t segment);
+
+/** The live block that begins at `offset`: true, and its usable size. */
+EVH_INTERNAL bool slices_block_at(evh_heap *heap, uint64_t offset, uint64_t *size);
+
+/* ---- threads.c: thread caches, and the gate that lets a commit run beside threads ---- */
+
+/** Wait until no other thread is inside evh_enter(), and keep new ones out. EVH_BUSY if the calling
+ *  thread is inside itself. gate_open() ends it. */
+EVH_INTERNAL evh_status gate_close(evh_heap *heap);
+EVH_INTERNAL void gate_open(evh_heap *heap);
+
+/** Whether the calling thread is inside evh_enter() of this heap. */
+EVH_INTERNAL bool gate_is_inside(evh_heap *heap);
+
+/** In a forked child, before fork() returns there: the other threads are gone. */
+EVH_INTERNAL void slices_forked(evh_heap *heap);
+
+/* ---- compact.c: heaps in small or unaligned buffers ---- */
+
+/* These take heap->mutex themselves; the caller does not hold it. Failures are set as the thread's
+ * error; compact_free() and compact_resize() report a misuse through heap_misuse(). */
+
+EVH_INTERNAL bool compact_is_image(const void *buffer, uint64_t size);
+/** Format `buffer`. */
+EVH_INTERNAL evh_status compact_create(evh_heap *heap, void *buffer, uint64_t size);
+/** Attach to the image in `buffer` and verify its structure. */
+EVH_INTERNAL evh_status compact_open(evh_heap *heap, void *buffer, uint64_t size);
+EVH_INTERNAL void compact_close(evh_heap *heap);
+EVH_INTERNAL void *compact_allocate(evh_heap *heap, uint64_t size, uint64_t alignment);
+EVH_INTERNAL void *compact_resize(evh_heap *heap, void *block, uint64_t size);
+EVH_INTERNAL evh_status compact_free(evh_heap *heap, void *block);
+EVH_INTERNAL uint64_t compact_usable_size(evh_heap *heap, const void *block);
+EVH_INTERNAL evh_status compact_walk(evh_heap *heap, evh_visit *visit, void *context);
+EVH_INTERNAL evh_status compact_check(evh_heap *heap, evh_report *report, void *context);
+EVH_INTERNAL evh_status compact_info(evh_heap *heap, evh_info *info);
+EVH_INTERNAL bool compact_block_at(evh_heap *heap, uint64_t offset, uint64_t *size);
+/** The catalog's ref, kept in the compact header. */
+EVH_INTERNAL uint64_t compact_catalog(evh_heap *heap);
+EVH_INTERNAL void compact_set_catalog(evh_heap *heap, uint64_t catalog);
+/** The bytes of the image, for evh_save(). */
+EVH_INTERNAL const void *compact_image(evh_heap *heap, uint64_t *size);
+
+/* ---- inspect.c ---- */
+
+/**
+ * A check met corruption: sets the thread's error and `*first` if it is the first, and passes it to
+ * `report`. Returns whether to look for more.
+ */
+EVH_INTERNAL bool heap_finding(evh_report *report, void *context, evh_status *first,
+                               uint64_t offset, const char *object, const char *format, ...)
+    __attribute__((format(printf, 6, 7)));
+
+/* ---- roots.c ---- */
+
+/** Allocate the catalog of a new heap. */
+EVH_INTERNAL evh_status roots_create(evh_heap *heap);
+EVH_INTERNAL evh_status roots_check(evh_heap *heap, evh_report *report, void *context);
+/** How many roots there are. */
+EVH_INTERNAL evh_status roots_count(evh_heap *heap, uint64_t *count);
+/** Call `visit` for the catalog's block and for each of its chunks. */
+EVH_INTERNAL void roots_each_internal(evh_heap *heap,
+                                      void (*visit)(uint64_t offset, void *context), void *context);
+
+/* ---- either layout ---- */
+
+static inline bool heap_block_at(evh_heap *heap, uint64_t offset, uint64_t *size)
+{
+    return heap->compact ? compact_block_at(heap, offset, size)
+                         : slices_block_at(heap, offset, size);
+}
+
+#endif

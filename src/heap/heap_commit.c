@@ -1,0 +1,240 @@
+/* heap_commit.c -- commit, rollback, views, and what else moves between memory and the file.
+ *
+ * A commit stops the program's other threads only for the copy (evh_enter() brackets, or the
+ * program's own word that none runs); writing and flushing happen beside them, and several commits
+ * share a flush. The order of locks: commit_mutex, then the gate.
+ */
+#include "heap/heap.h"
+
+/* ---- what may be asked of which heap ---- */
+
+/* The heap can commit: it has a journal, and this process may write. Memory heaps are EVH_OK too,
+ * with no journal. */
+static evh_status commit_allowed(evh_heap *heap)
+{
+    const evh_status status = heap_writable(heap);
+    if (status) return status;
+    if (heap->mode == EVH_PRIVATE)
+        return base_fail(EVH_READ_ONLY, NO_OFFSET,
+                         "%s: it is open privately: evh_save() writes a copy", heap_path(heap));
+    assert(heap->journal || heap->mode == EVH_MEMORY);
+    return EVH_OK;
+}
+
+/* Any use of the handle, reading included. */
+static evh_status commit_usable(const evh_heap *heap)
+{
+    if (!heap) return base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
+    if (heap->is_forked)
+        return base_fail(EVH_FORKED, NO_OFFSET, "%s: a forked child cannot use its parent's heap",
+                         heap_path(heap));
+    return EVH_OK;
+}
+
+/* Become the one who commits, and hold all writers still. Asking first whether this thread is inside
+ * a bracket keeps it from waiting for a committer that waits for it. */
+static evh_status commit_begin_quiet(evh_heap *heap)
+{
+    if (gate_is_inside(heap))
+        return base_fail(EVH_BUSY, NO_OFFSET, "%s: inside this thread's own evh_enter()",
+                         heap_path(heap));
+    os->mutex_lock(heap->commit_mutex);
+    const evh_status status = gate_close(heap);
+    if (status) os->mutex_unlock(heap->commit_mutex);
+    return status;
+}
+
+static void commit_end_quiet(evh_heap *heap)
+{
+    gate_open(heap);
+    os->mutex_unlock(heap->commit_mutex);
+}
+
+/* ---- commit ---- */
+
+static void commit_release(void *context)
+{
+    evh_heap *heap = context;
+    assert(heap != NULL);
+    os->mutex_unlock(heap->commit_mutex);
+}
+
+/* Copy what changed, with all writers still. Leaves with commit_mutex held if it succeeds. */
+static evh_status commit_copy(evh_heap *heap, uint64_t *ticket)
+{
+    evh_status status = commit_begin_quiet(heap);
+    if (status) return status;
+    slices_fold(heap);
+    status = journal_copy(heap->journal, &heap->state, ticket);
+    gate_open(heap);
+    if (status) {
+        os->mutex_unlock(heap->commit_mutex);
+        return status;
+    }
+    heap->committed = heap->state;
+    __atomic_store_n(&heap->begun, *ticket, __ATOMIC_RELEASE);
+    return EVH_OK;
+}
+
+static evh_status commit_run(evh_heap *heap, bool flush, uint64_t *ticket)
+{
+    assert(heap->journal != NULL);
+    evh_status status = commit_copy(heap, ticket);
+    if (status) return status;
+    status = journal_write(heap->journal, *ticket, flush, commit_release, heap);
+    if (!status) {
+        (void)__atomic_add_fetch(&heap->commits, 1, __ATOMIC_RELAXED);
+        return EVH_OK;
+    }
+    /* What is committed is no longer what was copied. Nothing but evh_trim() asks, and a smaller heap
+     * only hides space from it until the next commit. */
+    os->mutex_lock(heap->commit_mutex);
+    heap->committed.heap_bytes = 0;
+    os->mutex_unlock(heap->commit_mutex);
+    return status;
+}
+
+evh_status evh_commit(evh_heap *heap)
+{
+    uint64_t ticket = 0;
+    const evh_status status = commit_allowed(heap);
+    if (status || !heap->journal) return status;
+    return commit_run(heap, true, &ticket);
+}
+
+evh_status evh_commit_begin(evh_heap *heap, evh_ticket *ticket)
+{
+    const evh_status status = commit_allowed(heap);
+    if (status) return status;
+    if (!ticket) return base_fail(EVH_INVALID, NO_OFFSET, "%s: no ticket: null", heap_path(heap));
+    *ticket = 0;
+    return heap->journal ? commit_run(heap, false, ticket) : EVH_OK;
+}
+
+evh_status evh_commit_wait(evh_heap *heap, evh_ticket ticket)
+{
+    const evh_status status = commit_usable(heap);
+    if (status) return status;
+    if (ticket > __atomic_load_n(&heap->begun, __ATOMIC_ACQUIRE))
+        return base_fail(EVH_INVALID, NO_OFFSET, "%s: no commit %llu was begun", heap_path(heap),
+                         (unsigned long long)ticket);
+    const bool is_writer = heap->journal && heap->mode == EVH_DURABLE;
+    return is_writer ? journal_wait(heap->journal, ticket) : EVH_OK;
+}
+
+evh_status evh_rollback(evh_heap *heap)
+{
+    evh_status status = commit_allowed(heap);
+    if (status) return status;
+    if (!heap->journal)
+        return base_fail(EVH_MODE, NO_OFFSET, "memory: a heap in memory has no commit to go back to");
+    status = commit_begin_quiet(heap);
+    if (status) return status;
+    /* Pending frees go into the bitmaps first: if the journal refuses, nothing is lost. */
+    slices_fold(heap);
+    status = journal_rollback(heap->journal, &heap->state);
+    if (!status) {
+        heap_set_end(heap, heap->state.heap_bytes);
+        heap->committed = heap->state;
+    }
+    slices_reset(heap);
+    commit_end_quiet(heap);
+    return status;
+}
+
+evh_status evh_checkpoint(evh_heap *heap)
+{
+    const evh_status status = commit_allowed(heap);
+    if (status || !heap->journal) return status;
+    return journal_checkpoint(heap->journal);
+}
+
+/* ---- saving ---- */
+
+/* Whether some heap, here or in another process, has the file at `path` open: it holds a lock on the
+ * writer's byte or on that of its view. */
+static bool save_is_open(const char *path)
+{
+    int file = -1;
+    bool is_taken = false;
+    struct os_file_info info;
+    if (os->information_at(path, &info) || !info.is_regular) return false;
+    if (os->open(path, 0, 0, &file)) return false;
+    static_assert(REGION_LOCK_VIEWS == REGION_LOCK_WRITER + 1, "one range covers both");
+    if (os->lock_is_taken(file, REGION_LOCK_WRITER, INT64_MAX - REGION_LOCK_WRITER, &is_taken))
+        is_taken = false;
+    (void)os->close(file);
+    return is_taken;
+}
+
+static evh_status save_image(evh_heap *heap, const char *path)
+{
+    const unsigned permissions = heap->options.permissions ? heap->options.permissions : 0600;
+    if (!heap->compact)
+        return journal_save(heap->region, &heap->state, path, permissions, slices_checksum_slice,
+                            heap);
+    uint64_t size = 0;
+    const void *image = compact_image(heap, &size);
+    assert(size > 0);
+    return journal_save_bytes(image, size, path, permissions);
+}
+
+evh_status evh_save(evh_heap *heap, const char *path)
+{
+    evh_status status = commit_usable(heap);
+    if (status) return status;
+    if (!path || !path[0])
+        return base_fail(EVH_INVALID, NO_OFFSET, "%s: no path to save to", heap_path(heap));
+    if (save_is_open(path))
+        return base_fail(EVH_BUSY, NO_OFFSET, "%s: an open heap: save to another path", path);
+    if (heap->compact) return save_image(heap, path);
+    status = commit_begin_quiet(heap);
+    if (status) return status;
+    if (heap->is_writable) slices_fold(heap);
+    status = save_image(heap, path);
+    commit_end_quiet(heap);
+    return status;
+}
+
+/* ---- readers ---- */
+
+evh_status evh_refresh(evh_heap *heap)
+{
+    evh_status status = commit_usable(heap);
+    if (status) return status;
+    if (heap->mode != EVH_READ_ONLY)
+        return base_fail(EVH_MODE, NO_OFFSET, "%s: it is not open read-only", heap_path(heap));
+    if (heap->compact) return EVH_OK; /* an image in memory: there is nothing newer */
+    os->mutex_lock(heap->commit_mutex);
+    status = journal_refresh(heap->journal, &heap->state);
+    if (!status) heap_set_end(heap, heap->state.heap_bytes);
+    slices_reset(heap);
+    os->mutex_unlock(heap->commit_mutex);
+    return status;
+}
+
+bool evh_view_valid(const evh_heap *heap)
+{
+    if (!heap || !heap->journal) return true;
+    return journal_view_valid(heap->journal);
+}
+
+/* ---- system calls into the heap ---- */
+
+evh_status evh_touch(evh_heap *heap, void *address, size_t size_bytes)
+{
+    const evh_status status = heap_writable(heap);
+    if (status) return status;
+    const uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)heap->view.base);
+    if (!base_in_range(offset, size_bytes, heap->view.end_bytes))
+        return base_fail(EVH_INVALID, NO_OFFSET, "%s: %p and %zu bytes are not in the heap",
+                         heap_path(heap), address, size_bytes);
+    if (!heap->needs_touch || size_bytes == 0) return EVH_OK;
+    /* A store to each page makes it writable, whatever watches it. It changes nothing, not even for
+     * a thread that stores there at the same moment. */
+    unsigned char *first = heap->view.base + base_round_down(offset, PAGE_BYTES);
+    unsigned char *end = heap->view.base + offset + size_bytes;
+    for (unsigned char *page = first; page < end; page += PAGE_BYTES)
+        (void)__atomic_fetch_or(page, 0, __ATOMIC_RELAXED);
+    return EVH_OK;
+}

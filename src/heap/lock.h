@@ -1,0 +1,41 @@
+/* lock.h -- a lock of one word, for the slow paths: no memory, nothing to create, zero is open. */
+#ifndef EVERHEAP_HEAP_LOCK_H
+#define EVERHEAP_HEAP_LOCK_H
+
+#include "os/os.h"
+
+/*
+ * The three states of a futex lock (Drepper, "Futexes are tricky", mutex 2): open, taken, taken with
+ * somebody waiting. It lies inside the structure that it protects, so a slow path can never find it
+ * missing, and a forked child opens it by storing 0.
+ */
+struct heap_lock {
+    uint32_t state;
+};
+
+enum { HEAP_LOCK_OPEN, HEAP_LOCK_TAKEN, HEAP_LOCK_AWAITED, HEAP_LOCK_SPINS = 100 };
+
+/** Take a lock that was not open: spin a little (its holders are short), then sleep. */
+EVH_INTERNAL void heap_lock_wait(struct heap_lock *lock);
+
+static inline void heap_lock_take(struct heap_lock *lock)
+{
+    uint32_t open = HEAP_LOCK_OPEN;
+    if (UNLIKELY(!__atomic_compare_exchange_n(&lock->state, &open, HEAP_LOCK_TAKEN, false,
+                                              __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
+        heap_lock_wait(lock);
+}
+
+static inline void heap_lock_drop(struct heap_lock *lock)
+{
+    const uint32_t state = __atomic_exchange_n(&lock->state, HEAP_LOCK_OPEN, __ATOMIC_RELEASE);
+    assert(state != HEAP_LOCK_OPEN);
+    if (UNLIKELY(state == HEAP_LOCK_AWAITED)) os->wake(&lock->state);
+}
+
+static inline bool heap_lock_is_taken(const struct heap_lock *lock)
+{
+    return __atomic_load_n(&lock->state, __ATOMIC_RELAXED) != HEAP_LOCK_OPEN;
+}
+
+#endif

@@ -1,0 +1,452 @@
+/* slices.h -- the allocator's ephemeral state: what is rebuilt after every opening.
+ *
+ * A block is live if and only if its bit in a bitmap of the image is 1 (a LARGE run: if its
+ * descriptor says so). Everything here is derived from the image, never trusted after a restart, and
+ * lies outside it. Invariants:
+ *
+ *  1. A slice's bits are changed by one thread: that of the cache whose tag is in `owner`, or, where
+ *     nobody owns it, whoever holds the lock. Others free through the slice's mirror; the owner folds
+ *     the mirror into the bits.
+ *  2. `used` counts the bits that are 1 and the bits that the owner's bin holds in its mask; a mask
+ *     holds only bits that are 0. So a slice whose `used` is 0 holds nothing.
+ *  3. A slice that is owned is its class's current one (in the bin), or in the class's dense list, or,
+ *     with the flag SLICE_FULL in `owner`, in the cache's list of full slices.
+ *  4. Tags and stamps are never used twice in a process, so nothing hangs on a thread's identity.
+ *  5. The slice of a live or claimed block is loaded: `segments` has its segment.
+ *  6. What is not marked as a cache's own or as atomic is under the lock.
+ */
+#ifndef EVERHEAP_HEAP_SLICES_H
+#define EVERHEAP_HEAP_SLICES_H
+
+#include "heap/lock.h"
+#include "heap/size_class.h"
+
+enum {
+    SLICE_FULL = 1,          /* with a tag: less than an eighth is free */
+    SLICE_PENDING = 2,       /* with a tag: the mirror has bits, as far as is known */
+    SLICE_FLAGS = 3,         /* either makes frees go the slow way */
+    SLICE_MIRROR_BYTES = 512, /* the largest bitmap */
+    SLICE_MIRROR_WORDS = SLICE_MIRROR_BYTES / 8,
+    SLICE_LINE_UNITS = 8,    /* bitmap pools are divided into cache lines of eight words */
+    SLICE_LINE_BYTES = 64,
+    SLICE_LINES = SLICE_BYTES / SLICE_LINE_BYTES,
+    SLICE_WORDS = SEGMENT_SLICES / 64, /* of a bitmap with a bit per slice of a segment */
+    SLICE_SMALL_SLOTS = 3,   /* slots of 1, 2 and 4 words share lines */
+    SLICE_FIRST_CHECKSUM_SLICES = 64, /* 4 MiB: so far slice 0 holds the page checksums */
+};
+
+#define SLICE_NO_TAG UINT64_MAX /* of a thread without a cache: no slice has it */
+
+enum slice_list {
+    SLICE_IN_NONE,
+    SLICE_IN_DENSE,
+    SLICE_IN_FULL,
+    SLICE_IN_ADOPTABLE,
+    SLICE_IN_EMPTY,
+};
+
+/* What freeing needs to know about a slice: one cache line, indexed by slice number. */
+struct slice {
+    uint64_t owner;       /* tag of the cache that allocates here, and flags; 0: nobody. Atomic. */
+    uint64_t reciprocal;  /* of the block size: struct size_class */
+    uint64_t *bits;       /* the bitmap, in the image */
+    struct cache *cache;  /* of the last owner: announce remote frees there. Atomic. */
+    uint32_t block_bytes;
+    uint32_t used;        /* the owner's */
+    uint32_t next;        /* in a list, by slice number; 0 ends it. The owner's. */
+    uint32_t previous;
+    uint32_t run;         /* TAIL: slices back to the head. LARGE: slices of the run. */
+    uint16_t block_count;
+    uint8_t class_index;
+    uint8_t kind;         /* enum heap_kind; 0 too where the segment is not loaded. Atomic. */
+    uint8_t list;         /* enum slice_list. The owner's. */
+    uint8_t cursor;       /* the bitmap word that the next refill looks at. The owner's. */
+    uint8_t word_count;
+    uint8_t reserved;
+};
+
+static_assert(sizeof(struct slice) == 64, "a cache line");
+
+/* What other threads write when they free a block of the slice: a line of its own. All atomic. */
+struct remote {
+    uint64_t summary;     /* bit w: word w of the mirror may have bits */
+    uint32_t is_pending;  /* the slice is on a cache's stack of pending slices, exactly once */
+    uint32_t next;        /* on that stack */
+    uint64_t reserved[6];
+};
+
+static_assert(sizeof(struct remote) == 64, "a cache line");
+
+/* The bitmaps in one slice: a metadata slice's pool, or a slice of kind BITMAP. */
+struct pool {
+    struct pool *next;
+    uint64_t slice;        /* where it is */
+    uint32_t relative;     /* as descriptors name it: 0 for the metadata slice */
+    uint32_t owners[SLICE_LINES]; /* the id of the cache whose slots are in the line; 0: mixed */
+    uint8_t units[SLICE_LINES];   /* used words of each line */
+    uint64_t free_lines[SLICE_LINES / 64];
+    uint64_t partial[SLICE_SMALL_SLOTS][SLICE_LINES / 64]; /* lines with free slots of that size */
+};
+
+/* A loaded segment. */
+struct segment {
+    uint64_t number;
+    uint64_t *descriptors;      /* in the image */
+    uint64_t free[SLICE_WORDS]; /* bit: the slice is free, inside the heap */
+    uint64_t holes[SLICE_WORDS]; /* bit: free, and its space was given back */
+    uint32_t free_count;
+    struct pool *pools;         /* owned; the metadata slice's first */
+};
+
+/* Where the next blocks of a class come from. A mask of 0 with a null word is an empty bin. */
+struct bin {
+    uint64_t mask;          /* free bits of `word`, claimed: nobody else hands them out */
+    uint64_t *word;
+    unsigned char *blocks;  /* the block of the word's bit 0 */
+    uint32_t block_bytes;
+    uint32_t slice;         /* the current slice, 0: none */
+};
+
+/* A hint where the next bitmap slot of a size comes from. */
+struct slot_hint {
+    struct pool *pool;
+    uint32_t line;
+};
+
+/*
+ * A thread's allocation state in one heap. It lives as long as the heap and the thread: a thread that
+ * ends parks it, with the slices it owns, for the next thread; a heap that is closed first leaves it
+ * to the thread.
+ */
+struct cache {
+    struct bin bins[HEAP_CLASS_COUNT];
+    uint64_t stamp;               /* of the heap's state it belongs to */
+    uint64_t tag;                 /* what `owner` is in its slices */
+    evh_heap *heap;               /* NULL: closed. Under the registry's lock. */
+    struct cache *next_of_heap;
+    struct cache *next_of_thread;
+    struct cache *next_parked;
+    void *memory;                 /* what the cache was carved from */
+    uint32_t dense[HEAP_CLASS_COUNT]; /* lists */
+    uint32_t full;                /* list */
+    uint32_t id;                  /* in its heap, from 1 */
+    bool has_thread;
+    struct slot_hint hints[SLICE_SMALL_SLOTS];
+    /* Written by other threads. */
+    uint32_t pending __attribute__((aligned(64))); /* the stack of slices with remote frees. Atomic. */
+    /* Read by a thread that commits. */
+    uint32_t depth __attribute__((aligned(64))); /* of evh_enter(). Atomic. */
+};
+
+/* The calling thread's present cache. */
+struct heap_thread {
+    uint64_t stamp; /* of the heap that `cache` belongs to; 0: none */
+    struct cache *cache;
+    uint64_t tag;   /* the cache's */
+    struct cache *caches; /* of all heaps, linked by next_of_thread */
+};
+
+EVH_INTERNAL_DATA _Thread_local struct heap_thread heap_thread
+    __attribute__((tls_model("initial-exec")));
+
+struct heap_slices {
+    uint64_t end_bytes;  /* evh_free()'s fast path works below; 0 while it must not. Atomic. */
+    struct slice *table; /* by slice number; reserved for the heap's largest size */
+    struct remote *remotes;
+    unsigned char *mirrors; /* SLICE_MIRROR_BYTES per slice, mapped where segments are loaded */
+    struct segment **segments; /* by number; NULL: not loaded. Atomic. */
+    void *reserved;      /* all four lie in one reservation */
+    uint64_t reserved_bytes;
+    uint64_t slice_max;  /* slices of the largest heap */
+    uint64_t mapped_segments; /* table and remotes are mapped so far */
+    uint64_t told_bytes;  /* region->mapped_bytes as far as the journal knows */
+    struct heap_lock lock;
+    uint64_t free_hint;     /* no loaded segment below has a free slice */
+    uint64_t unloaded_hint; /* all segments below are loaded */
+    uint32_t adoptable[HEAP_CLASS_COUNT]; /* lists of dense slices that nobody owns */
+    uint32_t empty;         /* list of slices that were empty when they were loaded; nobody's */
+    struct cache *caches;   /* all, linked by next_of_heap */
+    struct cache *parked;
+    uint32_t cache_count;
+    /* The gate. All atomic. */
+    uint32_t gate;          /* enum gate_bit; 0: evh_enter() has nothing to do */
+    uint32_t gate_wakes;    /* counts what the thread that closes the gate waits for */
+    uint32_t gate_guests;   /* brackets of threads that got no cache */
+};
+
+enum gate_bit {
+    GATE_CLOSED = 1,   /* a commit is copying, or about to */
+    GATE_FENCED = 2,   /* no membarrier here: evh_enter() orders its own accesses */
+    GATE_UNPREPARED = 4, /* until the first evh_enter() or commit asks the system for its barrier */
+};
+
+/* ---- slices.c: the tables, descriptors and the directory ---- */
+
+/** The slice's descriptor in the image. Its segment is loaded. */
+EVH_INTERNAL uint64_t *slices_descriptor(evh_heap *heap, uint64_t slice);
+
+/** Publish a descriptor: one store. */
+EVH_INTERNAL void slices_set_descriptor(evh_heap *heap, uint64_t slice, uint64_t descriptor);
+
+/** The descriptors of a segment, wherever it keeps them, found through the directory; NULL and
+ *  EVH_CORRUPT if that is damaged. The segment need not be loaded. */
+EVH_INTERNAL uint64_t *slices_find_descriptors(evh_heap *heap, uint64_t segment);
+
+/** The directory entry of a segment in the image, or NULL (EVH_CORRUPT). */
+EVH_INTERNAL uint64_t *slices_directory_entry(evh_heap *heap, uint64_t segment);
+
+/** Map the tables for a heap of `slice_count` slices. EVH_NO_MEMORY. */
+EVH_INTERNAL evh_status slices_map_tables(evh_heap *heap, uint64_t slice_count);
+
+/** The heap ends at `slice_count`, in the image and for evh_free(). Under the lock. */
+EVH_INTERNAL void slices_set_end(evh_heap *heap, uint64_t slice_count);
+
+/** Zero `size` bytes of the image, storing only into pages that are not zero. */
+EVH_INTERNAL void slices_zero(void *bytes, uint64_t size);
+
+static inline uint64_t slices_count(uint64_t heap_bytes)
+{
+    assert(heap_bytes % SLICE_BYTES == 0);
+    return heap_bytes >> SLICE_SHIFT;
+}
+
+static inline uint64_t slices_segment_count(uint64_t slice_count)
+{
+    return (slice_count + SEGMENT_SLICES - 1) / SEGMENT_SLICES;
+}
+
+/* ---- slices_inspect.c: what lies where ---- */
+
+/* Where a block is. */
+struct slice_place {
+    struct slice *slice; /* of a MEDIUM or LARGE run: its head */
+    uint32_t index;      /* of the block in it; 0 if LARGE */
+    uint64_t size;       /* of the block */
+};
+
+/** Find the live block that begins at `offset`, any number. EVH_DOUBLE_FREE: a block could begin there,
+ *  but none does; EVH_BAD_POINTER: none can. These two are not set as the thread's error; others
+ *  (EVH_CORRUPT, EVH_NO_MEMORY: the segment cannot be loaded) are. */
+EVH_INTERNAL evh_status slices_find(evh_heap *heap, uint64_t offset, struct slice_place *place);
+
+/* ---- slices_load.c: from the image to the ephemeral state ---- */
+
+/** Load a segment: validate it and build its ephemeral state. EVH_CORRUPT, EVH_NO_MEMORY. */
+EVH_INTERNAL evh_status slices_load(evh_heap *heap, uint64_t segment);
+
+/** As slices_load(), taking the lock; at once if it is loaded. */
+EVH_INTERNAL evh_status slices_need(evh_heap *heap, uint64_t segment);
+
+/** Validate a segment and report all that is wrong; nothing changes. Returns whether to go on. */
+EVH_INTERNAL bool slices_audit(evh_heap *heap, uint64_t segment, evh_report *report, void *context,
+                               evh_status *first);
+
+EVH_INTERNAL void slices_end_segment(struct segment *segment);
+
+/* ---- slices_pool.c: bitmap slots; under the lock ---- */
+
+/** A pool of the bitmaps in `slice`, the first unit that may be used given. NULL: no memory. */
+EVH_INTERNAL struct pool *pool_new(struct segment *segment, uint64_t slice, uint32_t relative,
+                                   uint32_t first_unit);
+
+/** Note that a slot is in use. False if one of its units was already, or cannot be. */
+EVH_INTERNAL bool pool_claim(struct segment *segment, uint32_t relative, uint32_t unit,
+                             uint32_t slot_words);
+
+/** Take a slot of `slot_words` in the segment for slices of `cache`, from a BITMAP slice made for it if
+ *  need be. Its content is undefined. The slot as descriptors hold it, or POOL_NONE. */
+EVH_INTERNAL uint32_t pool_take(evh_heap *heap, struct segment *segment, struct cache *cache,
+                                uint32_t slot_words);
+#define POOL_NONE UINT32_MAX
+
+/** Give a slot back, found by its bitmap. */
+EVH_INTERNAL void pool_give(evh_heap *heap, struct segment *segment, const uint64_t *bits,
+                            uint32_t slot_words);
+
+/** One more slice of the segment becomes a pool. False: it has none. */
+EVH_INTERNAL bool pool_add(evh_heap *heap, struct segment *segment);
+
+/** The bitmap of a slot that pool_claim() or pool_take() gave. */
+EVH_INTERNAL uint64_t *pool_bits(evh_heap *heap, const struct segment *segment, uint32_t slot);
+
+/* ---- slices_runs.c: free slices; under the lock ---- */
+
+/**
+ * Take `count` free slices in a row whose first is a multiple of `alignment`: from loaded segments,
+ * then unloaded ones, then holes, then by growing the heap. `in_one_segment`: they lie in one segment.
+ * They are no longer free and keep their descriptors until the caller publishes others. 0: none, and
+ * the error says why.
+ */
+EVH_INTERNAL uint64_t runs_take(evh_heap *heap, uint64_t count, uint64_t alignment,
+                                bool in_one_segment);
+
+/** As runs_take(), of free slices in loaded segments that are no holes. 0: none, and no error. */
+EVH_INTERNAL uint64_t runs_take_loaded(evh_heap *heap, uint64_t count, uint64_t alignment,
+                                       bool in_one_segment);
+
+/** Load one more segment. False: all are loaded, or this one failed (`*status`). */
+EVH_INTERNAL bool runs_load_more(evh_heap *heap, evh_status *status);
+
+/** Take exactly these slices if all are free: for growing a run in place. Grows the heap if the run
+ *  ends at its end. */
+EVH_INTERNAL bool runs_take_at(evh_heap *heap, uint64_t first, uint64_t count);
+
+/** Take one free slice of this segment, not its first. 0: none. */
+EVH_INTERNAL uint64_t runs_take_in(evh_heap *heap, struct segment *segment);
+
+/** Give slices back; their descriptors are FREE. */
+EVH_INTERNAL void runs_give(evh_heap *heap, uint64_t first, uint64_t count);
+
+/** Whether a slice is free, in a loaded segment; and whether it is a hole. */
+EVH_INTERNAL bool runs_is_free(evh_heap *heap, uint64_t slice);
+EVH_INTERNAL bool runs_is_hole(evh_heap *heap, uint64_t slice);
+
+/** These slices are free and no holes: now they are not. */
+EVH_INTERNAL void runs_mark_taken(evh_heap *heap, uint64_t first, uint64_t count);
+
+/* ---- slices_grow.c ---- */
+
+/** Grow the heap until it ends in `count` free slices in a row, the first a multiple of `alignment`.
+ *  All segments are loaded. EVH_FULL and what region_grow() says. Under the lock. */
+EVH_INTERNAL evh_status grow_heap(evh_heap *heap, uint64_t count, uint64_t alignment,
+                                  bool in_one_segment);
+
+/** Grow the heap to `end` slices within its last segment. False: not possible so. */
+EVH_INTERNAL bool grow_to(evh_heap *heap, uint64_t end);
+
+/* ---- owners.c: slices of blocks, and who allocates from them; none of it under the lock ---- */
+
+/** Free bits for the class into its bin, which has none. EVH_FULL and the like. */
+EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index);
+
+/** Free block `index` of a slice, whoever owns it. EVH_DOUBLE_FREE: nothing changed. */
+EVH_INTERNAL evh_status owners_free(struct cache *cache, struct slice *slice, uint32_t index);
+
+/** After a local free: the slice holds nothing any more. */
+EVH_INTERNAL void owners_emptied(struct cache *cache, struct slice *slice);
+
+/** A block of a slice that `cache` owns became free by other means than evh_free()'s fast path: keep
+ *  its list right. */
+EVH_INTERNAL void owners_settle(struct cache *cache, struct slice *slice);
+
+/** As owners_settle(), of a slice that nobody owns. Under the lock. */
+EVH_INTERNAL void owners_settle_nobodys(evh_heap *heap, struct slice *slice);
+
+/** Give everything back that is empty, and take from parked caches what they own: before the heap
+ *  grows. Whether anything was found. */
+EVH_INTERNAL bool owners_reclaim(struct cache *cache);
+
+/** Give the cache's empty slices back to the heap. Whether there were any. */
+EVH_INTERNAL bool owners_release_empty(struct cache *cache);
+
+/** Give the slices back that were loaded empty. Whether there were any. */
+EVH_INTERNAL bool owners_release_loaded(evh_heap *heap);
+
+/** Forget all slices: the tables are about to be dropped. */
+EVH_INTERNAL void owners_forget(struct cache *cache);
+
+/** EVH_LIMIT if more is uncommitted than options.dirty_max_bytes. */
+EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap);
+
+/* ---- remote.c: frees by threads that do not own the slice ---- */
+
+/** Free a block through the slice's mirror, and tell its owner. EVH_DOUBLE_FREE. */
+EVH_INTERNAL evh_status remote_free(evh_heap *heap, struct slice *slice, uint32_t index);
+
+/** Put the mirror's bits into the slice's: by its owner, or under the lock if it has none. Returns
+ *  how many blocks became free; `used` is the caller's. */
+EVH_INTERNAL uint32_t remote_fold(evh_heap *heap, struct slice *slice);
+
+/** Fold the remote frees that were announced to a cache. Not under the lock. */
+EVH_INTERNAL void remote_drain(struct cache *cache);
+
+/** The bits of bitmap word `word` that are live: neither free nor pending in the mirror. */
+EVH_INTERNAL uint64_t remote_live_bits(const evh_heap *heap, const struct slice *slice,
+                                       uint32_t word);
+
+/* ---- large.c: runs of slices that are one block ---- */
+
+EVH_INTERNAL void *large_allocate(evh_heap *heap, size_t size, size_t alignment);
+EVH_INTERNAL evh_status large_free(evh_heap *heap, uint64_t slice);
+/** Resize in place. False: impossible there. */
+EVH_INTERNAL bool large_resize(evh_heap *heap, uint64_t slice, size_t size);
+
+/* ---- threads.c ---- */
+
+/** The calling thread's cache in the heap, made or found, and now its present one. NULL: no memory. */
+EVH_INTERNAL struct cache *threads_attach(evh_heap *heap);
+
+/** Detach all caches of a heap that is being closed. */
+EVH_INTERNAL void threads_detach_heap(evh_heap *heap);
+
+/** In a forked child: the caches of all threads but the caller's are nobody's. */
+EVH_INTERNAL void threads_forked(evh_heap *heap);
+
+/** Give every cache a new tag and stamp, empty, after heap->stamp changed. */
+EVH_INTERNAL void threads_restamp(evh_heap *heap);
+
+/* ---- descriptors ---- */
+
+static inline uint32_t descriptor_kind(uint64_t descriptor)
+{
+    return (uint32_t)(descriptor & 15);
+}
+
+static inline uint32_t descriptor_attributes(uint64_t descriptor)
+{
+    return (uint32_t)(descriptor >> HEAP_ATTRIBUTE_SHIFT) & 15;
+}
+
+static inline uint32_t descriptor_class(uint64_t descriptor)
+{
+    return (uint32_t)(descriptor >> HEAP_CLASS_SHIFT) & 127;
+}
+
+static inline uint32_t descriptor_slot(uint64_t descriptor)
+{
+    return (uint32_t)(descriptor >> HEAP_SLOT_SHIFT) & 0x7fffff;
+}
+
+/* LARGE: slices of the run. TAIL: distance to its head. */
+static inline uint32_t descriptor_count(uint64_t descriptor)
+{
+    return (uint32_t)(descriptor >> HEAP_COUNT_SHIFT);
+}
+
+static inline uint64_t descriptor_of_blocks(uint32_t class_index, uint32_t slot)
+{
+    const uint64_t kind = size_class_is_medium(class_index) ? HEAP_MEDIUM : HEAP_SMALL;
+    return kind | (uint64_t)class_index << HEAP_CLASS_SHIFT | (uint64_t)slot << HEAP_SLOT_SHIFT;
+}
+
+static inline uint64_t descriptor_of_run(enum heap_kind kind, uint32_t count)
+{
+    assert(kind == HEAP_LARGE || kind == HEAP_TAIL);
+    return (uint64_t)kind | (uint64_t)count << HEAP_COUNT_SHIFT;
+}
+
+/* The tag of who owns the slice; 0: nobody. */
+static inline uint64_t slice_owner(const struct slice *slice)
+{
+    return __atomic_load_n(&slice->owner, __ATOMIC_ACQUIRE) & ~(uint64_t)SLICE_FLAGS;
+}
+
+/* The bits of bitmap word `word` that stand for blocks. */
+static inline uint64_t slice_valid_bits(const struct slice *slice, uint32_t word)
+{
+    const uint32_t rest = slice->block_count - word * 64u;
+    assert(word < slice->word_count);
+    return rest >= 64 ? UINT64_MAX : (1ull << rest) - 1;
+}
+
+static inline uint32_t slot_unit(uint32_t slot)
+{
+    return slot & 0x1fff;
+}
+
+static inline uint32_t slot_relative(uint32_t slot)
+{
+    return slot >> 13;
+}
+
+#endif

@@ -1,0 +1,235 @@
+/* slices_inspect.c -- questions about slices and blocks: what begins here, what is live, what is free.
+ *
+ * Everything is answered from loaded segments; payload is never read. Remote frees that are not folded
+ * yet count as free.
+ */
+#include "heap/heap.h"
+
+/* ---- one block ---- */
+
+static evh_status inspect_find_block(evh_heap *heap, struct slice *slice, uint64_t within,
+                                     struct slice_place *place)
+{
+    bool is_block = false;
+    assert(within < (uint64_t)SLICE_BYTES * HEAP_MEDIUM_SLICES);
+    const uint64_t index = size_class_divide(within, slice->reciprocal, &is_block);
+    if (!is_block || index >= slice->block_count) return EVH_BAD_POINTER;
+    assert(index / 64 < slice->word_count);
+    const uint64_t live = remote_live_bits(heap, slice, (uint32_t)(index / 64));
+    if (!(live >> index % 64 & 1)) return EVH_DOUBLE_FREE;
+    *place = (struct slice_place){
+        .slice = slice, .index = (uint32_t)index, .size = slice->block_bytes};
+    return EVH_OK;
+}
+
+EVH_INTERNAL evh_status slices_find(evh_heap *heap, uint64_t offset, struct slice_place *place)
+{
+    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    assert(heap->compact == NULL);
+    if (offset >= end_bytes) return EVH_BAD_POINTER;
+    uint64_t number = offset >> SLICE_SHIFT;
+    const evh_status status = slices_need(heap, number / SEGMENT_SLICES);
+    if (status) return status;
+    struct slice *slice = &heap->slices.table[number];
+    uint32_t kind = __atomic_load_n(&slice->kind, __ATOMIC_RELAXED);
+    if (kind == HEAP_TAIL) {
+        /* Of a medium run: its blocks may begin here. Its head is in this segment. */
+        if (slice->run >= HEAP_MEDIUM_SLICES) return EVH_BAD_POINTER;
+        slice -= slice->run;
+        number -= (uint64_t)(&heap->slices.table[number] - slice);
+        kind = __atomic_load_n(&slice->kind, __ATOMIC_RELAXED);
+        if (kind != HEAP_MEDIUM) return EVH_BAD_POINTER;
+    }
+    const uint64_t within = offset - (number << SLICE_SHIFT);
+    switch (kind) {
+    case HEAP_SMALL:
+    case HEAP_MEDIUM:
+        return inspect_find_block(heap, slice, within, place);
+    case HEAP_LARGE:
+        if (within) return EVH_BAD_POINTER;
+        *place =
+            (struct slice_place){.slice = slice, .size = (uint64_t)slice->run << SLICE_SHIFT};
+        return EVH_OK;
+    case HEAP_FREE: /* whatever it was when a block began there */
+        return offset % 16 ? EVH_BAD_POINTER : EVH_DOUBLE_FREE;
+    default:
+        return EVH_BAD_POINTER;
+    }
+}
+
+EVH_INTERNAL bool slices_block_at(evh_heap *heap, uint64_t offset, uint64_t *size)
+{
+    struct slice_place place;
+    assert(size != NULL);
+    *size = 0;
+    if (slices_find(heap, offset, &place)) return false;
+    assert(place.size > 0);
+    *size = place.size;
+    return true;
+}
+
+/* ---- all blocks ---- */
+
+/* Visit the live blocks of one slice or medium run. The callback may free them, and with the last the
+ * slice; its bitmap's memory stays, all zero. */
+static bool inspect_walk_slice(evh_heap *heap, uint64_t number, evh_visit *visit, void *context)
+{
+    const struct slice *slice = &heap->slices.table[number];
+    const uint32_t word_count = slice->word_count;
+    const uint64_t block_bytes = slice->block_bytes;
+    assert(word_count <= SLICE_MIRROR_WORDS);
+    for (uint32_t word = 0; word < word_count; word++) {
+        if (slice->kind != HEAP_SMALL && slice->kind != HEAP_MEDIUM) break;
+        for (uint64_t live = remote_live_bits(heap, slice, word); live; live &= live - 1) {
+            const uint64_t index = word * 64u + base_lowest_bit(live);
+            const uint64_t offset = (number << SLICE_SHIFT) + index * block_bytes;
+            const evh_block block = {.address = heap->view.base + offset,
+                                     .ref = {offset},
+                                     .size = block_bytes};
+            if (!visit(&block, context)) return false;
+        }
+    }
+    return true;
+}
+
+EVH_INTERNAL evh_status slices_walk(evh_heap *heap, evh_visit *visit, void *context)
+{
+    const uint64_t end = slices_count(heap->state.heap_bytes);
+    assert(visit != NULL);
+    for (uint64_t number = 0; number < end; number++) {
+        const evh_status status = slices_need(heap, number / SEGMENT_SLICES);
+        if (status) return status;
+        const struct slice *slice = &heap->slices.table[number];
+        if (slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM) {
+            if (!inspect_walk_slice(heap, number, visit, context)) return EVH_OK;
+        } else if (slice->kind == HEAP_LARGE) {
+            const uint64_t run = slice->run;
+            const evh_block block = {.address = heap->view.base + (number << SLICE_SHIFT),
+                                     .ref = {number << SLICE_SHIFT},
+                                     .size = run << SLICE_SHIFT};
+            assert(run > 0);
+            if (!visit(&block, context)) return EVH_OK;
+            number += run - 1;
+        }
+    }
+    return EVH_OK;
+}
+
+EVH_INTERNAL evh_status slices_check(evh_heap *heap, evh_report *report, void *context)
+{
+    evh_status first = EVH_OK;
+    const uint64_t segments = slices_segment_count(slices_count(heap->state.heap_bytes));
+    assert(segments > 0);
+    for (uint64_t i = 0; i < segments; i++)
+        if (!slices_audit(heap, i, report, context, &first)) break;
+    return first;
+}
+
+/* ---- counting ---- */
+
+static void inspect_count_blocks(evh_heap *heap, const struct slice *slice, evh_info *info)
+{
+    assert(slice->word_count <= SLICE_MIRROR_WORDS);
+    uint64_t live = 0;
+    for (uint32_t word = 0; word < slice->word_count; word++)
+        live += base_count_bits(remote_live_bits(heap, slice, word));
+    assert(live <= slice->block_count);
+    info->live_blocks += live;
+    info->live_bytes += live * slice->block_bytes;
+}
+
+static void inspect_end_run(evh_info *info, uint64_t *run)
+{
+    if (*run == 0) return;
+    info->free_runs++;
+    info->free_bytes += *run << SLICE_SHIFT;
+    info->largest_free_bytes = base_max(info->largest_free_bytes, *run << SLICE_SHIFT);
+    assert(info->largest_free_bytes <= info->free_bytes);
+    *run = 0;
+}
+
+EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
+{
+    const uint64_t end = slices_count(heap->state.heap_bytes);
+    uint64_t run = 0;
+    assert(info != NULL);
+    for (uint64_t number = 0; number < end; number++) {
+        const evh_status status = slices_need(heap, number / SEGMENT_SLICES);
+        if (status) return status;
+        const struct slice *slice = &heap->slices.table[number];
+        const uint32_t kind = __atomic_load_n(&slice->kind, __ATOMIC_RELAXED);
+        if (kind != HEAP_FREE) inspect_end_run(info, &run);
+        switch (kind) {
+        case HEAP_FREE:
+            run++;
+            break;
+        case HEAP_SMALL:
+        case HEAP_MEDIUM:
+            inspect_count_blocks(heap, slice, info);
+            break;
+        case HEAP_LARGE:
+            info->live_blocks++;
+            info->live_bytes += (uint64_t)slice->run << SLICE_SHIFT;
+            break;
+        case HEAP_TAIL:
+            break;
+        default:
+            info->metadata_bytes += SLICE_BYTES;
+            break;
+        }
+    }
+    inspect_end_run(info, &run);
+    info->threads = heap->slices.cache_count;
+    return EVH_OK;
+}
+
+/* ---- free runs, for trimming ---- */
+
+EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap, uint64_t minimum,
+                                             evh_status (*run)(uint64_t first_slice, uint64_t count,
+                                                               void *context),
+                                             void *context)
+{
+    const uint64_t end = slices_count(heap->state.heap_bytes);
+    uint64_t count = 0;
+    assert(run != NULL);
+    for (uint64_t i = 0; i < slices_segment_count(end); i++) {
+        const evh_status status = slices_need(heap, i);
+        if (status) return status;
+    }
+    /* All other threads are still: what their caches keep empty is free, too. */
+    if (heap->is_writable) {
+        for (struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap)
+            (void)owners_release_empty(cache);
+        (void)owners_release_loaded(heap);
+    }
+    for (uint64_t number = 0; number <= end; number++) {
+        if (number < end && runs_is_free(heap, number) && !runs_is_hole(heap, number)) {
+            count++;
+            continue;
+        }
+        if (count >= base_max(minimum, 1)) {
+            const evh_status status = run(number - count, count, context);
+            if (status) return status;
+        }
+        count = 0;
+    }
+    return EVH_OK;
+}
+
+EVH_INTERNAL void slices_set_hole(evh_heap *heap, uint64_t first_slice, uint64_t count, bool hole)
+{
+    assert(count > 0);
+    heap_lock_take(&heap->slices.lock);
+    for (uint64_t number = first_slice; number < first_slice + count; number++) {
+        struct segment *segment = heap->slices.segments[number / SEGMENT_SLICES];
+        const uint32_t index = number % SEGMENT_SLICES;
+        if (!segment) continue; /* it will be loaded from the image */
+        assert(segment->free[index / 64] >> index % 64 & 1);
+        if (hole)
+            segment->holes[index / 64] |= 1ull << index % 64;
+        else
+            segment->holes[index / 64] &= ~(1ull << index % 64);
+    }
+    heap_lock_drop(&heap->slices.lock);
+}

@@ -1,0 +1,392 @@
+/* threads.c -- a thread's caches, and the gate that lets a commit run beside threads.
+ *
+ * A thread has one cache per heap; `heap_thread` holds the one it used last. It is valid for a heap if
+ * the stamps agree. Stamps change when a heap is opened and rolled back and are never used twice, so
+ * nothing has to be told to other threads. When a thread ends, its caches are parked with all they own,
+ * for the next thread that comes; when a heap is closed, its caches are left to the threads that
+ * still have them. The registry's lock stands between these two.
+ *
+ * The gate: evh_enter() counts the thread's brackets in its cache, then looks at the gate; a commit
+ * closes the gate, then looks at all counts. One of the two sees the other, because the commit has the
+ * system put a memory barrier into every running thread in between (membarrier); so a bracket costs
+ * no barrier. Where the system has none, evh_enter() brings its own.
+ */
+#include "heap/heap.h"
+
+EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.tag = SLICE_NO_TAG};
+
+/* Protects the links between heaps and threads: cache->heap, and has_thread when either ends. */
+static struct heap_lock threads_lock;
+
+/* ThreadSanitizer does not know membarrier. */
+#if defined(__SANITIZE_THREAD__)
+enum { THREADS_SANITIZED = 1 };
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+enum { THREADS_SANITIZED = 1 };
+#else
+enum { THREADS_SANITIZED = 0 };
+#endif
+#else
+enum { THREADS_SANITIZED = 0 };
+#endif
+
+EVH_INTERNAL void heap_lock_wait(struct heap_lock *lock)
+{
+    for (unsigned i = 0; i < HEAP_LOCK_SPINS; i++) {
+        uint32_t open = HEAP_LOCK_OPEN;
+        if (__atomic_load_n(&lock->state, __ATOMIC_RELAXED) != HEAP_LOCK_OPEN) continue;
+        if (__atomic_compare_exchange_n(&lock->state, &open, HEAP_LOCK_TAKEN, false,
+                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return;
+    }
+    while (__atomic_exchange_n(&lock->state, HEAP_LOCK_AWAITED, __ATOMIC_ACQUIRE) !=
+           HEAP_LOCK_OPEN)
+        os->wait(&lock->state, HEAP_LOCK_AWAITED);
+    assert(heap_lock_is_taken(lock));
+}
+
+/* ---- attaching ---- */
+
+static uint64_t threads_new_tag(void)
+{
+    static uint64_t last;
+    const uint64_t tag = __atomic_add_fetch(&last, SLICE_FLAGS + 1, __ATOMIC_RELAXED);
+    assert(tag != SLICE_NO_TAG);
+    return tag;
+}
+
+static void threads_use(struct cache *cache)
+{
+    assert(cache->has_thread);
+    heap_thread.stamp = cache->stamp;
+    heap_thread.tag = cache->tag;
+    heap_thread.cache = cache;
+}
+
+static void threads_end_cache(struct cache *cache)
+{
+    assert(cache->depth == 0);
+    os->memory_free(cache->memory);
+}
+
+/* The thread ends: park what it has in open heaps, end what closed heaps left it. */
+static void threads_exit(void *unused)
+{
+    (void)unused;
+    heap_lock_take(&threads_lock);
+    struct cache *cache = heap_thread.caches;
+    heap_thread = (struct heap_thread){.tag = SLICE_NO_TAG};
+    while (cache) {
+        struct cache *next = cache->next_of_thread;
+        evh_heap *heap = __atomic_load_n(&cache->heap, __ATOMIC_RELAXED);
+        cache->next_of_thread = NULL;
+        if (!heap) {
+            threads_end_cache(cache);
+        } else {
+            /* A thread that ends inside its bracket must not hold up commits for ever. */
+            __atomic_store_n(&cache->depth, 0, __ATOMIC_RELEASE);
+            heap_lock_take(&heap->slices.lock);
+            cache->has_thread = false;
+            cache->next_parked = heap->slices.parked;
+            heap->slices.parked = cache;
+            heap_lock_drop(&heap->slices.lock);
+        }
+        cache = next;
+    }
+    heap_lock_drop(&threads_lock);
+}
+
+static struct cache *threads_new_cache(evh_heap *heap)
+{
+    enum { ALIGNMENT = 64 };
+    void *memory = os->memory_allocate(sizeof(struct cache) + ALIGNMENT);
+    if (!memory) return NULL;
+    struct cache *cache = (void *)base_round_up((uintptr_t)memory, ALIGNMENT);
+    assert(cache != NULL);
+    cache->memory = memory;
+    cache->heap = heap;
+    cache->stamp = heap->stamp;
+    cache->tag = threads_new_tag();
+    return cache;
+}
+
+/* A cache for the calling thread: a parked one, or a new one. */
+static struct cache *threads_take_cache(evh_heap *heap)
+{
+    struct heap_slices *slices = &heap->slices;
+    heap_lock_take(&slices->lock);
+    struct cache *cache = slices->parked;
+    if (cache) {
+        slices->parked = cache->next_parked;
+        cache->next_parked = NULL;
+    } else if ((cache = threads_new_cache(heap)) != NULL) {
+        cache->id = ++slices->cache_count;
+        cache->next_of_heap = slices->caches;
+        slices->caches = cache;
+    }
+    if (cache) {
+        assert(!cache->has_thread);
+        cache->has_thread = true;
+    }
+    heap_lock_drop(&slices->lock);
+    return cache;
+}
+
+/* In a forked child there is one thread; whoever held the registry's lock is gone. */
+static void threads_at_fork(void)
+{
+    threads_lock.state = HEAP_LOCK_OPEN;
+}
+
+EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
+{
+    assert(heap->compact == NULL);
+    if (heap_thread.stamp == heap->stamp) return heap_thread.cache;
+    struct cache *cache = heap_thread.caches;
+    while (cache && __atomic_load_n(&cache->heap, __ATOMIC_RELAXED) != heap)
+        cache = cache->next_of_thread;
+    if (!cache) {
+        os_at_fork(threads_at_fork);
+        const int error = os_at_thread_exit(threads_exit, &heap_thread);
+        if (!error) cache = threads_take_cache(heap);
+        if (!cache) {
+            (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory for a thread's cache",
+                            heap_path(heap));
+            return NULL;
+        }
+        cache->next_of_thread = heap_thread.caches;
+        heap_thread.caches = cache;
+    }
+    assert(cache->stamp == heap->stamp);
+    threads_use(cache);
+    return cache;
+}
+
+EVH_INTERNAL void threads_detach_heap(evh_heap *heap)
+{
+    heap_lock_take(&threads_lock);
+    struct cache *cache = heap->slices.caches;
+    heap->slices.caches = NULL;
+    heap->slices.parked = NULL;
+    while (cache) {
+        struct cache *next = cache->next_of_heap;
+        assert(cache->heap == heap);
+        if (cache->has_thread)
+            __atomic_store_n(&cache->heap, NULL, __ATOMIC_RELAXED);
+        else
+            threads_end_cache(cache);
+        cache = next;
+    }
+    heap_lock_drop(&threads_lock);
+}
+
+EVH_INTERNAL void threads_restamp(evh_heap *heap)
+{
+    for (struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap) {
+        assert(cache->heap == heap);
+        assert(cache->stamp != heap->stamp);
+        owners_forget(cache);
+        cache->stamp = heap->stamp;
+        cache->tag = threads_new_tag();
+    }
+}
+
+EVH_INTERNAL void threads_forked(evh_heap *heap)
+{
+    struct heap_slices *slices = &heap->slices;
+    slices->parked = NULL;
+    for (struct cache *cache = slices->caches; cache; cache = cache->next_of_heap) {
+        bool is_own = false;
+        for (struct cache *own = heap_thread.caches; own && !is_own; own = own->next_of_thread)
+            is_own = own == cache;
+        cache->has_thread = is_own;
+        if (is_own) continue;
+        cache->depth = 0;
+        cache->next_parked = slices->parked;
+        slices->parked = cache;
+    }
+}
+
+/* ---- the gate ---- */
+
+/* The accesses of one side stay in order for the other by the committer's barrier; for the compiler, by
+ * this. */
+static inline void gate_compiler_barrier(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
+static uint32_t gate_read(const evh_heap *heap)
+{
+    return __atomic_load_n(&heap->slices.gate, __ATOMIC_SEQ_CST);
+}
+
+/* Find out, once per heap, whether the system has a barrier for all threads. */
+static void gate_prepare(evh_heap *heap)
+{
+    struct heap_slices *slices = &heap->slices;
+    heap_lock_take(&slices->lock);
+    if (gate_read(heap) & GATE_UNPREPARED) {
+        if (THREADS_SANITIZED || os->barrier_all_threads())
+            (void)__atomic_fetch_or(&slices->gate, GATE_FENCED, __ATOMIC_SEQ_CST);
+        (void)__atomic_fetch_and(&slices->gate, (uint32_t)~GATE_UNPREPARED, __ATOMIC_SEQ_CST);
+    }
+    heap_lock_drop(&slices->lock);
+    assert((gate_read(heap) & GATE_UNPREPARED) == 0);
+}
+
+/* Wake a committer that waits for brackets to close. */
+static void gate_wake_committer(evh_heap *heap)
+{
+    (void)__atomic_fetch_add(&heap->slices.gate_wakes, 1, __ATOMIC_SEQ_CST);
+    os->wake(&heap->slices.gate_wakes);
+}
+
+static void gate_wait_open(evh_heap *heap)
+{
+    for (;;) { /* until the committer has copied */
+        const uint32_t gate = gate_read(heap);
+        if (!(gate & GATE_CLOSED)) return;
+        os->wait(&heap->slices.gate, gate);
+    }
+}
+
+/* A thread for which there was no memory: counted with its like. */
+static void gate_enter_guest(evh_heap *heap)
+{
+    for (;;) { /* until no commit is between us and the gate */
+        (void)__atomic_fetch_add(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
+        if (!(gate_read(heap) & GATE_CLOSED)) return;
+        (void)__atomic_fetch_sub(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
+        gate_wake_committer(heap);
+        gate_wait_open(heap);
+    }
+}
+
+static __attribute__((noinline)) void gate_enter_slow(evh_heap *heap)
+{
+    if (!heap || heap->compact || !heap->is_writable || heap->is_forked) return;
+    if (gate_read(heap) & GATE_UNPREPARED) gate_prepare(heap);
+    struct cache *cache = threads_attach(heap);
+    if (!cache) {
+        gate_enter_guest(heap);
+        return;
+    }
+    const uint32_t depth = __atomic_load_n(&cache->depth, __ATOMIC_RELAXED);
+    assert(depth < UINT32_MAX);
+    if (depth > 0) { /* nested: the committer waits for the outer one */
+        __atomic_store_n(&cache->depth, depth + 1, __ATOMIC_RELAXED);
+        return;
+    }
+    for (;;) { /* until no commit is between us and the gate */
+        (void)__atomic_exchange_n(&cache->depth, 1, __ATOMIC_SEQ_CST);
+        if (!(gate_read(heap) & GATE_CLOSED)) return;
+        __atomic_store_n(&cache->depth, 0, __ATOMIC_SEQ_CST);
+        gate_wake_committer(heap);
+        gate_wait_open(heap);
+    }
+}
+
+void evh_enter(evh_heap *heap)
+{
+    if (UNLIKELY(heap == NULL || heap_thread.stamp != heap->stamp)) {
+        gate_enter_slow(heap);
+        return;
+    }
+    struct cache *cache = heap_thread.cache;
+    const uint32_t depth = __atomic_load_n(&cache->depth, __ATOMIC_RELAXED);
+    __atomic_store_n(&cache->depth, depth + 1, __ATOMIC_RELAXED);
+    gate_compiler_barrier();
+    if (LIKELY(__atomic_load_n(&heap->slices.gate, __ATOMIC_ACQUIRE) == 0)) return;
+    __atomic_store_n(&cache->depth, depth, __ATOMIC_RELEASE);
+    if (depth == 0 && (gate_read(heap) & GATE_CLOSED)) gate_wake_committer(heap);
+    gate_enter_slow(heap);
+}
+
+static __attribute__((noinline)) void gate_leave_slow(evh_heap *heap)
+{
+    if (!heap || heap->compact || !heap->is_writable || heap->is_forked) return;
+    struct cache *cache = threads_attach(heap);
+    const uint32_t depth = cache ? __atomic_load_n(&cache->depth, __ATOMIC_RELAXED) : 0;
+    if (depth > 0) {
+        __atomic_store_n(&cache->depth, depth - 1, __ATOMIC_SEQ_CST);
+        if (depth == 1 && (gate_read(heap) & GATE_CLOSED)) gate_wake_committer(heap);
+        return;
+    }
+    const uint32_t guests = __atomic_load_n(&heap->slices.gate_guests, __ATOMIC_RELAXED);
+    if (NEVER(guests == 0)) return; /* more leaves than enters */
+    (void)__atomic_fetch_sub(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
+    gate_wake_committer(heap);
+}
+
+void evh_leave(evh_heap *heap)
+{
+    struct cache *cache = heap_thread.cache;
+    if (UNLIKELY(heap == NULL || heap_thread.stamp != heap->stamp || cache->depth == 0)) {
+        gate_leave_slow(heap);
+        return;
+    }
+    const uint32_t depth = __atomic_load_n(&cache->depth, __ATOMIC_RELAXED) - 1;
+    __atomic_store_n(&cache->depth, depth, __ATOMIC_RELEASE);
+    gate_compiler_barrier();
+    if (LIKELY(__atomic_load_n(&heap->slices.gate, __ATOMIC_RELAXED) == 0)) return;
+    if (depth == 0) {
+        (void)__atomic_exchange_n(&cache->depth, 0, __ATOMIC_SEQ_CST);
+        if (gate_read(heap) & GATE_CLOSED) gate_wake_committer(heap);
+    }
+}
+
+/* Whether any bracket is open. The caller's own is not. */
+static bool gate_is_occupied(evh_heap *heap)
+{
+    bool found = false;
+    heap_lock_take(&heap->slices.lock);
+    for (struct cache *cache = heap->slices.caches; cache && !found; cache = cache->next_of_heap)
+        found = __atomic_load_n(&cache->depth, __ATOMIC_SEQ_CST) > 0;
+    heap_lock_drop(&heap->slices.lock);
+    return found;
+}
+
+EVH_INTERNAL bool gate_is_inside(evh_heap *heap)
+{
+    if (heap->compact) return false;
+    for (const struct cache *cache = heap_thread.caches; cache; cache = cache->next_of_thread)
+        if (__atomic_load_n(&cache->heap, __ATOMIC_RELAXED) == heap)
+            return __atomic_load_n(&cache->depth, __ATOMIC_RELAXED) > 0;
+    return false;
+}
+
+EVH_INTERNAL evh_status gate_close(evh_heap *heap)
+{
+    struct heap_slices *slices = &heap->slices;
+    if (heap->compact || !heap->is_writable) return EVH_OK;
+    if (gate_is_inside(heap))
+        return base_fail(EVH_BUSY, NO_OFFSET, "%s: not inside one's own evh_enter()",
+                         heap_path(heap));
+    if (gate_read(heap) & GATE_UNPREPARED) gate_prepare(heap);
+    assert((gate_read(heap) & GATE_CLOSED) == 0);
+    (void)__atomic_fetch_or(&slices->gate, GATE_CLOSED, __ATOMIC_SEQ_CST);
+    if (!(gate_read(heap) & GATE_FENCED) && NEVER(os->barrier_all_threads()))
+        (void)__atomic_fetch_or(&slices->gate, GATE_FENCED, __ATOMIC_SEQ_CST);
+    for (;;) { /* until all brackets are closed: the program's own doing */
+        const uint32_t wakes = __atomic_load_n(&slices->gate_wakes, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&slices->gate_guests, __ATOMIC_SEQ_CST)) {
+            /* Whether one of them is the caller's own, nobody knows. */
+            gate_open(heap);
+            return base_fail(EVH_NO_MEMORY, NO_OFFSET,
+                             "%s: a thread inside evh_enter() got no memory", heap_path(heap));
+        }
+        if (!gate_is_occupied(heap)) return EVH_OK;
+        os->wait(&slices->gate_wakes, wakes);
+    }
+}
+
+EVH_INTERNAL void gate_open(evh_heap *heap)
+{
+    struct heap_slices *slices = &heap->slices;
+    if (heap->compact || !heap->is_writable) return;
+    assert(gate_read(heap) & GATE_CLOSED);
+    (void)__atomic_fetch_and(&slices->gate, (uint32_t)~GATE_CLOSED, __ATOMIC_SEQ_CST);
+    os->wake(&slices->gate);
+}

@@ -1,0 +1,370 @@
+/* journal.c -- create, open and close a journal; what it can tell about itself. */
+#include "journal/journal_internal.h"
+
+enum {
+    JOURNAL_CHECKPOINT_DEFAULT = 16 << 20,
+    JOURNAL_MAX_DEFAULT = 64 << 20,
+    JOURNAL_PRIVATE_DEFAULT = 256 << 20,
+    /* Where every private page is compared at every commit, few are kept. */
+    JOURNAL_PRIVATE_INEXACT = 4 << 20,
+};
+
+static struct journal *journal_new(struct region *region, const evh_options *options)
+{
+    struct journal *journal = os->memory_allocate(sizeof *journal);
+    if (!journal || os->mutex_create(&journal->mutex)) {
+        os->memory_free(journal);
+        return NULL;
+    }
+    journal->region = region;
+    journal->options = *options;
+    evh_options *o = &journal->options;
+    if (!o->checkpoint_bytes) o->checkpoint_bytes = JOURNAL_CHECKPOINT_DEFAULT;
+    if (!o->journal_max_bytes) o->journal_max_bytes = JOURNAL_MAX_DEFAULT;
+    if (!o->private_max_bytes) o->private_max_bytes = JOURNAL_PRIVATE_DEFAULT;
+    journal->index.free_list = JOURNAL_NO_NODE;
+    return journal;
+}
+
+void journal_abandon(struct journal *journal)
+{
+    if (!journal) return;
+    checkpoint_stop(journal);
+    if (journal->watch) os->watch_close(journal->watch);
+    while (journal->pending_first) {
+        struct journal_pending *pending = journal->pending_first;
+        journal->pending_first = pending->next;
+        pending->live = NULL; /* in the list below */
+        pending_end(pending, journal);
+    }
+    while (journal->live_first) {
+        struct journal_live *live = journal->live_first;
+        journal->live_first = live->next;
+        os->memory_free(live);
+    }
+    index_end(&journal->index);
+    pages_end(&journal->carry);
+    bits_end(&journal->private_pages);
+    bits_end(&journal->overlaid);
+    os->memory_free(journal->spare);
+    os->memory_free(journal->failure);
+    os->mutex_end(journal->mutex);
+    os->memory_free(journal);
+}
+
+static evh_status journal_no_memory(const struct region *region)
+{
+    return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory for its journal", region->path);
+}
+
+/* ---- watching ---- */
+
+struct journal_watch_run {
+    struct journal *journal;
+    uint64_t from;
+    int error;
+};
+
+static void journal_watch_one(uint64_t offset, uint64_t size, void *context)
+{
+    struct journal_watch_run *run = context;
+    const uint64_t from = base_max(offset, run->from);
+    if (run->error || from >= offset + size) return;
+    run->error = os->watch_add(run->journal->watch, from, offset + size - from);
+}
+
+evh_status journal_region_grew(struct journal *journal, uint64_t from)
+{
+    if (!journal->watch) return EVH_OK;
+    struct journal_watch_run run = {journal, from, 0};
+    region_each_run(journal->region, journal->region->mapped_bytes, journal_watch_one, &run);
+    if (run.error)
+        return base_fail_os(run.error, from, "%s: cannot watch its new pages",
+                            journal->region->path);
+    return EVH_OK;
+}
+
+static evh_status journal_watch(struct journal *journal)
+{
+    struct region *region = journal->region;
+    assert(region->mode == EVH_DURABLE);
+    const int error = os->watch_open(region->base, region->reserved_bytes, journal->options.detect,
+                                     journal->options.guards, &journal->watch);
+    if (error == ENOTSUP)
+        return base_fail(EVH_UNSUPPORTED, NO_OFFSET,
+                         "%s: this system cannot find dirty pages in the way that was asked for",
+                         region->path);
+    if (error)
+        return base_fail_os(error, NO_OFFSET, "%s: cannot watch its pages", region->path);
+    const evh_detect tier = os->watch_tier(journal->watch);
+    if (tier == EVH_DETECT_SCAN || tier == EVH_DETECT_PAGEMAP)
+        journal->options.private_max_bytes =
+            base_min(journal->options.private_max_bytes, JOURNAL_PRIVATE_INEXACT);
+    return journal_region_grew(journal, 0);
+}
+
+/* ---- creating ---- */
+
+/* Slice 0 but for the headers: zeroes, and the checksums of what the heap layer has filled. */
+static evh_status create_write_pages(struct region *region, uint64_t heap_bytes)
+{
+    unsigned char *first = os->memory_allocate(SLICE_BYTES);
+    if (!first) return journal_no_memory(region);
+    uint32_t *sums = (uint32_t *)(void *)(first + REGION_CHECKSUM_OFFSET);
+    int error = 0;
+    assert(heap_bytes <= PAGE_BYTES / 4 * PAGE_BYTES);
+    for (uint64_t page = SLICE_PAGES; page < heap_bytes >> PAGE_SHIFT && !error; page++) {
+        const unsigned char *image = region->base + (page << PAGE_SHIFT);
+        if (page_is_zero(image)) continue;
+        sums[page] = page_checksum(region->header.uuid, page, image);
+        error = os->write(region->file, page << PAGE_SHIFT, image, PAGE_BYTES);
+    }
+    if (!error) error = os->write(region->file, 0, first, SLICE_BYTES);
+    os->memory_free(first);
+    if (!error) error = os->flush(region->file);
+    if (!error) return EVH_OK;
+    return base_fail_os(error, NO_OFFSET, "%s: cannot write the new heap", region->path);
+}
+
+evh_status journal_create(struct region *region, const struct journal_state *state,
+                          const evh_options *options, struct journal **out)
+{
+    assert(region->mode == EVH_DURABLE);
+    assert(state->catalog != 0);
+    evh_status status = create_write_pages(region, state->heap_bytes);
+    if (status) return status;
+    struct region_header next = region->header;
+    next.heap_bytes = state->heap_bytes;
+    next.catalog = state->catalog;
+    next.preferred_address = (uint64_t)(uintptr_t)region->base;
+    bool flush_failed = false;
+    status = region_write_header(region, &next, &flush_failed);
+    if (status) return status;
+    region_adopt_header(region, &next);
+
+    struct journal *journal = journal_new(region, options);
+    if (!journal) return journal_no_memory(region);
+    os->random(&journal->salt, sizeof journal->salt);
+    journal->last_salt = next.chain_salt;
+    journal->last_crc = next.chain_crc;
+    journal->last_state = *state;
+    journal->durable_state = *state;
+    journal->sized_bytes = region->file_bytes;
+    ring_seek(journal, next.tail_offset);
+    status = journal_watch(journal);
+    if (status) {
+        journal_abandon(journal);
+        return status;
+    }
+    *out = journal;
+    return EVH_OK;
+}
+
+/* A crash in the middle of a header's write leaves a slot without a sound header: make it one again,
+ * so that there are two. Failing to is no harm: the slot in use is whole. */
+static evh_status journal_mend_header(struct journal *journal)
+{
+    struct region *region = journal->region;
+    if (!region->is_slot_torn) return EVH_OK;
+    struct region_header next = region->header;
+    bool flush_failed = false;
+    const evh_status status = region_write_header(region, &next, &flush_failed);
+    if (status) return flush_failed ? status : EVH_OK;
+    region_adopt_header(region, &next);
+    region->is_slot_torn = false;
+    return EVH_OK;
+}
+
+/* A heap without a commit may be one whose creator was killed before it made the name last: then
+ * that is done before the first commit. */
+static evh_status journal_keep_name(struct journal *journal)
+{
+    if (journal->durable_sequence > 0) return EVH_OK;
+    const int error = os->flush_directory(journal->region->path);
+    if (!error) return EVH_OK;
+    return base_fail_os(error, NO_OFFSET, "%s: cannot make its name last", journal->region->path);
+}
+
+static void journal_publish(struct journal *journal)
+{
+    struct region *region = journal->region;
+    struct region_status old;
+    if (region_read_status(region, &old)) region->status.revoked_sequence = old.revoked_sequence;
+    region->status.writer_process = region->process;
+    region->status.opened_ns = os->time_ns();
+    region->status.durable_sequence = journal->durable_sequence;
+    region_publish_status(region);
+}
+
+evh_status journal_published(struct journal *journal)
+{
+    const evh_status status = journal_keep_name(journal);
+    if (status) return status;
+    journal_publish(journal);
+    return EVH_OK;
+}
+
+/* ---- opening and closing ---- */
+
+evh_status journal_open(struct region *region, const evh_options *options, struct journal **out,
+                        struct journal_state *state)
+{
+    assert(region_has_file(region));
+    struct journal *journal = journal_new(region, options);
+    if (!journal) return journal_no_memory(region);
+    evh_status status = EVH_OK;
+    if (region->mode == EVH_DURABLE) {
+        os->random(&journal->salt, sizeof journal->salt);
+        status = view_recover(journal, state);
+        if (!status) status = journal_mend_header(journal);
+        if (!status) status = journal_keep_name(journal);
+        if (!status) status = journal_watch(journal);
+        if (!status) journal_publish(journal);
+    } else {
+        status = view_open(journal, state);
+    }
+    if (status) {
+        view_close(journal);
+        journal_abandon(journal);
+        return status;
+    }
+    *out = journal;
+    return EVH_OK;
+}
+
+/* Bring everything home. A reader's old view is no failure: what it holds back stays in the journal. */
+static evh_status journal_finish(struct journal *journal)
+{
+    checkpoint_stop(journal);
+    os->mutex_lock(journal->mutex);
+    evh_status status = flush_all(journal);
+    if (!status) status = checkpoint_run(journal, false);
+    if (status == EVH_BUSY) status = EVH_OK;
+    if (!journal->is_poisoned) {
+        journal->region->status.writer_process = 0;
+        region_publish_status(journal->region);
+    }
+    os->mutex_unlock(journal->mutex);
+    return status;
+}
+
+evh_status journal_close(struct journal *journal)
+{
+    if (!journal) return EVH_OK;
+    evh_status status = EVH_OK;
+    const bool is_child = os->process() != journal->region->process;
+    if (!is_child && journal->region->mode == EVH_DURABLE) status = journal_finish(journal);
+    if (!is_child) view_close(journal);
+    if (is_child) journal->thread = NULL; /* it runs in the parent only */
+    journal_abandon(journal);
+    return status;
+}
+
+void journal_set_checksums(struct journal *journal, journal_checksum_slice *find, void *context)
+{
+    journal->checksums.find = find;
+    journal->checksums.context = context;
+}
+
+/* ---- what it knows ---- */
+
+void journal_info(struct journal *journal, evh_info *info)
+{
+    struct region *region = journal->region;
+    os->mutex_lock(journal->mutex);
+    const bool is_writer = region->mode == EVH_DURABLE;
+    info->detect = journal->watch ? os->watch_tier(journal->watch) : EVH_DETECT_AUTO;
+    info->is_poisoned = journal->is_poisoned;
+    info->has_thread = journal->thread != NULL;
+    info->journal_bytes = ring_capacity(region);
+    info->journal_used_bytes = journal->live_bytes;
+    info->commit_sequence = is_writer ? journal->durable_sequence : journal->view_sequence;
+    info->checkpoint_sequence = region->header.sequence;
+    info->commits = journal->commits;
+    info->checkpoints = journal->checkpoints;
+    info->pages_committed = journal->pages_committed;
+    info->private_bytes = journal->private_pages.count << PAGE_SHIFT;
+    info->writer_process = is_writer ? region->process : 0;
+    if (!is_writer) {
+        bool taken = false;
+        struct region_status status;
+        info->private_bytes = journal->overlaid.count << PAGE_SHIFT;
+        if (!os->lock_is_taken(region->lock_file, REGION_LOCK_WRITER, 1, &taken) && taken &&
+            region_read_status(region, &status))
+            info->writer_process = status.writer_process;
+    }
+    os->mutex_unlock(journal->mutex);
+}
+
+uint64_t journal_dirty_bytes(struct journal *journal)
+{
+    if (!journal->watch) return 0;
+    os->mutex_lock(journal->mutex);
+    /* Looking moves what is dirty into the carry, where the next commit finds it. Only the exact
+     * watch can be asked while threads run. */
+    bool is_exact = false;
+    if (os->watch_tier(journal->watch) == EVH_DETECT_WATCH) (void)collect_dirty(journal, &is_exact);
+    const uint64_t bytes = pages_count(&journal->carry) << PAGE_SHIFT;
+    os->mutex_unlock(journal->mutex);
+    return bytes;
+}
+
+/* The records held now, copied, so that the callback may do what it likes. */
+static evh_status log_gather(struct journal *journal, evh_commit_info **out, size_t *count)
+{
+    struct record_walk walk;
+    size_t limit = 0;
+    evh_commit_info *commits = NULL;
+    *count = 0;
+    walk_begin(&walk, journal);
+    const uint64_t last =
+        journal->has_view ? journal->view_sequence : journal->durable_sequence;
+    evh_status status = EVH_OK;
+    bool found = true;
+    while (!status && found && walk.sequence < last) {
+        status = walk_next(&walk, &found);
+        if (status || !found) break;
+        if (*count == limit) {
+            limit = limit ? 2 * limit : 64;
+            evh_commit_info *grown = os->memory_resize(commits, limit * sizeof *grown);
+            if (!grown) {
+                status = journal_no_memory(journal->region);
+                break;
+            }
+            commits = grown;
+        }
+        const struct journal_record *record = walk_record(&walk);
+        commits[(*count)++] = (evh_commit_info){
+            .sequence = record->sequence,
+            .time_ns = record->time_ns,
+            .offset = walk.record_offset,
+            .record_bytes = record->record_bytes,
+            .pages = record->entry_count,
+            .changed_bytes = record->changed_bytes,
+            .heap_bytes = record->heap_bytes,
+        };
+    }
+    walk_end(&walk);
+    *out = commits;
+    return status;
+}
+
+evh_status journal_log(struct journal *journal, evh_commit_visit *visit, void *context)
+{
+    assert(visit != NULL);
+    evh_commit_info *commits = NULL;
+    size_t count = 0;
+    os->mutex_lock(journal->mutex);
+    checkpoint_claim(journal);
+    os->mutex_unlock(journal->mutex);
+    evh_status status = EVH_OK;
+    if (journal->has_view) status = region_read_header(journal->region);
+    if (!status) status = log_gather(journal, &commits, &count);
+    os->mutex_lock(journal->mutex);
+    checkpoint_release(journal);
+    os->mutex_unlock(journal->mutex);
+    for (size_t i = 0; i < count && !status; i++)
+        if (!visit(&commits[i], context)) break;
+    os->memory_free(commits);
+    return status;
+}

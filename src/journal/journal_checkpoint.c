@@ -1,0 +1,394 @@
+/* journal_checkpoint.c -- bring committed pages home, and free the ring behind them.
+ *
+ * The order, each step after the one before is durable or done:
+ *   1. choose T, the newest durable commit that every reader's view has reached
+ *   2. gather, from the records up to T, the newest base and ranges of every page they changed
+ *   3. write these pages home, and their checksums
+ *   4. flush
+ *   5. write and flush the header that says T
+ *   6. forget the records up to T: their space may be used again
+ *
+ * Commits go on meanwhile. What they log is right over the old home and the new one (see
+ * journal_layout.h). A crash anywhere before 5 replays the same records; after 5, none of them.
+ */
+#include "journal/journal_internal.h"
+
+/* ---- page checksums ---- */
+
+uint64_t checksum_offset(const struct journal_checksums *checksums, uint64_t page)
+{
+    if (page < PAGE_BYTES / 4) return REGION_CHECKSUM_OFFSET + page * 4;
+    if (!checksums->find) return 0;
+    const uint64_t slice = checksums->find(checksums->context, page / SEGMENT_PAGES);
+    return slice ? slice + page % SEGMENT_PAGES * 4 : 0;
+}
+
+evh_status checksum_finish(struct checksum_writer *writer)
+{
+    if (!writer->is_dirty) return EVH_OK;
+    writer->is_dirty = false;
+    const int error = os->write(writer->region->file, writer->at, writer->entries, PAGE_BYTES);
+    if (!error) return EVH_OK;
+    return base_fail_os(error, writer->at, "%s: cannot write page checksums", writer->region->path);
+}
+
+evh_status checksum_put(struct checksum_writer *writer, uint64_t page, uint32_t value)
+{
+    const uint64_t offset = checksum_offset(writer->checksums, page);
+    if (offset == 0) return EVH_OK;
+    const uint64_t at = base_round_down(offset, PAGE_BYTES);
+    if (at != writer->at) {
+        const evh_status status = checksum_finish(writer);
+        if (status) return status;
+        size_t done = 0;
+        const int error =
+            os->read(writer->region->file, at, writer->entries, PAGE_BYTES, &done);
+        if (error || done < PAGE_BYTES)
+            return base_fail_os(error ? error : EIO, at, "%s: cannot read page checksums",
+                                writer->region->path);
+        writer->at = at;
+    }
+    const uint64_t entry = (offset - at) / 4;
+    /* Also if it has that value already: the cache may show what a failed flush has lost. */
+    writer->entries[entry] = value;
+    writer->is_dirty = true;
+    return EVH_OK;
+}
+
+/* ---- which pages, and what they become ---- */
+
+/* One page of a checkpoint. Records are read through the home mapping: they are flushed and stay. */
+struct checkpoint_page {
+    uint64_t page;
+    const unsigned char *image;  /* NULL: home */
+    const unsigned char *ranges; /* NULL: none */
+    uint32_t ranges_count;
+    uint32_t is_zero;
+};
+
+struct checkpoint_set {
+    struct journal_index index; /* page -> position in pages, in node->ranges_at */
+    struct checkpoint_page *pages;
+    uint64_t count, limit;
+};
+
+static evh_status checkpoint_add(struct checkpoint_set *set, const struct journal_entry *entry,
+                                 const unsigned char *record)
+{
+    struct journal_node *node = index_find(&set->index, entry->page);
+    if (!node) {
+        const evh_status status = index_reserve(&set->index, 1);
+        if (status) return status;
+        if (set->count == set->limit) {
+            const uint64_t limit = base_max(256, set->limit * 2);
+            struct checkpoint_page *pages =
+                os->memory_resize(set->pages, limit * sizeof *pages);
+            if (!pages) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for a checkpoint");
+            set->pages = pages;
+            set->limit = limit;
+        }
+        node = index_add(&set->index, entry->page);
+        node->ranges_at = set->count;
+        set->pages[set->count++] = (struct checkpoint_page){.page = entry->page};
+    }
+    struct checkpoint_page *page = &set->pages[node->ranges_at];
+    const unsigned char *data = record + (uint64_t)entry->data_offset * 8;
+    if (entry->kind == JOURNAL_RANGES) {
+        page->ranges = data;
+        page->ranges_count = entry->count;
+        return EVH_OK;
+    }
+    page->is_zero = entry->kind == JOURNAL_ZERO;
+    page->image = page->is_zero ? NULL : data;
+    page->ranges = NULL;
+    return EVH_OK;
+}
+
+/* All pages that the records up to `target` change. The walk verifies every record once more. */
+static evh_status checkpoint_gather(struct journal *journal, uint64_t target,
+                                    struct checkpoint_set *set, struct record_walk *walk)
+{
+    evh_status status = EVH_OK;
+    while (walk->sequence < target && !status) {
+        bool found = false;
+        status = walk_next(walk, &found);
+        if (status) break;
+        if (!found)
+            return base_fail(EVH_CORRUPT, walk->tail, "%s: journal: commit %llu has disappeared",
+                             journal->region->path, (unsigned long long)walk->sequence + 1);
+        uint32_t count = 0;
+        const struct journal_entry *entries = walk_entries(walk, &count);
+        const unsigned char *record = journal->region->home + walk->record_offset;
+        for (uint32_t i = 0; i < count && !status; i++)
+            status = checkpoint_add(set, &entries[i], record);
+    }
+    return status;
+}
+
+static int checkpoint_compare(const void *left, const void *right)
+{
+    const struct checkpoint_page *a = left;
+    const struct checkpoint_page *b = right;
+    return (a->page > b->page) - (a->page < b->page);
+}
+
+static void checkpoint_compose(const struct journal *journal, const struct checkpoint_page *page,
+                               unsigned char *image)
+{
+    if (page->is_zero)
+        memset(image, 0, PAGE_BYTES);
+    else if (page->image)
+        memcpy(image, page->image, PAGE_BYTES);
+    else
+        memcpy(image, journal->region->home + (page->page << PAGE_SHIFT), PAGE_BYTES);
+    if (page->ranges) page_apply_ranges(image, page->ranges, page->ranges_count, NULL);
+}
+
+/* Write the pages home in order, neighbours together. */
+static evh_status checkpoint_write_home(struct journal *journal, struct checkpoint_set *set,
+                                        unsigned char *buffer)
+{
+    struct region *region = journal->region;
+    struct checksum_writer sums = {.region = region, .checksums = &journal->checksums};
+    evh_status status = EVH_OK;
+    qsort(set->pages, set->count, sizeof *set->pages, checkpoint_compare);
+    for (uint64_t i = 0; i < set->count && !status;) {
+        const uint64_t first = set->pages[i].page;
+        uint64_t bytes = 0;
+        while (i < set->count && bytes < JOURNAL_HOME_RUN_BYTES && !status &&
+               set->pages[i].page == first + (bytes >> PAGE_SHIFT)) {
+            checkpoint_compose(journal, &set->pages[i], buffer + bytes);
+            status = checksum_put(&sums, set->pages[i].page,
+                                  page_checksum(region->header.uuid, set->pages[i].page,
+                                                buffer + bytes));
+            bytes += PAGE_BYTES;
+            i++;
+        }
+        if (status) return status;
+        const int error = os->write(region->file, first << PAGE_SHIFT, buffer, bytes);
+        if (error)
+            return base_fail_os(error, first << PAGE_SHIFT, "%s: checkpoint: cannot write home",
+                                region->path);
+    }
+    return status ? status : checksum_finish(&sums);
+}
+
+/* ---- readers' views ---- */
+
+/* Lock out views of commits below *target, lowering it while a reader's view refuses. */
+static evh_status checkpoint_lock_views(struct journal *journal, uint64_t from, uint64_t *target)
+{
+    if (PLANTED(12)) return EVH_OK;
+    const int file = journal->region->lock_file;
+    int error = os->lock(file, REGION_LOCK_VIEWS, *target, OS_LOCK_EXCLUSIVE);
+    if (error == EAGAIN) {
+        /* Find the highest target that is not refused, between `from` (nothing to do) and *target. */
+        uint64_t good = from;
+        uint64_t bad = *target;
+        while (bad - good > 1) {
+            const uint64_t middle = good + (bad - good) / 2;
+            error = os->lock(file, REGION_LOCK_VIEWS, middle, OS_LOCK_EXCLUSIVE);
+            if (!error) {
+                good = middle;
+            } else if (error == EAGAIN) {
+                bad = middle;
+            } else {
+                break;
+            }
+        }
+        *target = good;
+        if (good > from) error = 0;
+    }
+    if (error == EAGAIN)
+        return base_fail(EVH_BUSY, NO_OFFSET, "%s: a reader's view of commit %llu holds it",
+                         journal->region->path, (unsigned long long)from);
+    if (error)
+        return base_fail_os(error, NO_OFFSET, "%s: cannot lock out old views",
+                            journal->region->path);
+    return EVH_OK;
+}
+
+static void checkpoint_unlock_views(struct journal *journal, uint64_t target)
+{
+    if (PLANTED(12)) return;
+    (void)os->lock(journal->region->lock_file, REGION_LOCK_VIEWS, target, OS_UNLOCK);
+}
+
+/* ---- the steps ---- */
+
+/* Steps 2 to 5. Header and home are claimed; the mutex is not held. */
+static evh_status checkpoint_do(struct journal *journal, uint64_t target,
+                                struct region_header *next)
+{
+    struct region *region = journal->region;
+    struct checkpoint_set set = {0};
+    struct record_walk walk;
+    walk_begin(&walk, journal);
+    unsigned char *buffer = os->memory_allocate(JOURNAL_HOME_RUN_BYTES);
+    evh_status status = buffer ? EVH_OK
+                               : base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to checkpoint",
+                                           region->path);
+    if (!status) status = checkpoint_gather(journal, target, &set, &walk);
+    if (!status) status = checkpoint_write_home(journal, &set, buffer);
+    if (!status && !PLANTED(1)) {
+        const int error = os->flush(region->file);
+        if (error && !PLANTED(9)) {
+            (void)base_fail_os(error, NO_OFFSET, "%s: checkpoint: the flush failed", region->path);
+            status = flush_poison_unlocked(journal);
+        }
+    }
+    if (!status) {
+        *next = region->header;
+        next->sequence = walk.sequence;
+        next->heap_bytes = walk.state.heap_bytes;
+        next->catalog = walk.state.catalog;
+        next->tail_offset = walk.tail;
+        next->chain_salt = walk.salt;
+        next->chain_crc = walk.crc;
+        bool flush_failed = false;
+        status = region_write_header(region, next, &flush_failed);
+        if (status && flush_failed && !PLANTED(9)) status = flush_poison_unlocked(journal);
+    }
+    os->memory_free(buffer);
+    os->memory_free(set.pages);
+    index_end(&set.index);
+    walk_end(&walk);
+    return status;
+}
+
+/* Step 6, with the mutex held. */
+static void checkpoint_forget(struct journal *journal, uint64_t sequence)
+{
+    index_forget(&journal->index, sequence);
+    while (journal->live_first && journal->live_first->sequence <= sequence) {
+        struct journal_live *live = journal->live_first;
+        journal->live_first = live->next;
+        if (!journal->live_first) journal->live_last = NULL;
+        journal->live_bytes -= live->bytes;
+        os->memory_free(live);
+    }
+    ring_seek(journal, journal->tail);
+}
+
+void checkpoint_claim(struct journal *journal)
+{
+    while (journal->is_checkpointing) os->mutex_wait(journal->mutex);
+    journal->is_checkpointing = true;
+}
+
+void checkpoint_release(struct journal *journal)
+{
+    assert(journal->is_checkpointing);
+    journal->is_checkpointing = false;
+    os->mutex_signal(journal->mutex);
+}
+
+evh_status checkpoint_run(struct journal *journal, bool force)
+{
+    checkpoint_claim(journal);
+    struct region *region = journal->region;
+    const uint64_t from = region->header.sequence;
+    uint64_t target = journal->durable_sequence;
+    evh_status status = flush_poisoned(journal);
+    if (status || target == from) {
+        checkpoint_release(journal);
+        return status;
+    }
+    if (PLANTED(5)) checkpoint_forget(journal, target);
+    if (force) {
+        /* The reader learns of it before the first page of its view changes. */
+        region->status.revoked_sequence = target;
+        region_publish_status(region);
+    }
+    os->mutex_unlock(journal->mutex);
+    struct region_header next;
+    bool is_locked = false;
+    if (!force) {
+        status = checkpoint_lock_views(journal, from, &target);
+        is_locked = !status;
+    }
+    if (!status) status = checkpoint_do(journal, target, &next);
+    if (is_locked) checkpoint_unlock_views(journal, target);
+    os->mutex_lock(journal->mutex);
+    if (!status) {
+        region_adopt_header(region, &next);
+        checkpoint_forget(journal, target);
+        journal->checkpoints++;
+    }
+    /* While a reader forbids it, do not ask again at every commit. */
+    journal->quiet_until_bytes =
+        status ? journal->live_bytes + journal->options.checkpoint_bytes / 16 : 0;
+    checkpoint_release(journal);
+    return status;
+}
+
+evh_status journal_checkpoint(struct journal *journal)
+{
+    os->mutex_lock(journal->mutex);
+    evh_status status = flush_all(journal);
+    if (!status) status = checkpoint_run(journal, false);
+    os->mutex_unlock(journal->mutex);
+    return status;
+}
+
+/* ---- when ---- */
+
+/* What may wait, in bytes of journal and in pages: both bound the time that recovery takes. */
+static uint64_t checkpoint_limit(const struct journal *journal)
+{
+    return base_min(journal->options.checkpoint_bytes, ring_capacity(journal->region));
+}
+
+static bool checkpoint_is_due(const struct journal *journal, uint64_t limit)
+{
+    return journal->live_bytes > limit || journal->index.node_count > limit / PAGE_BYTES;
+}
+
+static void checkpoint_background(void *context)
+{
+    struct journal *journal = context;
+    os->mutex_lock(journal->mutex);
+    while (!journal->thread_stops) {
+        if (!journal->thread_wanted) {
+            os->mutex_wait(journal->mutex);
+            continue;
+        }
+        journal->thread_wanted = false;
+        journal->background_status = checkpoint_run(journal, false);
+        os->mutex_signal(journal->mutex);
+    }
+    os->mutex_unlock(journal->mutex);
+}
+
+/* Start in the background at half the limit; make the committer do it, or wait, at the whole. */
+void checkpoint_consider(struct journal *journal)
+{
+    const uint64_t limit = checkpoint_limit(journal);
+    if (!checkpoint_is_due(journal, limit / 2) || journal->is_poisoned) return;
+    if (journal->live_bytes < journal->quiet_until_bytes) return;
+    if (!journal->options.no_thread && !journal->thread &&
+        os->thread_start(checkpoint_background, journal, &journal->thread))
+        journal->options.no_thread = true; /* no thread to be had: in the foreground, then */
+    if (!journal->options.no_thread && !checkpoint_is_due(journal, limit)) {
+        if (!journal->thread_wanted) {
+            journal->thread_wanted = true;
+            os->mutex_signal(journal->mutex);
+        }
+        return;
+    }
+    if (!checkpoint_is_due(journal, limit)) return;
+    /* A failure is not the commit's: it is durable without. The next one that needs the room will
+     * meet it. */
+    if (flush_all(journal) == EVH_OK) (void)checkpoint_run(journal, false);
+}
+
+void checkpoint_stop(struct journal *journal)
+{
+    if (!journal->thread) return;
+    os->mutex_lock(journal->mutex);
+    journal->thread_stops = true;
+    os->mutex_signal(journal->mutex);
+    os->mutex_unlock(journal->mutex);
+    os->thread_join(journal->thread);
+    journal->thread = NULL;
+}

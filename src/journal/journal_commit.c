@@ -1,0 +1,377 @@
+/* journal_commit.c -- copy what changed, and hand it to the file.
+ *
+ * Cost of a commit, estimated: the watch's scan (1.1 ns per watched resident page), 0.3 us per dirty
+ * page to compare it with its base and copy what differs, 0.16 us per KiB of record for the
+ * checksum, one write with one flush. A commit of one changed word is a record of one page.
+ */
+#include "journal/journal_internal.h"
+
+/* Room for a record of up to `pages` pages: a whole image each, its entry, the header. */
+static uint64_t commit_record_bytes_max(uint64_t pages)
+{
+    return base_round_up(sizeof(struct journal_record) +
+                             pages * (PAGE_BYTES + sizeof(struct journal_entry)),
+                         PAGE_BYTES);
+}
+
+static unsigned char *commit_take_buffer(struct journal *journal, uint64_t bytes, uint64_t *size)
+{
+    unsigned char *buffer = journal->spare;
+    if (buffer && journal->spare_bytes >= bytes) {
+        *size = journal->spare_bytes;
+        journal->spare = NULL;
+        return buffer;
+    }
+    *size = base_max(bytes, 16 * PAGE_BYTES);
+    return os->memory_allocate(*size);
+}
+
+struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pages)
+{
+    struct journal_pending *pending = os->memory_allocate(sizeof *pending);
+    if (!pending) return NULL;
+    pending->buffer =
+        commit_take_buffer(journal, commit_record_bytes_max(pages), &pending->buffer_bytes);
+    pending->live = os->memory_allocate(sizeof *pending->live);
+    pending->undo = os->memory_allocate(base_max(pages, 1) * sizeof *pending->undo);
+    if (pending->buffer && pending->live && pending->undo) return pending;
+    pending_end(pending, journal);
+    return NULL;
+}
+
+static void commit_entry(struct commit_builder *builder, uint64_t page, enum journal_kind kind,
+                         uint64_t data_at, uint32_t count)
+{
+    assert(data_at % 8 == 0);
+    builder->entries[builder->pending->entry_count++] = (struct journal_entry){
+        .page = page,
+        .data_offset = kind == JOURNAL_ZERO ? 0 : (uint32_t)(data_at / 8),
+        .kind = (uint16_t)kind,
+        .count = (uint16_t)count,
+    };
+}
+
+/* Write one page's change into the record. `page` is its present content. */
+void commit_page(struct commit_builder *builder, uint64_t number, const unsigned char *page)
+{
+    struct journal *journal = builder->journal;
+    struct journal_node *node = index_find(&journal->index, number);
+    unsigned char *data = builder->pending->buffer + builder->at;
+    const bool is_new = !node && number >= journal->region->header.heap_bytes >> PAGE_SHIFT;
+    uint64_t mask[JOURNAL_MASK_WORDS];
+    if (!is_new) {
+        page_compare(page, page_base(journal, node, number), mask);
+        if (node && node->ranges_in)
+            for (uint32_t i = 0; i < JOURNAL_MASK_WORDS; i++) mask[i] |= node->mask[i];
+        const uint32_t bytes = page_ranges_bytes(mask);
+        if (bytes == 0) return; /* as it was, and no ranges before */
+        if (bytes <= JOURNAL_RANGES_BYTES_MAX) {
+            uint32_t count = 0;
+            const uint32_t used = page_write_ranges(page, mask, data, &count);
+            /* The same ranges as before: stored to, but not changed. */
+            if (node && node->ranges_in && node->ranges_count == count &&
+                memcmp(node->ranges_in->data + node->ranges_at, data, used) == 0)
+                return;
+            commit_entry(builder, number, JOURNAL_RANGES, builder->at, count);
+            builder->at += used;
+            builder->changed_bytes += used;
+            return;
+        }
+    }
+    builder->changed_bytes += PAGE_BYTES;
+    if (page_is_zero(page)) {
+        commit_entry(builder, number, JOURNAL_ZERO, 0, 0);
+        return;
+    }
+    memcpy(data, page, PAGE_BYTES);
+    commit_entry(builder, number, JOURNAL_IMAGE, builder->at, 0);
+    builder->at += PAGE_BYTES;
+}
+
+void commit_builder_begin(struct commit_builder *builder, struct journal *journal,
+                          struct journal_pending *pending, uint64_t pages)
+{
+    *builder = (struct commit_builder){
+        .journal = journal,
+        .pending = pending,
+        .at = sizeof(struct journal_record),
+    };
+    const uint64_t entries_at = sizeof(struct journal_record) + pages * PAGE_BYTES;
+    builder->entries = (struct journal_entry *)(void *)(pending->buffer + entries_at);
+    assert(entries_at + pages * sizeof(struct journal_entry) <= pending->buffer_bytes);
+}
+
+/* Close the record: entries behind the data, zeroes to the end of the page, the header but for its
+ * place in the chain. */
+void commit_builder_end(struct commit_builder *builder, const struct journal_state *state)
+{
+    struct journal_pending *pending = builder->pending;
+    const uint64_t size = pending->entry_count * sizeof(struct journal_entry);
+    memmove(pending->buffer + builder->at, builder->entries, size);
+    const uint64_t end = builder->at + size;
+    pending->bytes = base_round_up(end, PAGE_BYTES);
+    memset(pending->buffer + end, 0, pending->bytes - end);
+    pending->state = *state;
+    struct journal_record *record = (struct journal_record *)(void *)pending->buffer;
+    *record = (struct journal_record){
+        .magic = JOURNAL_MAGIC,
+        .entry_count = pending->entry_count,
+        .record_bytes = pending->bytes,
+        .entries_offset = builder->at,
+        .heap_bytes = state->heap_bytes,
+        .catalog = state->catalog,
+        .time_ns = os->time_ns(),
+        .changed_bytes = builder->changed_bytes,
+    };
+    memcpy(record->uuid, builder->journal->region->header.uuid, sizeof record->uuid);
+}
+
+/* Ask the watch; what it says joins the carry, which is then the set of dirty pages. */
+evh_status collect_dirty(struct journal *journal, bool *is_exact)
+{
+    const struct os_pages *runs = NULL;
+    size_t count = 0;
+    const int error =
+        os->watch_collect(journal->watch, journal->region->mapped_bytes, &runs, &count, is_exact);
+    if (error && error != ENOMEM)
+        return base_fail_os(error, NO_OFFSET, "%s: cannot find its dirty pages",
+                            journal->region->path);
+    const evh_status status = pages_merge(&journal->carry, runs, count);
+    if (status) {
+        /* The runs have left the watch and found no room here: they would be lost. */
+        journal->must_compare_all = true;
+        return status;
+    }
+    if (error) return base_fail_os(error, NO_OFFSET, "no memory to find the dirty pages");
+    if (!journal->must_compare_all) return EVH_OK;
+    const struct os_pages all = {SLICE_PAGES,
+                                 (journal->region->mapped_bytes >> PAGE_SHIFT) - SLICE_PAGES};
+    const evh_status merged = pages_merge(&journal->carry, &all, 1);
+    if (!merged) journal->must_compare_all = false;
+    return merged;
+}
+
+static bool commit_is_dirty(const struct journal *journal, size_t *at, uint64_t page)
+{
+    const struct journal_pages *dirty = &journal->carry;
+    while (*at < dirty->count && dirty->runs[*at].first + dirty->runs[*at].count <= page) ++*at;
+    return *at < dirty->count && dirty->runs[*at].first <= page;
+}
+
+/* Remember which pages have private copies, and give up those that are home and idle when they are
+ * too many. All threads are still. */
+static evh_status commit_bound_private(struct journal *journal)
+{
+    struct journal_bits *bits = &journal->private_pages;
+    const evh_status status = bits_add(bits, journal->carry.runs, journal->carry.count);
+    if (status) return status;
+    if (bits->count <= journal->options.private_max_bytes >> PAGE_SHIFT) return EVH_OK;
+    size_t at = 0;
+    for (uint64_t word = 0; word < bits->word_count; word++)
+        for (uint64_t left = bits->words[word]; left; left &= left - 1) {
+            const uint64_t page = word * 64 + base_lowest_bit(left);
+            if (commit_is_dirty(journal, &at, page)) continue;
+            if (!PLANTED(11) && index_find(&journal->index, page)) continue;
+            if (page >= journal->region->mapped_bytes >> PAGE_SHIFT) continue;
+            (void)os->discard(journal->region->base + (page << PAGE_SHIFT), PAGE_BYTES);
+            os->watch_discarded(journal->watch, page << PAGE_SHIFT, PAGE_BYTES);
+            bits_remove(bits, page);
+        }
+    return EVH_OK;
+}
+
+/* Build the record of all pages in the carry. */
+static evh_status commit_build(struct journal *journal, const struct journal_state *state)
+{
+    struct region *region = journal->region;
+    const uint64_t pages = pages_count(&journal->carry);
+    struct journal_pending *pending = commit_new_pending(journal, pages);
+    if (!pending)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to copy %llu changed pages",
+                         region->path, (unsigned long long)pages);
+    struct commit_builder builder;
+    commit_builder_begin(&builder, journal, pending, pages);
+    const uint64_t limit = state->heap_bytes >> PAGE_SHIFT;
+    for (size_t i = 0; i < journal->carry.count; i++) {
+        const struct os_pages run = journal->carry.runs[i];
+        uint64_t behind = 0;
+        for (uint64_t page = run.first; page < base_min(run.first + run.count, limit); page++) {
+            if (region_is_journal(region, page / SLICE_PAGES, &behind)) {
+                page = behind * SLICE_PAGES - 1; /* mapped without access: nobody stored there */
+                continue;
+            }
+            if (PLANTED(6) && page % 7 == 3 && pages > 2) continue;
+            commit_page(&builder, page, region->base + (page << PAGE_SHIFT));
+        }
+    }
+    journal->dirty_count = 0;
+    const bool is_same = state->heap_bytes == journal->last_state.heap_bytes &&
+                         state->catalog == journal->last_state.catalog;
+    if (pending->entry_count == 0 && is_same) {
+        pending_end(pending, journal);
+        return EVH_OK;
+    }
+    commit_builder_end(&builder, state);
+    journal->built = pending;
+    return EVH_OK;
+}
+
+evh_status journal_copy(struct journal *journal, const struct journal_state *state, uint64_t *ticket)
+{
+    assert(journal->watch != NULL);
+    assert(state->heap_bytes <= journal->region->mapped_bytes);
+    os->mutex_lock(journal->mutex);
+    assert(journal->built == NULL);
+    evh_status status = flush_poisoned(journal);
+    bool is_exact = false;
+    if (!status) status = journal_reserve_failures(journal);
+    if (!status) status = collect_dirty(journal, &is_exact);
+    if (!status) status = commit_bound_private(journal);
+    if (!status) status = commit_build(journal, state);
+    if (!status) {
+        journal->carry.count = 0; /* the record has them; if it fails they come back */
+        journal->built_failures = journal->failures;
+        *ticket = journal->begun_sequence + journal->failed_tickets;
+        if (journal->built) {
+            (*ticket)++;
+            journal->built->ticket = *ticket;
+        }
+    }
+    os->mutex_unlock(journal->mutex);
+    return status;
+}
+
+/* Give the built record its place in the chain. The mutex is held. */
+static void commit_chain(struct journal *journal, struct journal_pending *pending)
+{
+    struct journal_record *record = (struct journal_record *)(void *)pending->buffer;
+    record->sequence = journal->begun_sequence + 1;
+    record->salt = journal->salt;
+    record->previous_salt = journal->last_salt;
+    record->previous_crc = journal->last_crc;
+    record->durable_sequence = journal->durable_sequence;
+    record->body_crc = base_crc32c(0, pending->buffer + sizeof *record,
+                                   pending->bytes - sizeof *record);
+    record->header_crc = base_crc32c(0, record, offsetof(struct journal_record, header_crc));
+}
+
+/* Note in the index where the newest change of each page is, remembering how it was. Room for the
+ * nodes is there. */
+static void commit_index(struct journal *journal, struct journal_pending *pending)
+{
+    const struct journal_record *record =
+        (const struct journal_record *)(const void *)pending->buffer;
+    const struct journal_entry *entries =
+        (const struct journal_entry *)(const void *)(pending->buffer + record->entries_offset);
+    for (uint32_t i = 0; i < pending->entry_count; i++) {
+        const struct journal_entry *entry = &entries[i];
+        struct journal_node *node = index_find(&journal->index, entry->page);
+        struct journal_node *before = &pending->undo[i].before;
+        if (node)
+            *before = *node;
+        else
+            memset(before, 0, sizeof *before);
+        if (!node) node = index_add(&journal->index, entry->page);
+        index_note(node, pending->live, entry, pending->buffer);
+    }
+}
+
+/* The built record did not get into the file: its pages are dirty again. */
+static void commit_fail_built(struct journal *journal, struct journal_pending *pending)
+{
+    pending_take_back(journal, pending, false);
+    journal_note_failure(journal, pending->ticket, pending->ticket, evh_last_error()->status);
+    pending_end(pending, journal);
+}
+
+static evh_status commit_place(struct journal *journal, struct journal_pending *pending,
+                               uint64_t *offset)
+{
+    evh_status status = index_reserve(&journal->index, pending->entry_count);
+    /* Each turn frees or adds space; three see a ring grown, a checkpoint made, a view revoked. */
+    for (int turn = 0; turn < 4 && !status; turn++) {
+        if (journal->built_failures != journal->failures)
+            return base_fail(EVH_FULL, NO_OFFSET,
+                             "%s: the commit before this one failed, and this one with it",
+                             journal->region->path);
+        if (journal->is_poisoned) return flush_poisoned(journal);
+        if (ring_place(journal, pending->bytes, offset)) return EVH_OK;
+        status = ring_make_room(journal, pending->bytes);
+    }
+    if (status) return status;
+    return base_fail(EVH_FULL, NO_OFFSET, "%s: its journal has no room for %llu bytes",
+                     journal->region->path, (unsigned long long)pending->bytes);
+}
+
+/* Place the built record, chain it, index it, queue it. The mutex is held. */
+static evh_status commit_enqueue(struct journal *journal, struct journal_pending *pending)
+{
+    uint64_t offset = 0;
+    const evh_status status = commit_place(journal, pending, &offset);
+    if (status) return status;
+    commit_chain(journal, pending);
+    const struct journal_record *record =
+        (const struct journal_record *)(const void *)pending->buffer;
+    struct journal_live *live = pending->live;
+    *live = (struct journal_live){
+        .sequence = record->sequence,
+        .offset = offset,
+        .bytes = pending->bytes,
+        .data = pending->buffer,
+    };
+    commit_index(journal, pending);
+    ring_add_live(journal, live);
+    journal->begun_sequence = record->sequence;
+    journal->last_salt = record->salt;
+    journal->last_crc = record->header_crc;
+    journal->last_state = pending->state;
+    if (journal->pending_last)
+        journal->pending_last->next = pending;
+    else
+        journal->pending_first = pending;
+    journal->pending_last = pending;
+    journal->commits++;
+    journal->pages_committed += pending->entry_count;
+    return EVH_OK;
+}
+
+/* A record must never outlive the growth of the file that its heap lies in: recovery would find a
+ * heap that is cut off. Growth doubles, so this flush is rare. The mutex is held, and released
+ * meanwhile. */
+static evh_status commit_make_size_durable(struct journal *journal, uint64_t heap_bytes)
+{
+    const uint64_t file_bytes = journal->region->file_bytes;
+    if (heap_bytes <= journal->sized_bytes) return EVH_OK;
+    assert(heap_bytes <= file_bytes);
+    os->mutex_unlock(journal->mutex);
+    const int error = os->flush(journal->region->file);
+    os->mutex_lock(journal->mutex);
+    if (!error) {
+        journal->sized_bytes = file_bytes;
+        return EVH_OK;
+    }
+    (void)base_fail_os(error, NO_OFFSET, "%s: cannot make its growth durable",
+                       journal->region->path);
+    return flush_poison(journal);
+}
+
+evh_status journal_write(struct journal *journal, uint64_t ticket, bool flush,
+                         void (*release)(void *context), void *context)
+{
+    os->mutex_lock(journal->mutex);
+    struct journal_pending *pending = journal->built;
+    journal->built = NULL;
+    evh_status status = EVH_OK;
+    if (pending) {
+        assert(pending->ticket == ticket);
+        status = commit_make_size_durable(journal, pending->state.heap_bytes);
+        if (!status) status = commit_enqueue(journal, pending);
+        if (status) commit_fail_built(journal, pending);
+        if (!status && !flush) status = flush_write_only(journal, pending);
+        if (!status) checkpoint_consider(journal);
+    }
+    os->mutex_unlock(journal->mutex);
+    release(context);
+    if (status || !flush) return status;
+    return journal_wait(journal, ticket);
+}

@@ -1,0 +1,361 @@
+/* journal_flush.c -- pending records become durable, together; what happens when they do not.
+ *
+ * Whoever waits for a commit and finds nobody flushing flushes everything that is pending, in order,
+ * for all who wait. One write covers every byte from the durable tail to the end of the newest
+ * record, or one write for each stretch where the ring jumps: a flush never covers less than what it
+ * acknowledges.
+ *
+ * A flush that fails poisons the heap: the system may have dropped the data and will not say so
+ * again. A write that fails cleanly (a full disk) is taken back: the record's header is overwritten,
+ * durably, before anything else can follow it, and its pages are dirty again.
+ */
+#include "journal/journal_internal.h"
+
+evh_status flush_poison(struct journal *journal)
+{
+    if (!journal->is_poisoned) {
+        journal->poison = *evh_last_error();
+        journal->is_poisoned = true;
+    }
+    return evh_last_error()->status;
+}
+
+evh_status flush_poison_unlocked(struct journal *journal)
+{
+    os->mutex_lock(journal->mutex);
+    const evh_status status = flush_poison(journal);
+    os->mutex_unlock(journal->mutex);
+    return status;
+}
+
+evh_status flush_poisoned(const struct journal *journal)
+{
+    if (!journal->is_poisoned) return EVH_OK;
+    return base_fail(EVH_POISONED, journal->poison.offset,
+                     "a flush failed earlier, only reopening tells what is on the disk (%.300s)",
+                     journal->poison.message);
+}
+
+evh_status journal_status(const struct journal *journal)
+{
+    return flush_poisoned(journal);
+}
+
+void pending_end(struct journal_pending *pending, struct journal *journal)
+{
+    if (!pending) return;
+    if (!journal->spare || journal->spare_bytes < pending->buffer_bytes) {
+        unsigned char *smaller = journal->spare;
+        journal->spare = pending->buffer;
+        journal->spare_bytes = pending->buffer_bytes;
+        pending->buffer = smaller;
+    }
+    os->memory_free(pending->buffer);
+    os->memory_free(pending->live);
+    os->memory_free(pending->undo);
+    os->memory_free(pending);
+}
+
+void pending_take_back(struct journal *journal, struct journal_pending *pending, bool was_placed)
+{
+    const struct journal_record *record =
+        (const struct journal_record *)(const void *)pending->buffer;
+    const struct journal_entry *entries =
+        (const struct journal_entry *)(const void *)(pending->buffer + record->entries_offset);
+    struct journal_pages pages = {NULL, 0, 0};
+    for (uint32_t i = 0; i < pending->entry_count; i++) {
+        const uint64_t page = entries[i].page;
+        if (pages_add(&pages, page, 1)) journal->must_compare_all = true;
+        if (!was_placed) continue;
+        const struct journal_node *before = &pending->undo[i].before;
+        if (before->sequence == 0) {
+            index_remove(&journal->index, page);
+            continue;
+        }
+        struct journal_node *node = index_find(&journal->index, page);
+        if (NEVER(!node)) continue;
+        const uint32_t next = node->next;
+        *node = *before;
+        node->next = next;
+        /* A checkpoint may have gone home in between. */
+        if (node->image_in && node->image_in->sequence <= journal->region->header.sequence)
+            node->image_in = NULL;
+        if (node->sequence <= journal->region->header.sequence)
+            index_remove(&journal->index, page);
+    }
+    if (pages_merge(&journal->carry, pages.runs, pages.count)) journal->must_compare_all = true;
+    pages_end(&pages);
+}
+
+void journal_note_failure(struct journal *journal, uint64_t first_ticket, uint64_t last_ticket,
+                          evh_status status)
+{
+    assert(first_ticket <= last_ticket);
+    const size_t count = journal->failure_count;
+    struct journal_failure *last = count ? &journal->failure[count - 1] : NULL;
+    journal->failed_tickets += last_ticket - first_ticket + 1;
+    if (last && last->last_ticket + 1 == first_ticket && last->status == status) {
+        last->last_ticket = last_ticket;
+        return;
+    }
+    assert(count < journal->failure_limit);
+    journal->failure[journal->failure_count++] =
+        (struct journal_failure){first_ticket, last_ticket, status};
+}
+
+evh_status journal_reserve_failures(struct journal *journal)
+{
+    /* A built record that fails, and the pending ones before it: two entries; as many again. */
+    const size_t need = journal->failure_count + 4;
+    if (need <= journal->failure_limit) return EVH_OK;
+    struct journal_failure *grown =
+        os->memory_resize(journal->failure, 2 * need * sizeof *grown);
+    if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for a commit's ticket");
+    journal->failure = grown;
+    journal->failure_limit = 2 * need;
+    return EVH_OK;
+}
+
+/* What became of a ticket: its sequence, or its failure. */
+static evh_status flush_look_up(const struct journal *journal, uint64_t ticket, uint64_t *sequence)
+{
+    uint64_t failed = 0;
+    for (size_t i = 0; i < journal->failure_count; i++) {
+        const struct journal_failure *failure = &journal->failure[i];
+        if (ticket < failure->first_ticket) break;
+        if (ticket <= failure->last_ticket)
+            return base_fail(failure->status, NO_OFFSET, "%s: that commit failed: %s",
+                             journal->region->path, evh_status_name(failure->status));
+        failed += failure->last_ticket - failure->first_ticket + 1;
+    }
+    *sequence = ticket - failed;
+    if (*sequence > journal->begun_sequence)
+        return base_fail(EVH_INVALID, NO_OFFSET, "%s: no commit was begun with ticket %llu",
+                         journal->region->path, (unsigned long long)ticket);
+    return EVH_OK;
+}
+
+/* A stretch of pending records that lie one behind the other in the file. */
+struct flush_stretch {
+    struct os_part parts[64];
+    unsigned count;
+    uint64_t offset;
+    struct journal_pending *behind; /* the first record that is not part of it */
+};
+
+/* Gather the first stretch. The mutex is held; the records stay as they are until it is flushed. */
+static void flush_gather(const struct journal *journal, struct flush_stretch *stretch)
+{
+    struct journal_pending *pending = journal->pending_first;
+    assert(pending != NULL);
+    stretch->count = 0;
+    stretch->offset = pending->live->offset;
+    uint64_t next = stretch->offset;
+    bool all_written = true;
+    while (pending && stretch->count < sizeof stretch->parts / sizeof stretch->parts[0] &&
+           pending->live->offset == next) {
+        all_written = all_written && pending->is_written;
+        stretch->parts[stretch->count++] = (struct os_part){pending->buffer, pending->bytes};
+        next += pending->bytes;
+        pending = pending->next;
+    }
+    stretch->behind = pending;
+    if (PLANTED(2) && all_written) {
+        stretch->parts[0] = stretch->parts[stretch->count - 1];
+        stretch->offset = next - stretch->parts[0].size;
+        stretch->count = 1;
+    }
+}
+
+static int flush_write(struct journal *journal, const struct flush_stretch *stretch,
+                       bool *flush_failed)
+{
+    *flush_failed = false;
+    if (!PLANTED(4))
+        return os->write_sync(journal->region->file, stretch->offset, stretch->parts,
+                              stretch->count, flush_failed);
+    uint64_t offset = stretch->offset;
+    int error = 0;
+    for (unsigned i = 0; i < stretch->count && !error; i++) {
+        error = os->write(journal->region->file, offset, stretch->parts[i].data,
+                          stretch->parts[i].size);
+        offset += stretch->parts[i].size;
+    }
+    return error;
+}
+
+/* The records before `end` are durable: their buffers are not needed any more. */
+static void flush_done(struct journal *journal, const struct journal_pending *end)
+{
+    while (journal->pending_first != end) {
+        struct journal_pending *pending = journal->pending_first;
+        pending->live->data = journal->region->home + pending->live->offset;
+        journal->durable_sequence = pending->live->sequence;
+        journal->durable_state = pending->state;
+        journal->pending_first = pending->next;
+        if (!journal->pending_first) journal->pending_last = NULL;
+        pending->live = NULL; /* the ring's now */
+        pending_end(pending, journal);
+    }
+    journal->region->status.durable_sequence = journal->durable_sequence;
+}
+
+/* Overwrite the header of a record that may be on the disk in part, so that nobody finds it. */
+static evh_status flush_void(struct journal *journal, uint64_t offset)
+{
+    if (PLANTED(10)) return EVH_OK;
+    static const struct journal_record nothing;
+    const struct os_part part = {&nothing, sizeof nothing};
+    bool flush_failed = false;
+    const int error = os->write_sync(journal->region->file, offset, &part, 1, &flush_failed);
+    if (!error) return EVH_OK;
+    (void)base_fail_os(error, offset, "%s: cannot take a failed commit back",
+                       journal->region->path);
+    return flush_poison(journal);
+}
+
+/* The live records behind `sequence` are no more. Their memory is the caller's. */
+static void flush_cut_live(struct journal *journal, uint64_t sequence)
+{
+    struct journal_live *last = NULL;
+    uint64_t bytes = 0;
+    for (struct journal_live *live = journal->live_first; live && live->sequence <= sequence;
+         live = live->next) {
+        last = live;
+        bytes += live->bytes;
+    }
+    if (last)
+        last->next = NULL;
+    else
+        journal->live_first = NULL;
+    journal->live_last = last;
+    journal->live_bytes = bytes;
+}
+
+/* Take back every pending record: newest first, so that the index ends as it was. */
+static void flush_take_back_all(struct journal *journal, evh_status status)
+{
+    struct journal_pending *newest = NULL;
+    if (!journal->pending_first) return;
+    const uint64_t tail = journal->pending_first->live->offset;
+    const uint64_t first_ticket = journal->pending_first->ticket;
+    const uint64_t last_ticket = journal->pending_last->ticket;
+    const struct journal_record *first =
+        (const struct journal_record *)(const void *)journal->pending_first->buffer;
+    journal->begun_sequence = first->sequence - 1;
+    journal->last_salt = first->previous_salt;
+    journal->last_crc = first->previous_crc;
+    journal->last_state = journal->durable_state;
+    assert(journal->begun_sequence == journal->durable_sequence);
+    while (journal->pending_first) {
+        struct journal_pending *pending = journal->pending_first;
+        journal->pending_first = pending->next;
+        pending->next = newest;
+        newest = pending;
+    }
+    journal->pending_last = NULL;
+    flush_cut_live(journal, journal->begun_sequence);
+    while (newest) {
+        struct journal_pending *pending = newest;
+        newest = pending->next;
+        pending_take_back(journal, pending, true);
+        pending_end(pending, journal);
+    }
+    ring_seek(journal, tail);
+    journal_note_failure(journal, first_ticket, last_ticket, status);
+    journal->failures++;
+}
+
+/* A stretch could not be written. The mutex is held. The failure stays the thread's last error. */
+static evh_status flush_failed_turn(struct journal *journal, uint64_t offset, bool flush_failed)
+{
+    const evh_error failure = *evh_last_error();
+    if (flush_failed)
+        (void)flush_poison(journal);
+    else if (!flush_void(journal, offset))
+        flush_take_back_all(journal, failure.status);
+    return base_fail(failure.status, failure.offset, "%s", failure.message);
+}
+
+/* The flusher's turn: everything pending now. The mutex is held, and released during the writing. */
+static evh_status flush_turn(struct journal *journal)
+{
+    assert(!journal->is_flushing);
+    assert(journal->pending_first != NULL);
+    journal->is_flushing = true;
+    evh_status status = EVH_OK;
+    const uint64_t goal = journal->begun_sequence;
+    while (!status && journal->pending_first && journal->durable_sequence < goal) {
+        struct flush_stretch stretch;
+        bool flush_failed = false;
+        flush_gather(journal, &stretch);
+        os->mutex_unlock(journal->mutex);
+        int error = flush_write(journal, &stretch, &flush_failed);
+        if (PLANTED(9) && flush_failed) error = 0;
+        if (error)
+            status = base_fail_os(error, stretch.offset, "%s: cannot write a commit",
+                                  journal->region->path);
+        os->mutex_lock(journal->mutex);
+        if (status)
+            status = flush_failed_turn(journal, stretch.offset, flush_failed);
+        else
+            flush_done(journal, stretch.behind);
+    }
+    if (!status) region_publish_status(journal->region);
+    journal->is_flushing = false;
+    os->mutex_signal(journal->mutex);
+    return status;
+}
+
+evh_status flush_write_only(struct journal *journal, struct journal_pending *pending)
+{
+    const uint64_t offset = pending->live->offset;
+    const uint64_t sequence = pending->live->sequence;
+    const uint64_t failures = journal->failures;
+    const int error = os->write(journal->region->file, offset, pending->buffer, pending->bytes);
+    if (!error) {
+        pending->is_written = true;
+        return EVH_OK;
+    }
+    (void)base_fail_os(error, offset, "%s: cannot write a commit", journal->region->path);
+    const evh_error failure = *evh_last_error();
+    while (journal->is_flushing) os->mutex_wait(journal->mutex);
+    /* A flusher may have had better luck with it, or have taken it back. */
+    if (journal->durable_sequence >= sequence) return EVH_OK;
+    if (journal->failures == failures && !flush_void(journal, offset))
+        flush_take_back_all(journal, failure.status);
+    return base_fail(failure.status, failure.offset, "%s", failure.message);
+}
+
+evh_status flush_all(struct journal *journal)
+{
+    evh_status status = flush_poisoned(journal);
+    while (!status && (journal->pending_first || journal->is_flushing)) {
+        if (journal->is_flushing)
+            os->mutex_wait(journal->mutex);
+        else
+            status = flush_turn(journal);
+    }
+    return status;
+}
+
+evh_status journal_wait(struct journal *journal, uint64_t ticket)
+{
+    os->mutex_lock(journal->mutex);
+    evh_status status = EVH_OK;
+    for (;;) {
+        uint64_t sequence = 0;
+        status = flush_look_up(journal, ticket, &sequence);
+        if (status || sequence <= journal->durable_sequence) break;
+        status = flush_poisoned(journal);
+        if (status) break;
+        if (journal->is_flushing) {
+            os->mutex_wait(journal->mutex);
+            continue;
+        }
+        status = flush_turn(journal);
+        if (status) break;
+    }
+    os->mutex_unlock(journal->mutex);
+    return status;
+}

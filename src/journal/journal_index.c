@@ -1,0 +1,284 @@
+/* journal_index.c -- which pages live records changed, and sets of pages. */
+#include "journal/journal_internal.h"
+
+static uint32_t index_bucket(const struct journal_index *index, uint64_t page)
+{
+    assert(index->bucket_count > 0);
+    /* Fibonacci hashing: neighbours spread, the high bits are the best. */
+    const uint64_t hash = page * 0x9e3779b97f4a7c15ull;
+    return (uint32_t)(hash >> 32) & (index->bucket_count - 1);
+}
+
+struct journal_node *index_find(struct journal_index *index, uint64_t page)
+{
+    if (index->node_count == 0) return NULL;
+    uint32_t at = index->buckets[index_bucket(index, page)];
+    while (at != JOURNAL_NO_NODE) {
+        struct journal_node *node = &index->nodes[at];
+        if (node->page == page) return node;
+        at = node->next;
+    }
+    return NULL;
+}
+
+static void index_link(struct journal_index *index, uint32_t at)
+{
+    const uint32_t bucket = index_bucket(index, index->nodes[at].page);
+    index->nodes[at].next = index->buckets[bucket];
+    index->buckets[bucket] = at;
+}
+
+/* Twice the buckets, all nodes in use linked anew. A free node has sequence 0. */
+static evh_status index_rehash(struct journal_index *index, uint32_t bucket_count)
+{
+    assert(base_is_power_of_two(bucket_count));
+    uint32_t *buckets = os->memory_allocate(bucket_count * sizeof *buckets);
+    if (!buckets)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for the index of %u pages",
+                         bucket_count);
+    memset(buckets, 0xff, bucket_count * sizeof *buckets);
+    os->memory_free(index->buckets);
+    index->buckets = buckets;
+    index->bucket_count = bucket_count;
+    for (uint32_t at = 0; at < index->node_top; at++)
+        if (index->nodes[at].sequence) index_link(index, at);
+    return EVH_OK;
+}
+
+evh_status index_reserve(struct journal_index *index, uint32_t more)
+{
+    const uint64_t need = (uint64_t)index->node_count + more;
+    if (need >= JOURNAL_NO_NODE / 2)
+        return base_fail(EVH_LIMIT, NO_OFFSET, "a commit of %llu pages is too large",
+                         (unsigned long long)need);
+    if (need > index->node_limit) {
+        uint64_t limit = base_max(64, index->node_limit);
+        while (limit < need) limit *= 2;
+        struct journal_node *nodes = os->memory_resize(index->nodes, limit * sizeof *nodes);
+        if (!nodes)
+            return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for the index of %llu pages",
+                             (unsigned long long)limit);
+        if (index->node_limit == 0) index->free_list = JOURNAL_NO_NODE;
+        index->nodes = nodes;
+        index->node_limit = (uint32_t)limit;
+    }
+    uint32_t buckets = index->bucket_count ? index->bucket_count : 64;
+    while (buckets < need) buckets *= 2;
+    if (buckets != index->bucket_count) return index_rehash(index, buckets);
+    return EVH_OK;
+}
+
+struct journal_node *index_add(struct journal_index *index, uint64_t page)
+{
+    assert(index->node_count < index->node_limit);
+    assert(index_find(index, page) == NULL);
+    uint32_t at = index->free_list;
+    if (at != JOURNAL_NO_NODE)
+        index->free_list = index->nodes[at].next;
+    else
+        at = index->node_top++;
+    assert(at < index->node_limit);
+    struct journal_node *node = &index->nodes[at];
+    memset(node, 0, sizeof *node);
+    node->page = page;
+    node->sequence = UINT64_MAX; /* in use; the caller sets the right one */
+    index_link(index, at);
+    index->node_count++;
+    return node;
+}
+
+void index_remove(struct journal_index *index, uint64_t page)
+{
+    if (index->node_count == 0) return;
+    uint32_t *link = &index->buckets[index_bucket(index, page)];
+    while (*link != JOURNAL_NO_NODE) {
+        const uint32_t at = *link;
+        struct journal_node *node = &index->nodes[at];
+        if (node->page == page) {
+            *link = node->next;
+            node->sequence = 0;
+            node->next = index->free_list;
+            index->free_list = at;
+            index->node_count--;
+            return;
+        }
+        link = &node->next;
+    }
+}
+
+void index_note(struct journal_node *node, struct journal_live *live,
+                const struct journal_entry *entry, const unsigned char *record)
+{
+    assert(node->page == entry->page);
+    node->sequence = live->sequence;
+    const uint64_t at = (uint64_t)entry->data_offset * 8;
+    if (entry->kind != JOURNAL_RANGES) {
+        node->image_in = live;
+        node->image_at = entry->kind == JOURNAL_ZERO ? JOURNAL_ZERO_IMAGE : at;
+        node->ranges_in = NULL;
+        node->ranges_count = 0;
+        memset(node->mask, 0, sizeof node->mask);
+        return;
+    }
+    node->ranges_in = live;
+    node->ranges_at = at;
+    node->ranges_count = entry->count;
+    for (uint32_t i = 0; i < entry->count; i++) {
+        struct journal_range range;
+        memcpy(&range, record + at + i * sizeof range, sizeof range);
+        assert((uint32_t)range.first_word + range.word_count <= JOURNAL_PAGE_WORDS);
+        const uint32_t end = (uint32_t)range.first_word + range.word_count;
+        for (uint32_t word = range.first_word; word < end; word++)
+            node->mask[word / 64] |= 1ull << (word % 64);
+    }
+}
+
+void index_forget(struct journal_index *index, uint64_t sequence)
+{
+    for (uint32_t bucket = 0; bucket < index->bucket_count && index->node_count; bucket++) {
+        uint32_t *link = &index->buckets[bucket];
+        while (*link != JOURNAL_NO_NODE) {
+            const uint32_t at = *link;
+            struct journal_node *node = &index->nodes[at];
+            if (node->sequence > sequence) {
+                /* Its base is home now; its ranges hold all that home may lack. */
+                if (node->image_in && node->image_in->sequence <= sequence) node->image_in = NULL;
+                link = &node->next;
+                continue;
+            }
+            *link = node->next;
+            node->sequence = 0;
+            node->next = index->free_list;
+            index->free_list = at;
+            index->node_count--;
+        }
+    }
+}
+
+void index_end(struct journal_index *index)
+{
+    os->memory_free(index->nodes);
+    os->memory_free(index->buckets);
+    memset(index, 0, sizeof *index);
+}
+
+/* ---- sets of pages ---- */
+
+static evh_status bits_reserve(struct journal_bits *bits, uint64_t page_count)
+{
+    const uint64_t need = (page_count + 63) / 64;
+    if (need <= bits->word_count) return EVH_OK;
+    const uint64_t word_count = base_max(need, 2 * bits->word_count);
+    uint64_t *words = os->memory_resize(bits->words, word_count * sizeof *words);
+    if (!words)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for a set of %llu pages",
+                         (unsigned long long)page_count);
+    memset(words + bits->word_count, 0, (word_count - bits->word_count) * sizeof *words);
+    bits->words = words;
+    bits->word_count = word_count;
+    return EVH_OK;
+}
+
+evh_status bits_add(struct journal_bits *bits, const struct os_pages *runs, size_t count)
+{
+    if (count == 0) return EVH_OK;
+    const struct os_pages *last = &runs[count - 1];
+    const evh_status status = bits_reserve(bits, last->first + last->count);
+    if (status) return status;
+    for (size_t i = 0; i < count; i++)
+        for (uint64_t page = runs[i].first; page < runs[i].first + runs[i].count; page++) {
+            const uint64_t bit = 1ull << (page % 64);
+            bits->count += !(bits->words[page / 64] & bit);
+            bits->words[page / 64] |= bit;
+        }
+    return EVH_OK;
+}
+
+void bits_remove(struct journal_bits *bits, uint64_t page)
+{
+    if (page / 64 >= bits->word_count) return;
+    const uint64_t bit = 1ull << (page % 64);
+    bits->count -= !!(bits->words[page / 64] & bit);
+    bits->words[page / 64] &= ~bit;
+}
+
+void bits_end(struct journal_bits *bits)
+{
+    os->memory_free(bits->words);
+    memset(bits, 0, sizeof *bits);
+}
+
+static evh_status pages_reserve(struct journal_pages *pages, size_t limit)
+{
+    if (limit <= pages->limit) return EVH_OK;
+    size_t size = pages->limit ? pages->limit : 64;
+    while (size < limit) size *= 2;
+    struct os_pages *runs = os->memory_resize(pages->runs, size * sizeof *runs);
+    if (!runs) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for a set of %zu pages", size);
+    pages->runs = runs;
+    pages->limit = size;
+    return EVH_OK;
+}
+
+/* Append behind the last run, or join it. Room is there. */
+static void pages_append(struct journal_pages *pages, uint64_t first, uint64_t count)
+{
+    struct os_pages *last = pages->count ? &pages->runs[pages->count - 1] : NULL;
+    if (last && first <= last->first + last->count) {
+        const uint64_t end = base_max(last->first + last->count, first + count);
+        last->count = end - last->first;
+        return;
+    }
+    assert(pages->count < pages->limit);
+    pages->runs[pages->count++] = (struct os_pages){first, count};
+}
+
+evh_status pages_add(struct journal_pages *pages, uint64_t first, uint64_t count)
+{
+    const struct os_pages run = {first, count};
+    const struct os_pages *last = pages->count ? &pages->runs[pages->count - 1] : NULL;
+    if (last && first < last->first) return pages_merge(pages, &run, 1);
+    const evh_status status = pages_reserve(pages, pages->count + 1);
+    if (status) return status;
+    pages_append(pages, first, count);
+    return EVH_OK;
+}
+
+evh_status pages_merge(struct journal_pages *pages, const struct os_pages *more, size_t count)
+{
+    if (count == 0) return EVH_OK;
+    struct journal_pages merged = {NULL, 0, 0};
+    if (pages->count == 0) { /* the common case, without a new array */
+        merged = *pages;
+        pages->runs = NULL;
+        pages->limit = 0;
+    }
+    const evh_status status = pages_reserve(&merged, pages->count + count);
+    if (status) {
+        os->memory_free(merged.runs);
+        return status;
+    }
+    size_t a = 0, b = 0;
+    while (a < pages->count || b < count) {
+        const bool take_a =
+            b == count || (a < pages->count && pages->runs[a].first <= more[b].first);
+        const struct os_pages run = take_a ? pages->runs[a++] : more[b++];
+        if (run.count) pages_append(&merged, run.first, run.count);
+    }
+    os->memory_free(pages->runs);
+    *pages = merged;
+    return EVH_OK;
+}
+
+uint64_t pages_count(const struct journal_pages *pages)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < pages->count; i++) count += pages->runs[i].count;
+    return count;
+}
+
+void pages_end(struct journal_pages *pages)
+{
+    os->memory_free(pages->runs);
+    memset(pages, 0, sizeof *pages);
+}

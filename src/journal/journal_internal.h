@@ -1,0 +1,366 @@
+/* journal_internal.h -- what the files of the journal share.
+ *
+ * Words
+ *   base        of a page: its newest image in the journal, or its home if there is none
+ *   live        a record that is not yet at home: its ring space may not be reused
+ *   pending     a record that is not yet flushed
+ *   carry       pages that a failed commit took from the watch and that are dirty still
+ *
+ * Invariants
+ *  1. Sequences: header.sequence <= durable_sequence <= begun_sequence; live records are exactly those
+ *     of header.sequence + 1 .. begun_sequence, in order.
+ *  2. A page has an index node if and only if a live record changed it; the node describes its newest
+ *     change. Base and ranges of the node make the page as of begun_sequence.
+ *  3. Home holds every page at header.sequence, except that a running checkpoint of T may have written
+ *     some pages at T; every word in which the two differ lies in the image or ranges of a live
+ *     record.
+ *  4. A working page without private copy equals its home, and has no node.
+ *  5. No byte of a live record is overwritten; no header refers to space that is not its own.
+ *
+ * The mutex guards everything in the struct. It is held while the system is asked only for what a
+ * commit's copy needs; never during a write or a flush. `is_checkpointing` gives whoever set it the
+ * header and the home pages.
+ */
+#ifndef EVERHEAP_JOURNAL_JOURNAL_INTERNAL_H
+#define EVERHEAP_JOURNAL_JOURNAL_INTERNAL_H
+
+#include "journal/journal.h"
+#include "journal/journal_layout.h"
+
+enum {
+    JOURNAL_MASK_WORDS = JOURNAL_PAGE_WORDS / 64,
+    JOURNAL_HOME_RUN_BYTES = 64 * 1024, /* home writes of neighbours go out together, up to this:
+                                           longer ones make the system keep the file in large folios,
+                                           in which later scattered writes are slow */
+};
+
+/* A record in the ring that is not at home yet. */
+struct journal_live {
+    uint64_t sequence;
+    uint64_t offset; /* in the file */
+    uint64_t bytes;
+    const unsigned char *data; /* the record: in the pending buffer, then in the home mapping */
+    struct journal_live *next;
+};
+
+/* The newest change of one page. */
+struct journal_node {
+    uint64_t page;
+    uint64_t sequence;                /* of the record that holds `ranges`, or the image if none */
+    struct journal_live *image_in;    /* where the base image is; NULL: home is the base */
+    struct journal_live *ranges_in;   /* NULL: no ranges over the base */
+    uint64_t image_at;                /* byte offset in the record; UINT64_MAX: the zero page */
+    uint64_t ranges_at;
+    uint32_t ranges_count;
+    uint32_t next;                    /* index of the next node in its bucket, or of the free list */
+    uint64_t mask[JOURNAL_MASK_WORDS]; /* words held by ranges */
+};
+
+#define JOURNAL_ZERO_IMAGE UINT64_MAX
+#define JOURNAL_NO_NODE UINT32_MAX
+
+/* Page number -> node. Chained hash table over an array of nodes. */
+struct journal_index {
+    struct journal_node *nodes;
+    uint32_t *buckets;
+    uint32_t bucket_count; /* a power of two, or 0 */
+    uint32_t node_count;   /* in use */
+    uint32_t node_limit;   /* allocated */
+    uint32_t node_top;     /* ever used */
+    uint32_t free_list;
+};
+
+/* How the pages of one record were before it, to take it back. */
+struct journal_undo {
+    struct journal_node before; /* before.sequence 0: there was no node */
+};
+
+/* A record that is built or written, and not flushed yet. */
+struct journal_pending {
+    uint64_t ticket;
+    unsigned char *buffer; /* owned: the record */
+    uint64_t buffer_bytes; /* allocated */
+    uint64_t bytes;        /* of the record */
+    struct journal_state state;
+    uint32_t entry_count;
+    struct journal_live *live; /* owned until placed */
+    struct journal_undo *undo; /* entry_count of them, owned */
+    bool is_written;           /* in the system's cache */
+    struct journal_pending *next;
+};
+
+/* Tickets of commits that failed. */
+struct journal_failure {
+    uint64_t first_ticket, last_ticket;
+    evh_status status;
+};
+
+/* A set of pages as a bitmap. */
+struct journal_bits {
+    uint64_t *words;
+    uint64_t word_count;
+    uint64_t count; /* of pages in it */
+};
+
+/* A growing set of pages: runs in ascending order, disjoint. */
+struct journal_pages {
+    struct os_pages *runs;
+    size_t count, limit;
+};
+
+struct journal {
+    struct region *region;
+    evh_options options;
+    struct os_mutex *mutex;
+    struct os_watch *watch; /* writers */
+    struct journal_checksums {
+        journal_checksum_slice *find;
+        void *context;
+    } checksums;
+
+    /* The chain. */
+    uint64_t salt;             /* of this opening */
+    uint64_t begun_sequence;
+    uint64_t durable_sequence;
+    uint64_t last_salt;        /* of the record begun_sequence (or of the checkpoint's) */
+    uint32_t last_crc;
+    struct journal_state last_state;    /* of begun_sequence */
+    struct journal_state durable_state; /* of durable_sequence */
+
+    uint64_t sized_bytes;      /* the file is durably at least so long */
+
+    /* The ring. */
+    uint32_t extent;           /* where the next record goes: extent number, */
+    uint64_t tail;             /* file offset, */
+    uint64_t tail_limit;       /* and the end of the free space there */
+    struct journal_live *live_first, *live_last;
+    uint64_t live_bytes;
+
+    struct journal_index index;
+    struct journal_pages carry;
+    struct journal_bits private_pages; /* that have a private copy, as far as is known */
+    uint64_t dirty_count;      /* pages in the last look */
+
+    struct journal_pending *built; /* between copy and write */
+    struct journal_pending *pending_first, *pending_last;
+    unsigned char *spare;      /* a buffer to use again */
+    uint64_t spare_bytes;
+    bool is_flushing;
+    bool is_checkpointing;
+    uint64_t failed_tickets;   /* tickets minus sequences */
+    uint64_t failures;         /* how often pending commits were taken back */
+    uint64_t built_failures;   /* the same, when `built` was copied */
+    bool must_compare_all;     /* the watch's last answer was lost: every page may be dirty */
+    struct journal_failure *failure;
+    size_t failure_count, failure_limit;
+
+    /* Poison. */
+    bool is_poisoned;
+    evh_error poison;
+
+    /* The background checkpointer. */
+    struct os_thread *thread;
+    bool thread_wanted, thread_stops;
+    evh_status background_status; /* of its last round */
+    uint64_t quiet_until_bytes; /* of live records: no attempt before, after one that failed */
+
+    /* Readers. */
+    uint64_t view_sequence;
+    bool has_view;             /* and its lock */
+    bool view_is_writable;
+    struct journal_bits overlaid; /* pages that the view lies over */
+
+    /* Figures. */
+    uint64_t commits, checkpoints, pages_committed;
+};
+
+/* ---- journal_page.c: one page ---- */
+
+/** The words in which two pages differ. */
+EVH_INTERNAL void page_compare(const unsigned char *a, const unsigned char *b,
+                               uint64_t mask[JOURNAL_MASK_WORDS]);
+EVH_INTERNAL bool page_is_zero(const unsigned char *page);
+/** The page that a node's base is; `page_number` tells which home. */
+EVH_INTERNAL const unsigned char *page_base(const struct journal *journal,
+                                            const struct journal_node *node, uint64_t page_number);
+/** Put ranges of `mask` from `page` at `out` (JOURNAL_PAGE_WORDS * 8 + 1024 bytes at most).
+ *  Returns the bytes used (a multiple of 8); `*count` the ranges. */
+EVH_INTERNAL uint32_t page_write_ranges(const unsigned char *page,
+                                        const uint64_t mask[JOURNAL_MASK_WORDS], unsigned char *out,
+                                        uint32_t *count);
+/** How many bytes page_write_ranges() would take. */
+EVH_INTERNAL uint32_t page_ranges_bytes(const uint64_t mask[JOURNAL_MASK_WORDS]);
+/** Whether `size` bytes hold `count` sound ranges. */
+EVH_INTERNAL bool page_ranges_are_sound(const unsigned char *ranges, uint64_t size, uint32_t count);
+/** Lay sound ranges over a page; their words are added to `mask` if it is not NULL. */
+EVH_INTERNAL void page_apply_ranges(unsigned char *page, const unsigned char *ranges, uint32_t count,
+                                    uint64_t *mask);
+/** The page as of the node: base and ranges. */
+EVH_INTERNAL void page_compose(const struct journal *journal, const struct journal_node *node,
+                               uint64_t page_number, unsigned char image[PAGE_BYTES]);
+/** Its checksum, never 0: CRC-32C over uuid, page number and contents. */
+EVH_INTERNAL uint32_t page_checksum(const uint8_t uuid[16], uint64_t page,
+                                    const unsigned char *image);
+
+/** Whether a page is in the set. */
+static inline bool bits_has(const struct journal_bits *bits, uint64_t page)
+{
+    return page / 64 < bits->word_count && (bits->words[page / 64] >> (page % 64) & 1);
+}
+
+/* ---- journal_index.c ---- */
+
+EVH_INTERNAL struct journal_node *index_find(struct journal_index *index, uint64_t page);
+/** Make room for `more` nodes, so that index_add cannot fail. */
+EVH_INTERNAL evh_status index_reserve(struct journal_index *index, uint32_t more);
+EVH_INTERNAL struct journal_node *index_add(struct journal_index *index, uint64_t page);
+EVH_INTERNAL void index_remove(struct journal_index *index, uint64_t page);
+/** Make a node say what `entry` of the record `live` (whose bytes are at `record`) does to its page. */
+EVH_INTERNAL void index_note(struct journal_node *node, struct journal_live *live,
+                             const struct journal_entry *entry, const unsigned char *record);
+/** Forget changes up to `sequence`: they are home. */
+EVH_INTERNAL void index_forget(struct journal_index *index, uint64_t sequence);
+EVH_INTERNAL void index_end(struct journal_index *index);
+
+EVH_INTERNAL evh_status bits_add(struct journal_bits *bits, const struct os_pages *runs,
+                                 size_t count);
+EVH_INTERNAL void bits_remove(struct journal_bits *bits, uint64_t page);
+EVH_INTERNAL void bits_end(struct journal_bits *bits);
+
+EVH_INTERNAL evh_status pages_add(struct journal_pages *pages, uint64_t first, uint64_t count);
+/** Merge `more` into `pages`; both are ascending. On failure `pages` is as before. */
+EVH_INTERNAL evh_status pages_merge(struct journal_pages *pages, const struct os_pages *more,
+                                    size_t count);
+EVH_INTERNAL uint64_t pages_count(const struct journal_pages *pages);
+EVH_INTERNAL void pages_end(struct journal_pages *pages);
+
+/* ---- journal_record.c: reading records ---- */
+
+/** A position in the chain of records. */
+struct record_walk {
+    struct journal *journal;
+    uint64_t sequence;    /* of the last record */
+    uint64_t salt;
+    uint32_t crc;
+    uint64_t tail;        /* where its successor may be */
+    struct journal_state state;
+    const unsigned char *record; /* the last record: in the window, borrowed until the next step */
+    uint64_t record_offset;
+    unsigned char *window; /* a stretch of the file read at once */
+    uint64_t window_offset, window_bytes, window_limit;
+    bool from_device;      /* distrust the cache: what earlier processes failed to flush is there */
+    uint64_t durable;     /* the highest durable_sequence that a record named */
+    uint64_t time_ns;
+};
+
+EVH_INTERNAL void walk_begin(struct record_walk *walk, struct journal *journal);
+/** Go to the next record: EVH_OK and `*found`; the record is at walk->record. `*found` false: the
+ *  chain ends here. Errors: EVH_IO, EVH_NO_MEMORY, EVH_CORRUPT (sound checksums, impossible content). */
+EVH_INTERNAL evh_status walk_next(struct record_walk *walk, bool *found);
+/** Where the chain ends, overwrite the header of a successor that is not whole, durably: the torn write
+ *  of another successor at the same place could make it whole, and bring back a commit that recovery
+ *  has said is not there. Before the first record that a writer appends. */
+EVH_INTERNAL evh_status walk_void_torn(struct record_walk *walk);
+EVH_INTERNAL void walk_end(struct record_walk *walk);
+/** The entries of the walk's record. */
+EVH_INTERNAL const struct journal_entry *walk_entries(const struct record_walk *walk,
+                                                      uint32_t *count);
+EVH_INTERNAL const struct journal_record *walk_record(const struct record_walk *walk);
+
+/* ---- journal_ring.c: where records go ---- */
+
+EVH_INTERNAL uint32_t ring_extent_count(const struct region *region);
+EVH_INTERNAL void ring_extent(const struct region *region, uint32_t number, uint64_t *offset,
+                              uint64_t *bytes);
+EVH_INTERNAL uint64_t ring_capacity(const struct region *region);
+/** Continue behind `tail`: sets extent, tail and tail_limit. */
+EVH_INTERNAL void ring_seek(struct journal *journal, uint64_t tail);
+/** Find room for a record; false if there is none. Moves the tail behind it. */
+EVH_INTERNAL bool ring_place(struct journal *journal, uint64_t bytes, uint64_t *offset);
+/** Make room for a record: grow, checkpoint, or revoke a view. The mutex is held, and released
+ *  meanwhile. */
+EVH_INTERNAL evh_status ring_make_room(struct journal *journal, uint64_t bytes);
+EVH_INTERNAL void ring_add_live(struct journal *journal, struct journal_live *live);
+
+/* ---- journal_commit.c: building records ---- */
+
+/* A record under construction. The entries are collected behind the largest data that there can be,
+ * and moved to the end of the data when that is known. */
+struct commit_builder {
+    struct journal *journal;
+    struct journal_pending *pending;
+    struct journal_entry *entries;
+    uint64_t at; /* end of the data */
+    uint64_t changed_bytes;
+};
+
+/** Ask the watch; what it says joins the carry, which is then the set of dirty pages. All threads are
+ *  still. */
+EVH_INTERNAL evh_status collect_dirty(struct journal *journal, bool *is_exact);
+EVH_INTERNAL struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pages);
+EVH_INTERNAL void commit_builder_begin(struct commit_builder *builder, struct journal *journal,
+                                       struct journal_pending *pending, uint64_t pages);
+/** Write one page's change into the record. `page` is its content to be committed. */
+EVH_INTERNAL void commit_page(struct commit_builder *builder, uint64_t number,
+                              const unsigned char *page);
+/** Close the record: entries behind the data, zeroes to the end of the page, the header but for its
+ *  place in the chain. */
+EVH_INTERNAL void commit_builder_end(struct commit_builder *builder,
+                                     const struct journal_state *state);
+
+/* ---- journal_flush.c: pending records, tickets, poison ---- */
+
+/** Poison the heap for what the thread's last error says; returns its status. The mutex is held. */
+EVH_INTERNAL evh_status flush_poison(struct journal *journal);
+/** The same where the mutex is not held. */
+EVH_INTERNAL evh_status flush_poison_unlocked(struct journal *journal);
+/** EVH_POISONED if it is. */
+EVH_INTERNAL evh_status flush_poisoned(const struct journal *journal);
+/** Hand a queued record to the system without flushing it. The mutex is held, and released meanwhile. */
+EVH_INTERNAL evh_status flush_write_only(struct journal *journal, struct journal_pending *pending);
+/** Flush everything that is pending. The mutex is held, and released meanwhile. */
+EVH_INTERNAL evh_status flush_all(struct journal *journal);
+/** Room for the failures of the tickets that are out, before another is given: noting one cannot fail. */
+EVH_INTERNAL evh_status journal_reserve_failures(struct journal *journal);
+EVH_INTERNAL void journal_note_failure(struct journal *journal, uint64_t first_ticket,
+                                       uint64_t last_ticket, evh_status status);
+EVH_INTERNAL void pending_end(struct journal_pending *pending, struct journal *journal);
+/** Take a record's changes to the index back, and its pages into the carry. */
+EVH_INTERNAL void pending_take_back(struct journal *journal, struct journal_pending *pending,
+                                    bool was_placed);
+
+/* ---- journal_checkpoint.c ---- */
+
+/** Bring commits up to the newest durable one home. The mutex is held, and released meanwhile. With
+ *  `force`, views that prevent it are revoked. */
+EVH_INTERNAL evh_status checkpoint_run(struct journal *journal, bool force);
+/** Take or release the right to header and home. The mutex is held. */
+EVH_INTERNAL void checkpoint_claim(struct journal *journal);
+EVH_INTERNAL void checkpoint_release(struct journal *journal);
+/** Start or wake the background checkpointer if enough waits; or checkpoint at once. Mutex held. */
+EVH_INTERNAL void checkpoint_consider(struct journal *journal);
+EVH_INTERNAL void checkpoint_stop(struct journal *journal);
+/** Where the checksum of a page is kept; 0: nowhere. */
+EVH_INTERNAL uint64_t checksum_offset(const struct journal_checksums *checksums, uint64_t page);
+
+/* A page of checksums while they are being changed. */
+struct checksum_writer {
+    struct region *region;
+    const struct journal_checksums *checksums;
+    uint64_t at;   /* file offset of the page in `entries`; 0: none */
+    bool is_dirty;
+    uint32_t entries[PAGE_BYTES / 4];
+};
+
+EVH_INTERNAL evh_status checksum_put(struct checksum_writer *writer, uint64_t page, uint32_t value);
+EVH_INTERNAL evh_status checksum_finish(struct checksum_writer *writer);
+
+/* ---- journal_view.c: what recovery and readers do ---- */
+
+/** A writer's opening: find the end of the chain, map the region, lay every record over it. */
+EVH_INTERNAL evh_status view_recover(struct journal *journal, struct journal_state *state);
+/** A reader's opening: the newest durable commit, held by a lock. */
+EVH_INTERNAL evh_status view_open(struct journal *journal, struct journal_state *state);
+EVH_INTERNAL void view_close(struct journal *journal);
+
+#endif

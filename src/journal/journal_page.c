@@ -1,0 +1,160 @@
+/* journal_page.c -- one page: compare it with its base, write down what differs, put it together. */
+#include "journal/journal_internal.h"
+
+static const unsigned char page_of_zeroes[PAGE_BYTES];
+
+static uint64_t page_word(const unsigned char *page, uint32_t word)
+{
+    uint64_t value;
+    memcpy(&value, page + 8 * word, sizeof value);
+    return value;
+}
+
+void page_compare(const unsigned char *a, const unsigned char *b,
+                  uint64_t mask[JOURNAL_MASK_WORDS])
+{
+    assert(a != NULL);
+    assert(b != NULL);
+    for (uint32_t group = 0; group < JOURNAL_MASK_WORDS; group++) {
+        const unsigned char *left = a + group * 512;
+        const unsigned char *right = b + group * 512;
+        uint64_t bits = 0;
+        /* Most groups of a changed page are the same: one library call finds that out faster. */
+        if (memcmp(left, right, 512) != 0)
+            for (uint32_t i = 0; i < 64; i++)
+                bits |= (uint64_t)(page_word(left, i) != page_word(right, i)) << i;
+        mask[group] = bits;
+    }
+}
+
+bool page_is_zero(const unsigned char *page)
+{
+    return memcmp(page, page_of_zeroes, PAGE_BYTES) == 0;
+}
+
+const unsigned char *page_base(const struct journal *journal, const struct journal_node *node,
+                               uint64_t page_number)
+{
+    if (node && node->image_in)
+        return node->image_at == JOURNAL_ZERO_IMAGE ? page_of_zeroes
+                                                    : node->image_in->data + node->image_at;
+    assert(journal->region->home != NULL);
+    assert(page_number < journal->region->file_bytes >> PAGE_SHIFT);
+    return journal->region->home + (page_number << PAGE_SHIFT);
+}
+
+/* The run of ones in `mask` that begins at or behind `word`; false if there is none. */
+static bool page_next_run(const uint64_t mask[JOURNAL_MASK_WORDS], uint32_t word, uint32_t *first,
+                          uint32_t *count)
+{
+    while (word < JOURNAL_PAGE_WORDS) {
+        const uint64_t bits = mask[word / 64] >> (word % 64);
+        if (bits) {
+            word += base_lowest_bit(bits);
+            break;
+        }
+        word = (word / 64 + 1) * 64;
+    }
+    if (word >= JOURNAL_PAGE_WORDS) return false;
+    *first = word;
+    while (word < JOURNAL_PAGE_WORDS) {
+        const uint64_t zeroes = ~(mask[word / 64] >> (word % 64));
+        const uint32_t left = 64 - word % 64;
+        const uint32_t ones = zeroes ? base_lowest_bit(zeroes) : 64;
+        if (ones < left) {
+            word += ones;
+            break;
+        }
+        word += left;
+    }
+    *count = word - *first;
+    assert(*count > 0);
+    return true;
+}
+
+uint32_t page_ranges_bytes(const uint64_t mask[JOURNAL_MASK_WORDS])
+{
+    uint32_t words = 0;
+    uint32_t runs = 0;
+    uint64_t carry = 0; /* the top bit of the group before: a run that goes on is counted once */
+    for (uint32_t i = 0; i < JOURNAL_MASK_WORDS; i++) {
+        words += base_count_bits(mask[i]);
+        runs += base_count_bits(mask[i] & ~(mask[i] << 1 | carry));
+        carry = mask[i] >> 63;
+    }
+    return (uint32_t)base_round_up(runs * sizeof(struct journal_range), 8) + 8 * words;
+}
+
+uint32_t page_write_ranges(const unsigned char *page, const uint64_t mask[JOURNAL_MASK_WORDS],
+                           unsigned char *out, uint32_t *count)
+{
+    assert(page_ranges_bytes(mask) <= JOURNAL_RANGES_BYTES_MAX);
+    uint32_t runs = 0;
+    uint32_t first = 0, words = 0, next = 0;
+    for (; page_next_run(mask, next, &first, &words); next = first + words, runs++) {
+        const struct journal_range range = {(uint16_t)first, (uint16_t)words};
+        memcpy(out + runs * sizeof range, &range, sizeof range);
+    }
+    uint32_t at = (uint32_t)(runs * sizeof(struct journal_range));
+    const uint32_t data = (uint32_t)base_round_up(at, 8);
+    memset(out + at, 0, data - at);
+    at = data;
+    for (next = 0; page_next_run(mask, next, &first, &words); next = first + words) {
+        memcpy(out + at, page + 8 * first, 8 * words);
+        at += 8 * words;
+    }
+    *count = runs;
+    assert(at == page_ranges_bytes(mask));
+    return at;
+}
+
+bool page_ranges_are_sound(const unsigned char *ranges, uint64_t size, uint32_t count)
+{
+    if (count == 0 || count > JOURNAL_PAGE_WORDS) return false;
+    uint64_t need = base_round_up(count * sizeof(struct journal_range), 8);
+    if (need > size) return false;
+    uint32_t behind = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct journal_range range;
+        memcpy(&range, ranges + i * sizeof range, sizeof range);
+        if (range.word_count == 0 || range.first_word < behind) return false;
+        behind = (uint32_t)range.first_word + range.word_count;
+        if (behind > JOURNAL_PAGE_WORDS) return false;
+        need += 8u * range.word_count;
+    }
+    return need <= size;
+}
+
+void page_apply_ranges(unsigned char *page, const unsigned char *ranges, uint32_t count,
+                       uint64_t *mask)
+{
+    const unsigned char *data = ranges + base_round_up(count * sizeof(struct journal_range), 8);
+    for (uint32_t i = 0; i < count; i++) {
+        struct journal_range range;
+        memcpy(&range, ranges + i * sizeof range, sizeof range);
+        assert(range.word_count > 0);
+        assert((uint32_t)range.first_word + range.word_count <= JOURNAL_PAGE_WORDS);
+        memcpy(page + 8 * range.first_word, data, 8u * range.word_count);
+        data += 8u * range.word_count;
+        if (!mask) continue;
+        for (uint32_t word = range.first_word; word < (uint32_t)range.first_word + range.word_count;
+             word++)
+            mask[word / 64] |= 1ull << (word % 64);
+    }
+}
+
+void page_compose(const struct journal *journal, const struct journal_node *node,
+                  uint64_t page_number, unsigned char image[PAGE_BYTES])
+{
+    memcpy(image, page_base(journal, node, page_number), PAGE_BYTES);
+    if (node && node->ranges_in)
+        page_apply_ranges(image, node->ranges_in->data + node->ranges_at, node->ranges_count, NULL);
+}
+
+uint32_t page_checksum(const uint8_t uuid[16], uint64_t page, const unsigned char *image)
+{
+    uint32_t crc = base_crc32c(0, uuid, 16);
+    crc = base_crc32c(crc, &page, sizeof page);
+    crc = base_crc32c(crc, image, PAGE_BYTES);
+    return crc ? crc : 1; /* 0 says: no checksum known */
+}

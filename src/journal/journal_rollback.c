@@ -1,0 +1,176 @@
+/* journal_rollback.c -- undo; and commits of the library's own: patches, and holes. */
+#include "journal/journal_internal.h"
+
+/* Put one page back to the last begun commit. */
+static void rollback_page(struct journal *journal, uint64_t page)
+{
+    struct region *region = journal->region;
+    const struct journal_node *node = index_find(&journal->index, page);
+    if (node) {
+        page_compose(journal, node, page, region->base + (page << PAGE_SHIFT));
+        return;
+    }
+    /* No live record changed it: without its private copy it shows its home. */
+    (void)os->discard(region->base + (page << PAGE_SHIFT), PAGE_BYTES);
+    os->watch_discarded(journal->watch, page << PAGE_SHIFT, PAGE_BYTES);
+}
+
+/* With the mutex held and all threads still. */
+static evh_status rollback_pages(struct journal *journal)
+{
+    struct region *region = journal->region;
+    bool is_exact = false;
+    evh_status status = collect_dirty(journal, &is_exact);
+    if (status) return status;
+    const uint64_t limit = region->mapped_bytes >> PAGE_SHIFT;
+    for (size_t i = 0; i < journal->carry.count; i++) {
+        const struct os_pages run = journal->carry.runs[i];
+        for (uint64_t page = run.first; page < base_min(run.first + run.count, limit); page++) {
+            uint64_t behind = 0;
+            if (region_is_journal(region, page / SLICE_PAGES, &behind)) {
+                page = behind * SLICE_PAGES - 1;
+                continue;
+            }
+            rollback_page(journal, page);
+        }
+    }
+    status = bits_add(&journal->private_pages, journal->carry.runs, journal->carry.count);
+    journal->carry.count = 0;
+    if (status) return status;
+    /* What was just put back counts as written: collect once more, and pass over it. */
+    status = collect_dirty(journal, &is_exact);
+    journal->carry.count = 0;
+    return status;
+}
+
+evh_status journal_rollback(struct journal *journal, struct journal_state *state)
+{
+    os->mutex_lock(journal->mutex);
+    assert(journal->built == NULL);
+    evh_status status = flush_poisoned(journal);
+    if (!status) status = rollback_pages(journal);
+    *state = journal->last_state;
+    os->mutex_unlock(journal->mutex);
+    return status;
+}
+
+evh_status journal_committed_page(struct journal *journal, uint64_t page,
+                                  unsigned char image[PAGE_BYTES])
+{
+    os->mutex_lock(journal->mutex);
+    const struct journal_node *node = index_find(&journal->index, page);
+    evh_status status = EVH_OK;
+    if (!node && page >= journal->region->file_bytes >> PAGE_SHIFT)
+        status = base_fail(EVH_INVALID, page << PAGE_SHIFT, "%s: the file ends before page %llu",
+                           journal->region->path, (unsigned long long)page);
+    if (!status) page_compose(journal, node, page, image);
+    os->mutex_unlock(journal->mutex);
+    return status;
+}
+
+/* ---- patches ---- */
+
+/* Build the record of the patched pages: committed content, with the words changed. */
+static evh_status patch_build(struct journal *journal, const struct journal_word *words,
+                              size_t word_count)
+{
+    struct journal_pending *pending = commit_new_pending(journal, word_count);
+    if (!pending) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to mark free space");
+    struct commit_builder builder;
+    commit_builder_begin(&builder, journal, pending, word_count);
+    unsigned char image[PAGE_BYTES];
+    for (size_t i = 0; i < word_count;) {
+        const uint64_t page = words[i].offset >> PAGE_SHIFT;
+        page_compose(journal, index_find(&journal->index, page), page, image);
+        for (; i < word_count && words[i].offset >> PAGE_SHIFT == page; i++) {
+            assert(words[i].offset % 8 == 0);
+            memcpy(image + words[i].offset % PAGE_BYTES, &words[i].value, sizeof words[i].value);
+        }
+        commit_page(&builder, page, image);
+    }
+    if (pending->entry_count == 0) {
+        pending_end(pending, journal);
+        return EVH_OK;
+    }
+    const struct journal_state state = journal->last_state;
+    commit_builder_end(&builder, &state);
+    pending->ticket = journal->begun_sequence + journal->failed_tickets + 1;
+    journal->built = pending;
+    journal->built_failures = journal->failures;
+    return EVH_OK;
+}
+
+static void patch_release(void *context)
+{
+    (void)context;
+}
+
+evh_status journal_patch(struct journal *journal, const struct journal_word *words,
+                         size_t word_count)
+{
+    os->mutex_lock(journal->mutex);
+    assert(journal->built == NULL);
+    evh_status status = flush_poisoned(journal);
+    if (!status) status = journal_reserve_failures(journal);
+    if (!status) status = patch_build(journal, words, word_count);
+    const uint64_t ticket = journal->built ? journal->built->ticket : 0;
+    os->mutex_unlock(journal->mutex);
+    if (status || !ticket) return status;
+    status = journal_write(journal, ticket, true, patch_release, NULL);
+    if (status) return status;
+    for (size_t i = 0; i < word_count; i++)
+        memcpy(journal->region->base + words[i].offset, &words[i].value, sizeof words[i].value);
+    return EVH_OK;
+}
+
+/* ---- holes ---- */
+
+/* Before space is given back its checksums must say "unknown", durably: the pages will read as
+ * zeroes. Header and home are claimed. */
+static evh_status punch_checksums(struct journal *journal, uint64_t offset, uint64_t size)
+{
+    struct checksum_writer sums = {.region = journal->region, .checksums = &journal->checksums};
+    evh_status status = EVH_OK;
+    const uint64_t end = (offset + size) >> PAGE_SHIFT;
+    for (uint64_t page = offset >> PAGE_SHIFT; page < end && !status; page++)
+        status = checksum_put(&sums, page, 0);
+    if (!status) status = checksum_finish(&sums);
+    if (status) return status;
+    const int error = os->flush(journal->region->file);
+    if (!error) return EVH_OK;
+    (void)base_fail_os(error, offset, "%s: a flush failed", journal->region->path);
+    return flush_poison_unlocked(journal);
+}
+
+evh_status journal_punch(struct journal *journal, uint64_t offset, uint64_t size)
+{
+    struct region *region = journal->region;
+    assert(offset % SLICE_BYTES == 0);
+    assert(size % SLICE_BYTES == 0);
+    os->mutex_lock(journal->mutex);
+    evh_status status = flush_poisoned(journal);
+    checkpoint_claim(journal);
+    const uint64_t sequence = region->header.sequence;
+    os->mutex_unlock(journal->mutex);
+    /* No view may be older than the commit that says these slices are holes. */
+    int error = status ? 0 : os->lock(region->lock_file, REGION_LOCK_VIEWS, sequence,
+                                      OS_LOCK_EXCLUSIVE);
+    const bool is_locked = !status && !error;
+    if (!status && error)
+        status = error == EAGAIN
+                     ? base_fail(EVH_BUSY, offset, "%s: a reader's view is older", region->path)
+                     : base_fail_os(error, offset, "%s: cannot lock out views", region->path);
+    if (!status) status = punch_checksums(journal, offset, size);
+    if (!status) {
+        (void)os->discard(region->base + offset, size);
+        os->watch_discarded(journal->watch, offset, size);
+        error = os->punch(region->file, offset, size);
+        if (error)
+            status = base_fail_os(error, offset, "%s: cannot give space back", region->path);
+    }
+    if (is_locked) (void)os->lock(region->lock_file, REGION_LOCK_VIEWS, sequence, OS_UNLOCK);
+    os->mutex_lock(journal->mutex);
+    checkpoint_release(journal);
+    os->mutex_unlock(journal->mutex);
+    return status;
+}

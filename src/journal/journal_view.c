@@ -1,0 +1,318 @@
+/* journal_view.c -- lay the journal's records over a mapping: recovery, and readers' views.
+ *
+ * Recovery (a writer opens). Everything that an earlier process wrote is flushed and the cache
+ * dropped, so that what is read is what the device has; a flush that failed before cannot deceive.
+ * Every valid record is laid over the private mapping, in order. Nothing is written: recovery may be
+ * killed and repeated at will. The writer goes on behind the last valid record, with a salt of its own.
+ *
+ * A view (a reader opens or refreshes) of commit s:
+ *   1. learn s, the newest durable commit: from the writer's status page, or, without a writer, from
+ *      the journal itself
+ *   2. lock byte VIEWS + s, shared. A checkpoint of T locks all bytes below VIEWS + T, so from now on
+ *      only T <= s can run
+ *   3. read the header and the records up to s, lay them over the mapping
+ *   4. read the header again: if a checkpoint has finished meanwhile, records that were read may
+ *      have been overwritten, and it begins anew
+ * A running checkpoint of T <= s is harmless: it turns home pages into what the view lays over them.
+ */
+#include "journal/journal_internal.h"
+
+enum { VIEW_ATTEMPTS = 1000 };
+
+/* One entry over the working mapping. The page lies below state.heap_bytes, which is mapped. */
+static void view_apply_entry(const struct region *region, const struct journal_entry *entry,
+                             const unsigned char *record)
+{
+    unsigned char *page = region->base + (entry->page << PAGE_SHIFT);
+    const unsigned char *data = record + (uint64_t)entry->data_offset * 8;
+    switch (entry->kind) {
+    case JOURNAL_ZERO: memset(page, 0, PAGE_BYTES); break;
+    case JOURNAL_IMAGE: memcpy(page, data, PAGE_BYTES); break;
+    default: page_apply_ranges(page, data, entry->count, NULL);
+    }
+}
+
+/* ---- recovery ---- */
+
+static evh_status view_drop_caches(struct journal *journal)
+{
+    struct region *region = journal->region;
+    if (!os->flush(region->file)) journal->sized_bytes = region->file_bytes;
+    os->drop_cache(region->file, 0, SLICE_BYTES);
+    return region_read_header(region); /* what was read before came from the cache */
+}
+
+/* The chain ended at walk->sequence. Was more acknowledged? Whoever made a commit durable published
+ * that in the status page, and later records repeat it. */
+static evh_status view_check_end(struct journal *journal, const struct record_walk *walk)
+{
+    struct region_status status;
+    uint64_t durable = walk->durable;
+    if (region_read_status(journal->region, &status))
+        durable = base_max(durable, status.durable_sequence);
+    if (durable <= walk->sequence) return EVH_OK;
+    return base_fail(EVH_CORRUPT, walk->tail,
+                     "%s: journal: commit %llu was durable, but its record (at %llu or at an "
+                     "extent's start) is damaged; commits up to %llu are intact",
+                     journal->region->path, (unsigned long long)walk->sequence + 1,
+                     (unsigned long long)walk->tail, (unsigned long long)walk->sequence);
+}
+
+/* Note one recovered record as live, and index it. */
+static evh_status view_index_record(struct journal *journal, const struct record_walk *walk)
+{
+    uint32_t count = 0;
+    const struct journal_entry *entries = walk_entries(walk, &count);
+    const evh_status status = index_reserve(&journal->index, count);
+    if (status) return status;
+    struct journal_live *live = os->memory_allocate(sizeof *live);
+    if (!live) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to recover a commit");
+    *live = (struct journal_live){
+        .sequence = walk->sequence,
+        .offset = walk->record_offset,
+        .bytes = walk_record(walk)->record_bytes,
+        .data = journal->region->home + walk->record_offset,
+    };
+    ring_add_live(journal, live);
+    for (uint32_t i = 0; i < count; i++) {
+        struct journal_node *node = index_find(&journal->index, entries[i].page);
+        if (!node) node = index_add(&journal->index, entries[i].page);
+        index_note(node, live, &entries[i], walk->record);
+    }
+    return EVH_OK;
+}
+
+/* Go through the chain, calling `each` (if any) for every record up to `limit`. */
+static evh_status view_walk(struct journal *journal, struct record_walk *walk, uint64_t limit,
+                            evh_status (*each)(struct journal *, const struct record_walk *))
+{
+    evh_status status = EVH_OK;
+    bool found = true;
+    while (found && !status && walk->sequence < limit) {
+        status = walk_next(walk, &found);
+        if (!status && found && each) status = each(journal, walk);
+    }
+    return status;
+}
+
+/* The heap may have grown in this commit: its pages must be mapped before they are laid over. */
+static evh_status view_map(struct journal *journal, const struct record_walk *walk)
+{
+    if (walk->state.heap_bytes <= journal->region->mapped_bytes) return EVH_OK;
+    return region_map(journal->region, walk->state.heap_bytes);
+}
+
+static evh_status view_recover_record(struct journal *journal, const struct record_walk *walk)
+{
+    uint32_t count = 0;
+    const struct journal_entry *entries = walk_entries(walk, &count);
+    const evh_status mapped = view_map(journal, walk);
+    if (mapped) return mapped;
+    for (uint32_t i = 0; i < count; i++) {
+        view_apply_entry(journal->region, &entries[i], walk->record);
+        const struct os_pages run = {entries[i].page, 1};
+        const evh_status status = bits_add(&journal->private_pages, &run, 1);
+        if (status) return status;
+    }
+    return view_index_record(journal, walk);
+}
+
+evh_status view_recover(struct journal *journal, struct journal_state *state)
+{
+    struct region *region = journal->region;
+    struct record_walk walk;
+    evh_status status = view_drop_caches(journal);
+    if (status) return status;
+    walk_begin(&walk, journal);
+    walk.from_device = true;
+    status = region_map(region, walk.state.heap_bytes);
+    if (!status) status = view_walk(journal, &walk, UINT64_MAX, view_recover_record);
+    if (!status) status = view_check_end(journal, &walk);
+    if (!status) status = walk_void_torn(&walk);
+    if (!status) {
+        journal->begun_sequence = walk.sequence;
+        journal->durable_sequence = walk.sequence;
+        journal->last_salt = walk.salt;
+        journal->last_crc = walk.crc;
+        journal->last_state = walk.state;
+        journal->durable_state = walk.state;
+        *state = walk.state;
+        ring_seek(journal, walk.tail);
+    }
+    walk_end(&walk);
+    return status;
+}
+
+/* ---- views ---- */
+
+/* How far a view may go, and whether somebody is writing. */
+static evh_status view_limit(struct journal *journal, uint64_t *limit, bool *has_writer)
+{
+    struct region *region = journal->region;
+    const int error = os->lock_is_taken(region->lock_file, REGION_LOCK_WRITER, 1, has_writer);
+    if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot ask for its lock", region->path);
+    *limit = UINT64_MAX;
+    if (!*has_writer) return EVH_OK;
+    struct region_status status;
+    *limit = region->header.sequence;
+    if (region_read_status(region, &status))
+        *limit = base_max(*limit, status.durable_sequence);
+    return EVH_OK;
+}
+
+static int view_lock(struct journal *journal, uint64_t sequence, enum os_lock_kind kind)
+{
+    return os->lock(journal->region->lock_file, REGION_LOCK_VIEWS + sequence, 1, kind);
+}
+
+static evh_status view_apply_record(struct journal *journal, const struct record_walk *walk)
+{
+    uint32_t count = 0;
+    const struct journal_entry *entries = walk_entries(walk, &count);
+    evh_status status = view_map(journal, walk);
+    for (uint32_t i = 0; i < count && !status; i++) {
+        const struct os_pages run = {entries[i].page, 1};
+        status = bits_add(&journal->overlaid, &run, 1);
+        if (!status) view_apply_entry(journal->region, &entries[i], walk->record);
+    }
+    return status;
+}
+
+/* Show the file again where an earlier view lay over it. */
+static void view_uncover(struct journal *journal)
+{
+    struct journal_bits *bits = &journal->overlaid;
+    for (uint64_t word = 0; word < bits->word_count; word++)
+        for (uint64_t left = bits->words[word]; left; left &= left - 1) {
+            const uint64_t page = word * 64 + base_lowest_bit(left);
+            (void)os->discard(journal->region->base + (page << PAGE_SHIFT), PAGE_BYTES);
+        }
+    bits_end(bits);
+}
+
+static void view_protect_run(uint64_t offset, uint64_t size, void *context)
+{
+    struct journal *journal = context;
+    (void)os->protect(journal->region->base + offset, size, journal->view_is_writable);
+}
+
+static void view_protect(struct journal *journal, bool writable)
+{
+    if (journal->region->mode != EVH_READ_ONLY) return;
+    journal->view_is_writable = writable;
+    region_each_run(journal->region, journal->region->mapped_bytes, view_protect_run, journal);
+}
+
+/* Steps 3 and 4, once commit `sequence` is locked. `*is_stable` false: begin anew. */
+static evh_status view_build(struct journal *journal, uint64_t sequence,
+                             struct journal_state *state, bool *is_stable)
+{
+    struct region *region = journal->region;
+    struct record_walk walk;
+    *is_stable = false;
+    evh_status status = region_read_header(region);
+    if (status) return status;
+    if (region->header.sequence > sequence) return EVH_OK; /* checkpointed beyond it meanwhile */
+    const uint64_t generation = region->header.generation;
+    walk_begin(&walk, journal);
+    status = view_map(journal, &walk);
+    if (!status) status = view_walk(journal, &walk, sequence, view_apply_record);
+    *is_stable = walk.sequence == sequence;
+    *state = walk.state;
+    walk_end(&walk);
+    /* Whatever went wrong may come of a checkpoint that finished in between. */
+    const evh_error failure = *evh_last_error();
+    const evh_status reread = region_read_header(region);
+    if (reread) return reread;
+    if (region->header.generation != generation) {
+        *is_stable = false;
+        return EVH_OK;
+    }
+    if (status) return base_fail(failure.status, failure.offset, "%s", failure.message);
+    return EVH_OK;
+}
+
+/* One attempt at a view of the newest commit. */
+static evh_status view_attempt(struct journal *journal, struct journal_state *state,
+                               uint64_t *sequence, bool *is_stable)
+{
+    struct region *region = journal->region;
+    *is_stable = false;
+    evh_status status = region_measure(region);
+    if (!status) status = region_read_header(region);
+    if (status) return status;
+    uint64_t limit = 0;
+    bool has_writer = false;
+    status = view_limit(journal, &limit, &has_writer);
+    if (status) return status;
+    *sequence = limit;
+    if (!has_writer) {
+        struct record_walk walk;
+        walk_begin(&walk, journal);
+        status = view_walk(journal, &walk, UINT64_MAX, NULL);
+        *sequence = walk.sequence;
+        if (!status) status = view_check_end(journal, &walk);
+        walk_end(&walk);
+        if (status) return status;
+    }
+    const int error = view_lock(journal, *sequence, OS_LOCK_SHARED);
+    if (error == EAGAIN) return EVH_OK; /* a checkpoint beyond it runs: there is a newer commit */
+    if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot lock a view", region->path);
+    status = view_build(journal, *sequence, state, is_stable);
+    if (!status && *is_stable) return EVH_OK;
+    view_uncover(journal);
+    if (*sequence != journal->view_sequence || !journal->has_view)
+        (void)view_lock(journal, *sequence, OS_UNLOCK);
+    return status;
+}
+
+static evh_status view_take(struct journal *journal, struct journal_state *state)
+{
+    const bool had_view = journal->has_view;
+    const uint64_t old = journal->view_sequence;
+    view_protect(journal, true);
+    view_uncover(journal);
+    evh_status status = EVH_OK;
+    bool is_stable = false;
+    uint64_t sequence = 0;
+    for (int i = 0; i < VIEW_ATTEMPTS && !status && !is_stable; i++)
+        status = view_attempt(journal, state, &sequence, &is_stable);
+    if (!status && !is_stable)
+        status = base_fail(EVH_BUSY, NO_OFFSET, "%s: its writer checkpoints faster than it is read",
+                           journal->region->path);
+    if (had_view && (status || sequence != old)) (void)view_lock(journal, old, OS_UNLOCK);
+    journal->has_view = !status;
+    if (status) return status;
+    journal->view_sequence = sequence;
+    journal->last_state = *state;
+    view_protect(journal, false);
+    return EVH_OK;
+}
+
+evh_status view_open(struct journal *journal, struct journal_state *state)
+{
+    return view_take(journal, state);
+}
+
+void view_close(struct journal *journal)
+{
+    if (journal->has_view && journal->region->lock_file >= 0)
+        (void)view_lock(journal, journal->view_sequence, OS_UNLOCK);
+    journal->has_view = false;
+}
+
+evh_status journal_refresh(struct journal *journal, struct journal_state *state)
+{
+    if (journal->region->mode != EVH_READ_ONLY)
+        return base_fail(EVH_MODE, NO_OFFSET, "%s: only a read-only heap can be refreshed",
+                         journal->region->path);
+    return view_take(journal, state);
+}
+
+bool journal_view_valid(const struct journal *journal)
+{
+    if (!journal->has_view) return journal->region->mode == EVH_DURABLE;
+    struct region_status status;
+    if (!region_read_status(journal->region, &status)) return true; /* nobody ever wrote beside us */
+    return status.revoked_sequence <= journal->view_sequence;
+}

@@ -1,0 +1,265 @@
+/* region_header.c -- the two header slots and the status page.
+ *
+ * A header is one sector, written alternately into two pages, so that a torn or lost write leaves the
+ * other slot whole. Invariants:
+ *
+ *  1. The valid slot with the highest generation is the header. Its generation is never written
+ *     again; the next write goes to the other slot with generation + 1.
+ *  2. Nothing that the header in use refers to is overwritten before a newer header is durable.
+ *  3. The status page is a courtesy between processes of one machine: it is believed only as far as
+ *     being wrong can do no harm.
+ */
+#include "region/region.h"
+
+static uint64_t header_slot_offset(unsigned slot)
+{
+    assert(slot < REGION_SLOT_COUNT);
+    return (uint64_t)slot * REGION_SLOT_STRIDE;
+}
+
+static uint32_t header_crc(const struct region_header *header)
+{
+    return base_crc32c(0, header, offsetof(struct region_header, crc));
+}
+
+/* The journal extents must be slice-aligned, apart from each other, and inside the file. */
+static evh_status header_check_extents(const struct region_header *header, const char *path,
+                                       uint64_t offset, uint64_t file_bytes)
+{
+    const uint64_t file_slices = file_bytes >> SLICE_SHIFT;
+    bool ended = false;
+    for (unsigned i = 0; i < REGION_EXTENT_MAX; i++) {
+        const struct region_extent *a = &header->extents[i];
+        const uint64_t at = offset + offsetof(struct region_header, extents) + i * sizeof *a;
+        if (a->slice_count == 0) {
+            ended = true;
+            continue;
+        }
+        if (ended || a->first_slice < 2)
+            return base_fail(EVH_CORRUPT, at, "%s: header: journal extent %u is out of order", path,
+                             i);
+        if (!base_in_range(a->first_slice, a->slice_count, file_slices))
+            return base_fail(EVH_TRUNCATED, at,
+                             "%s: the file ends at %llu, inside journal extent %u", path,
+                             (unsigned long long)file_bytes, i);
+        for (unsigned j = 0; j < i; j++) {
+            const struct region_extent *b = &header->extents[j];
+            if ((uint64_t)a->first_slice < (uint64_t)b->first_slice + b->slice_count &&
+                (uint64_t)b->first_slice < (uint64_t)a->first_slice + a->slice_count)
+                return base_fail(EVH_CORRUPT, at, "%s: header: journal extents %u and %u overlap",
+                                 path, j, i);
+        }
+    }
+    return EVH_OK;
+}
+
+/* Whether the journal's tail lies in an extent (or at its end), on a page boundary. */
+static bool header_tail_is_sound(const struct region_header *header)
+{
+    const uint64_t tail = header->tail_offset;
+    if (tail % PAGE_BYTES != 0) return false;
+    if (tail >= REGION_FIRST_EXTENT_OFFSET && tail <= SLICE_BYTES) return true;
+    for (unsigned i = 0; i < REGION_EXTENT_MAX && header->extents[i].slice_count; i++) {
+        const uint64_t first = (uint64_t)header->extents[i].first_slice << SLICE_SHIFT;
+        const uint64_t size = (uint64_t)header->extents[i].slice_count << SLICE_SHIFT;
+        if (tail >= first && tail - first <= size) return true;
+    }
+    return false;
+}
+
+/* What a reader must know before it can trust the rest: whose file, which order, which version. */
+static evh_status header_check_kind(const struct region_header *header, const char *path,
+                                    uint64_t offset)
+{
+    if (header->magic == __builtin_bswap64(REGION_MAGIC) ||
+        (header->magic == REGION_MAGIC && header->byte_order == __builtin_bswap32(REGION_BYTE_ORDER)))
+        return base_fail(EVH_BYTE_ORDER, offset,
+                         "%s: a heap written on a machine of the other byte order", path);
+    if (header->magic != REGION_MAGIC)
+        return base_fail(EVH_NOT_HEAP, offset, "%s: no heap: it does not begin as one", path);
+    if (header->crc != header_crc(header))
+        return base_fail(EVH_CORRUPT, offset, "%s: header: its checksum is wrong", path);
+    if (header->byte_order != REGION_BYTE_ORDER)
+        return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, byte_order),
+                         "%s: header: no byte order mark", path);
+    if (header->format_version != REGION_FORMAT_VERSION)
+        return base_fail(EVH_VERSION, offset + offsetof(struct region_header, format_version),
+                         "%s: file format version %u, this library knows version %u", path,
+                         header->format_version, REGION_FORMAT_VERSION);
+    if (header->incompatible & ~(uint64_t)REGION_INCOMPATIBLE_KNOWN)
+        return base_fail(EVH_VERSION, offset + offsetof(struct region_header, incompatible),
+                         "%s: uses features 0x%llx that this library lacks", path,
+                         (unsigned long long)header->incompatible);
+    if (header->page_bytes != PAGE_BYTES || header->slice_shift != SLICE_SHIFT)
+        return base_fail(EVH_VERSION, offset + offsetof(struct region_header, page_bytes),
+                         "%s: pages of %u bytes, slices of 2^%u: not of this version", path,
+                         header->page_bytes, header->slice_shift);
+    return EVH_OK;
+}
+
+evh_status region_check_header(const struct region_header *header, const char *path,
+                               uint64_t offset, uint64_t file_bytes)
+{
+    evh_status status = header_check_kind(header, path, offset);
+    if (status) return status;
+    if (header->mode != EVH_DURABLE)
+        return base_fail(EVH_MODE, offset + offsetof(struct region_header, mode),
+                         "%s: made for mode %u, which this library cannot open", path, header->mode);
+    if (header->heap_bytes < REGION_NEW_BYTES || header->heap_bytes % SLICE_BYTES != 0 ||
+        header->heap_bytes > REGION_SIZE_MAX || header->size_max_bytes > REGION_SIZE_MAX)
+        return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, heap_bytes),
+                         "%s: header: a heap of %llu bytes cannot be", path,
+                         (unsigned long long)header->heap_bytes);
+    if (header->heap_bytes > file_bytes)
+        return base_fail(EVH_TRUNCATED, file_bytes,
+                         "%s: the file ends at %llu, the heap at %llu: its end was cut off", path,
+                         (unsigned long long)file_bytes, (unsigned long long)header->heap_bytes);
+    status = header_check_extents(header, path, offset, file_bytes);
+    if (status) return status;
+    if (!header_tail_is_sound(header))
+        return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, tail_offset),
+                         "%s: header: the journal cannot continue at %llu", path,
+                         (unsigned long long)header->tail_offset);
+    if (header->catalog == 0 || header->catalog >= header->heap_bytes)
+        return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, catalog),
+                         "%s: header: the catalog cannot be at %llu", path,
+                         (unsigned long long)header->catalog);
+    return EVH_OK;
+}
+
+/* Read one slot. EVH_TRUNCATED if the file has no room for it. */
+static evh_status header_read_slot(struct region *region, unsigned slot,
+                                   struct region_header *header)
+{
+    size_t done = 0;
+    const uint64_t offset = header_slot_offset(slot);
+    const int error = os->read(region->file, offset, header, sizeof *header, &done);
+    if (error) return base_fail_os(error, offset, "%s: cannot read its header", region->path);
+    if (done < sizeof *header) {
+        memset((char *)header + done, 0, sizeof *header - done);
+        if (done >= sizeof header->magic && header->magic == REGION_MAGIC)
+            return base_fail(EVH_TRUNCATED, offset + done, "%s: a heap cut off after %llu bytes",
+                             region->path, (unsigned long long)(offset + done));
+        return base_fail(EVH_NOT_HEAP, offset + done, "%s: no heap: too short", region->path);
+    }
+    return EVH_OK;
+}
+
+/* A failure that tells more than another: what to report when neither slot is usable. */
+static int header_failure_rank(evh_status status)
+{
+    switch (status) {
+    case EVH_IO: return 6;
+    case EVH_VERSION: return 5;
+    case EVH_BYTE_ORDER: return 4;
+    case EVH_TRUNCATED: return 3;
+    case EVH_MODE: return 2;
+    case EVH_CORRUPT: return 1;
+    default: return 0;
+    }
+}
+
+evh_status region_read_header(struct region *region)
+{
+    assert(region_has_file(region));
+    struct region_header slots[REGION_SLOT_COUNT];
+    evh_status results[REGION_SLOT_COUNT];
+    evh_error errors[REGION_SLOT_COUNT];
+    int best = -1;
+    int worst = 0;
+    for (unsigned i = 0; i < REGION_SLOT_COUNT; i++) {
+        results[i] = header_read_slot(region, i, &slots[i]);
+        if (!results[i])
+            results[i] = region_check_header(&slots[i], region->path, header_slot_offset(i),
+                                             region->file_bytes);
+        errors[i] = *evh_last_error();
+        if (!results[i] && (best < 0 || slots[i].generation > slots[best].generation)) best = (int)i;
+        if (results[i] && header_failure_rank(results[i]) > header_failure_rank(results[worst]))
+            worst = (int)i;
+    }
+    /* A newer slot that is sound but of a newer version, or cut off, must not be passed over in
+     * favour of an older one: that would lose what it says. A corrupt one is what the other slot is
+     * there for. */
+    for (unsigned i = 0; i < REGION_SLOT_COUNT && best >= 0; i++) {
+        if (results[i] == EVH_OK || results[i] == EVH_CORRUPT || results[i] == EVH_NOT_HEAP) continue;
+        worst = (int)i;
+        best = -1;
+    }
+    if (best < 0) {
+        const evh_error *e = &errors[worst];
+        return base_fail(e->status, e->offset, "%s", e->message);
+    }
+    region->header = slots[best];
+    region->slot = (unsigned)best;
+    const unsigned other = (region->slot + 1) % REGION_SLOT_COUNT;
+    const bool is_unused = slots[other].magic == 0 && slots[best].generation < 2;
+    region->is_slot_torn = results[other] != EVH_OK && !is_unused;
+    return EVH_OK;
+}
+
+evh_status region_write_header(struct region *region, struct region_header *next,
+                               bool *flush_failed)
+{
+    assert(region_has_file(region));
+    assert(next->magic == REGION_MAGIC);
+    assert(header_tail_is_sound(next));
+    const unsigned slot = PLANTED(3) ? region->slot : (region->slot + 1) % REGION_SLOT_COUNT;
+    next->generation = region->header.generation + 1;
+    next->crc = header_crc(next);
+    const struct os_part part = {next, sizeof *next};
+    const int error =
+        os->write_sync(region->file, header_slot_offset(slot), &part, 1, flush_failed);
+    if (error)
+        return base_fail_os(error, header_slot_offset(slot), "%s: cannot write its header",
+                            region->path);
+    region->slot = slot;
+    return EVH_OK;
+}
+
+void region_adopt_header(struct region *region, const struct region_header *next)
+{
+    struct region_header *header = &region->header;
+    assert(next->generation > header->generation);
+    assert(next->sequence >= header->sequence);
+    header->generation = next->generation;
+    header->preferred_address = next->preferred_address;
+    header->size_max_bytes = next->size_max_bytes;
+    header->sequence = next->sequence;
+    header->heap_bytes = next->heap_bytes;
+    header->catalog = next->catalog;
+    header->tail_offset = next->tail_offset;
+    header->chain_salt = next->chain_salt;
+    header->chain_crc = next->chain_crc;
+}
+
+static uint32_t status_crc(const struct region_status *status)
+{
+    return base_crc32c(0, status, offsetof(struct region_status, crc));
+}
+
+void region_publish_status(struct region *region)
+{
+    assert(region_has_file(region));
+    struct region_status *status = &region->status;
+    status->magic = REGION_STATUS_MAGIC;
+    memcpy(status->uuid, region->header.uuid, sizeof status->uuid);
+    status->crc = status_crc(status);
+    (void)os->write(region->file, REGION_STATUS_OFFSET, status, sizeof *status);
+}
+
+bool region_read_status(struct region *region, struct region_status *status)
+{
+    assert(region_has_file(region));
+    /* A writer may be writing it at this moment: a torn copy fails its checksum, the next is whole. */
+    for (int attempt = 0; attempt < 100; attempt++) {
+        size_t done = 0;
+        const int error =
+            os->read(region->file, REGION_STATUS_OFFSET, status, sizeof *status, &done);
+        if (error || done < sizeof *status) return false;
+        if (status->magic == REGION_STATUS_MAGIC && status->crc == status_crc(status) &&
+            memcmp(status->uuid, region->header.uuid, sizeof status->uuid) == 0)
+            return true;
+        if (status->magic == 0) return false;
+    }
+    return false;
+}

@@ -1,0 +1,368 @@
+/* region_open.c -- from a path, or memory, to a mapped region, and back.
+ *
+ * Opening never changes the file. A new heap is built in a file without a name and appears complete,
+ * or not at all.
+ */
+#include "region/region.h"
+
+/* A heap's addresses, unless an option says otherwise. ThreadSanitizer leaves few. */
+#define REGION_RESERVE_DEFAULT (BASE_THREAD_SANITIZER ? 1ull << 33 : 1ull << 40)
+#define REGION_RESERVE_MIN (1ull << 26)
+
+static struct region *open_new_region(const char *path, evh_mode mode)
+{
+    struct region *region = os->memory_allocate(sizeof *region);
+    if (!region) return NULL;
+    const size_t size = strlen(path) + 1;
+    region->path = os->memory_allocate(size);
+    if (!region->path || os->mutex_create(&region->mutex)) {
+        os->memory_free(region->path);
+        os->memory_free(region);
+        return NULL;
+    }
+    memcpy(region->path, path, size);
+    region->file = -1;
+    region->lock_file = -1;
+    region->mode = mode;
+    region->process = os->process();
+    return region;
+}
+
+static evh_status open_no_memory(const char *path)
+{
+    return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to open it", path);
+}
+
+/* The error of open(2), in words of ours. */
+static evh_status open_failed(int error, const char *path, bool writing)
+{
+    const evh_status status = base_fail_os(error, NO_OFFSET, "%s: cannot open it%s", path,
+                                           writing ? " for writing" : "");
+    return status;
+}
+
+/* The file's kind, size and identity. */
+static evh_status open_identify(struct region *region, const evh_options *options)
+{
+    struct os_file_info info;
+    const int error = os->information(region->file, &info);
+    if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot ask for its size", region->path);
+    if (info.is_directory)
+        return base_fail(EVH_NOT_FILE, NO_OFFSET, "%s: a directory, not a heap", region->path);
+    if (!info.is_regular)
+        return base_fail(EVH_NOT_FILE, NO_OFFSET, "%s: no regular file", region->path);
+    if (info.is_network && !options->network_file_system && region->mode == EVH_DURABLE)
+        return base_fail(EVH_NOT_FILE, NO_OFFSET,
+                         "%s: on a network file system, whose locks and flushes cannot be relied "
+                         "on; the option network_file_system accepts it",
+                         region->path);
+    region->file_bytes = info.size_bytes;
+    region->device = info.device;
+    region->inode = info.inode;
+    return EVH_OK;
+}
+
+/* Locks are held on a description of their own, which no mapping and no child can keep alive. */
+static evh_status open_lock_file(struct region *region)
+{
+    assert(region->lock_file < 0);
+    const unsigned flags = region->mode == EVH_DURABLE ? OS_OPEN_WRITE : 0;
+    int error = os->open(region->path, flags, 0, &region->lock_file);
+    if (error) {
+        region->lock_file = -1;
+        return open_failed(error, region->path, flags != 0);
+    }
+    struct os_file_info info;
+    error = os->information(region->lock_file, &info);
+    if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot identify it", region->path);
+    if (info.device != region->device || info.inode != region->inode)
+        return base_fail(EVH_BUSY, NO_OFFSET, "%s: replaced by another file while it was opened",
+                         region->path);
+    return EVH_OK;
+}
+
+static evh_status open_take_writer_lock(struct region *region)
+{
+    assert(region->mode == EVH_DURABLE);
+    const int error = os->lock(region->lock_file, REGION_LOCK_WRITER, 1, OS_LOCK_EXCLUSIVE);
+    if (!error) return EVH_OK;
+    if (error != EAGAIN)
+        return base_fail_os(error, NO_OFFSET, "%s: cannot lock it", region->path);
+    struct region_status status;
+    struct region_header header;
+    size_t done = 0;
+    /* Only for the message: whose uuid the status must carry. */
+    for (unsigned slot = 0; slot < REGION_SLOT_COUNT; slot++) {
+        if (os->read(region->file, slot * REGION_SLOT_STRIDE, &header, sizeof header, &done) ||
+            done < sizeof header || header.magic != REGION_MAGIC)
+            continue;
+        memcpy(region->header.uuid, header.uuid, sizeof header.uuid);
+        if (region_read_status(region, &status))
+            return base_fail(EVH_BUSY, NO_OFFSET, "%s: process %llu has it open for writing%s",
+                             region->path, (unsigned long long)status.writer_process,
+                             status.writer_process == region->process ? " (this process)" : "");
+    }
+    return base_fail(EVH_BUSY, NO_OFFSET, "%s: another process has it open for writing",
+                     region->path);
+}
+
+/* Reserve addresses: as much as asked for, or at least what the heap needs now. */
+static evh_status open_reserve(struct region *region, uint64_t need, uint64_t preferred)
+{
+    assert(region->reserved_bytes >= need);
+    uint64_t size = base_round_up(region->reserved_bytes, SLICE_BYTES);
+    void *base = NULL;
+    int error = os->reserve(size, SEGMENT_BYTES, preferred, &base);
+    while (error == ENOMEM && size / 2 >= base_max(need, REGION_RESERVE_MIN)) {
+        size = base_round_up(size / 2, SLICE_BYTES);
+        error = os->reserve(size, SEGMENT_BYTES, preferred, &base);
+    }
+    if (error)
+        return base_fail_os(error, NO_OFFSET, "%s: cannot reserve %llu bytes of addresses",
+                            region->path, (unsigned long long)size);
+    region->base = base;
+    region->reserved_bytes = size;
+    return EVH_OK;
+}
+
+/* The limit on a heap's size: the caller's, else the file's, else the default. */
+static uint64_t open_size_max(uint64_t asked, uint64_t stored, uint64_t need)
+{
+    uint64_t size = asked ? asked : stored ? stored : REGION_RESERVE_DEFAULT;
+    size = base_min(size, REGION_SIZE_MAX);
+    size = base_max(size, need);
+    return base_round_up(size, SLICE_BYTES);
+}
+
+/* A second mapping, of the file as it is: what commits are compared with. Writers only. */
+static evh_status open_map_home(struct region *region)
+{
+    assert(region->mode == EVH_DURABLE);
+    assert(region->home == NULL);
+    void *home = NULL;
+    int error = os->reserve(region->reserved_bytes, SLICE_BYTES, 0, &home);
+    if (error)
+        return base_fail_os(error, NO_OFFSET, "%s: cannot reserve addresses", region->path);
+    region->home = home;
+    const uint64_t size = base_min(base_round_down(region->file_bytes, SLICE_BYTES),
+                                   region->reserved_bytes);
+    error = os->map(home, size, OS_MAP_SHARED_READ, region->file, 0);
+    if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot map it", region->path);
+    region->file_bytes = size;
+    return EVH_OK;
+}
+
+struct open_map_run {
+    struct region *region;
+    evh_status status;
+};
+
+/* A run, without what is mapped already. */
+static void open_map_one(uint64_t offset, uint64_t size, void *context)
+{
+    struct open_map_run *run = context;
+    const uint64_t from = base_max(offset, run->region->mapped_bytes);
+    if (run->status || from >= offset + size) return;
+    size -= from - offset;
+    offset = from;
+    const int error = os->map(run->region->base + offset, size, OS_MAP_PRIVATE, run->region->file,
+                              offset);
+    if (error)
+        run->status = base_fail_os(error, offset, "%s: cannot map %llu bytes", run->region->path,
+                                   (unsigned long long)size);
+}
+
+evh_status region_measure(struct region *region)
+{
+    struct os_file_info info;
+    const int error = os->information(region->file, &info);
+    if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot ask for its size", region->path);
+    region->file_bytes = info.size_bytes;
+    return EVH_OK;
+}
+
+evh_status region_map(struct region *region, uint64_t heap_bytes)
+{
+    assert(region_has_file(region));
+    assert(heap_bytes % SLICE_BYTES == 0);
+    if (heap_bytes <= region->mapped_bytes) return EVH_OK;
+    if (region->base && heap_bytes > region->reserved_bytes)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET,
+                         "%s: the heap has grown to %llu bytes, beyond the addresses reserved for "
+                         "it; close and open it again",
+                         region->path, (unsigned long long)heap_bytes);
+    if (heap_bytes > region->file_bytes)
+        return base_fail(EVH_TRUNCATED, region->file_bytes,
+                         "%s: the file ends at %llu, the heap at %llu: its end was cut off",
+                         region->path, (unsigned long long)region->file_bytes,
+                         (unsigned long long)heap_bytes);
+    evh_status status = EVH_OK;
+    if (!region->base) {
+        const uint64_t need = base_max(heap_bytes, base_round_up(region->file_bytes, SLICE_BYTES));
+        region->reserved_bytes =
+            open_size_max(region->reserved_bytes, region->header.size_max_bytes, need);
+        status = open_reserve(region, need, region->header.preferred_address);
+    }
+    if (!status && region->mode == EVH_DURABLE && !region->home) status = open_map_home(region);
+    if (status) return status;
+    struct open_map_run run = {region, EVH_OK};
+    region_each_run(region, heap_bytes, open_map_one, &run);
+    if (run.status) return run.status;
+    region->mapped_bytes = heap_bytes;
+    region->header.preferred_address = (uint64_t)(uintptr_t)region->base;
+    return EVH_OK;
+}
+
+evh_status region_open(const char *path, const evh_options *options, struct region **out)
+{
+    assert(path != NULL);
+    assert(options != NULL);
+    struct region *region = open_new_region(path, options->mode);
+    if (!region) return open_no_memory(path);
+    const bool writing = options->mode == EVH_DURABLE;
+    const unsigned flags =
+        (writing ? OS_OPEN_WRITE : 0u) | (options->no_follow ? OS_OPEN_NO_FOLLOW : 0u);
+    evh_status status = EVH_OK;
+    const int error = os->open(path, flags, 0, &region->file);
+    if (error) {
+        region->file = -1;
+        status = open_failed(error, path, writing);
+        goto failed;
+    }
+    status = open_identify(region, options);
+    if (!status) status = open_lock_file(region);
+    if (!status && writing) status = open_take_writer_lock(region);
+    if (!status) status = region_read_header(region);
+    if (status) goto failed;
+    if (writing && (region->header.read_only_compatible & ~(uint64_t)REGION_READ_ONLY_COMPATIBLE_KNOWN)) {
+        status = base_fail(EVH_VERSION, 0, "%s: a newer version made it; open it read-only", path);
+        goto failed;
+    }
+    region->reserved_bytes = options->size_max_bytes;
+    if (options->preferred_address) region->header.preferred_address = options->preferred_address;
+    *out = region;
+    return EVH_OK;
+failed:
+    (void)region_close(region);
+    return status;
+}
+
+evh_status region_create(const char *path, const evh_options *options, struct region **out)
+{
+    assert(options->mode == EVH_DURABLE);
+    struct region *region = open_new_region(path, EVH_DURABLE);
+    if (!region) return open_no_memory(path);
+    const unsigned permissions = options->permissions ? options->permissions : 0600;
+    int error = os->open_temporary(path, permissions, &region->file);
+    evh_status status = EVH_OK;
+    if (error) {
+        region->file = -1;
+        status = base_fail_os(error, NO_OFFSET, "%s: cannot create it", path);
+        goto failed;
+    }
+    error = os->allocate(region->file, 0, REGION_NEW_BYTES);
+    if (error) {
+        status = base_fail_os(error, 0, "%s: no space for a new heap", path);
+        goto failed;
+    }
+    status = open_identify(region, options);
+    if (status) goto failed;
+    struct region_header *header = &region->header;
+    *header = (struct region_header){
+        .magic = REGION_MAGIC,
+        .format_version = REGION_FORMAT_VERSION,
+        .byte_order = REGION_BYTE_ORDER,
+        .page_bytes = PAGE_BYTES,
+        .slice_shift = SLICE_SHIFT,
+        .mode = EVH_DURABLE,
+        .created_ns = os->time_ns(),
+        .preferred_address = options->preferred_address,
+        .size_max_bytes = options->size_max_bytes,
+        .heap_bytes = REGION_NEW_BYTES,
+        .tail_offset = REGION_FIRST_EXTENT_OFFSET,
+    };
+    os->random(header->uuid, sizeof header->uuid);
+    os->random(&header->chain_salt, sizeof header->chain_salt);
+    region->slot = REGION_SLOT_COUNT - 1; /* so that slot A is written first */
+    region->reserved_bytes = options->size_max_bytes;
+    status = region_map(region, REGION_NEW_BYTES);
+    if (status) goto failed;
+    *out = region;
+    return EVH_OK;
+failed:
+    (void)region_close(region);
+    return status;
+}
+
+evh_status region_publish(struct region *region)
+{
+    assert(region_has_file(region));
+    assert(region->lock_file < 0);
+    const int error = os->publish(region->file, region->path, false);
+    if (error == EEXIST)
+        return base_fail(EVH_EXISTS, NO_OFFSET, "%s: another process has just created it",
+                         region->path);
+    if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot give it its name", region->path);
+    const evh_status status = open_lock_file(region);
+    return status ? status : open_take_writer_lock(region);
+}
+
+evh_status region_open_memory(uint64_t size_max, uint64_t heap_bytes, uint64_t preferred,
+                              struct region **out)
+{
+    assert(heap_bytes % SLICE_BYTES == 0);
+    struct region *region = open_new_region("memory", EVH_MEMORY);
+    if (!region) return open_no_memory("memory");
+    region->reserved_bytes = open_size_max(size_max, 0, heap_bytes);
+    evh_status status = open_reserve(region, heap_bytes, preferred);
+    if (!status) {
+        const int error = os->map(region->base, heap_bytes, OS_MAP_ANONYMOUS, -1, 0);
+        if (error) status = base_fail_os(error, NO_OFFSET, "memory: cannot map it");
+    }
+    if (status) {
+        (void)region_close(region);
+        return status;
+    }
+    region->mapped_bytes = heap_bytes;
+    *out = region;
+    return EVH_OK;
+}
+
+evh_status region_open_buffer(void *buffer, uint64_t size, struct region **out)
+{
+    assert(buffer != NULL);
+    struct region *region = open_new_region("memory", EVH_MEMORY);
+    if (!region) return open_no_memory("memory");
+    region->base = buffer;
+    region->mapped_bytes = base_round_down(size, SLICE_BYTES);
+    region->reserved_bytes = region->mapped_bytes;
+    region->is_borrowed = true;
+    *out = region;
+    return EVH_OK;
+}
+
+evh_status region_close(struct region *region)
+{
+    if (!region) return EVH_OK;
+    evh_status status = EVH_OK;
+    if (region->home) (void)os->release((void *)(uintptr_t)region->home, region->reserved_bytes);
+    if (region->base && !region->is_borrowed)
+        (void)os->release(region->base, region->reserved_bytes);
+    if (region->lock_file >= 0) (void)os->close(region->lock_file);
+    if (region->file >= 0) {
+        const int error = os->close(region->file);
+        if (error)
+            status = base_fail_os(error, NO_OFFSET, "%s: cannot close it", region->path);
+    }
+    os->mutex_end(region->mutex);
+    os->memory_free(region->path);
+    os->memory_free(region);
+    return status;
+}
+
+void region_forked(struct region *region)
+{
+    assert(region != NULL);
+    if (region->lock_file >= 0) (void)os->close(region->lock_file);
+    region->lock_file = -1;
+}

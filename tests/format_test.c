@@ -1,0 +1,302 @@
+/* format_test.c -- docs/format.md says what the structs say. */
+#include "test.h"
+
+#include "heap/compact_layout.h"
+#include "heap/heap_layout.h"
+#include "journal/journal_layout.h"
+#include "region/region_layout.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * The document is read at run time. A table of a struct stands below a heading
+ * "### `struct name`, N bytes"; its rows begin with "| offset | size | `field` |". A constant is a row
+ * that begins with "| `NAME` | value |". Rows of neither form are prose.
+ */
+struct field {
+    const char *in;
+    const char *name;
+    size_t offset;
+    size_t size;
+};
+
+struct constant {
+    const char *name;
+    uint64_t value;
+};
+
+#define FIELD(type, name)                                                                          \
+    {                                                                                              \
+#type, #name, offsetof(struct type, name), sizeof(((struct type *)0)->name)                \
+    }
+#define WHOLE(type)                                                                                \
+    {                                                                                              \
+#type, NULL, 0, sizeof(struct type)                                                        \
+    }
+#define CONSTANT(name)                                                                             \
+    {                                                                                              \
+#name, (uint64_t)(name)                                                                    \
+    }
+
+static const struct field fields[] = {
+    WHOLE(region_header),
+    FIELD(region_header, magic),
+    FIELD(region_header, format_version),
+    FIELD(region_header, byte_order),
+    FIELD(region_header, incompatible),
+    FIELD(region_header, read_only_compatible),
+    FIELD(region_header, compatible),
+    FIELD(region_header, uuid),
+    FIELD(region_header, page_bytes),
+    FIELD(region_header, slice_shift),
+    FIELD(region_header, mode),
+    FIELD(region_header, reserved0),
+    FIELD(region_header, generation),
+    FIELD(region_header, created_ns),
+    FIELD(region_header, preferred_address),
+    FIELD(region_header, size_max_bytes),
+    FIELD(region_header, sequence),
+    FIELD(region_header, heap_bytes),
+    FIELD(region_header, catalog),
+    FIELD(region_header, state),
+    FIELD(region_header, tail_offset),
+    FIELD(region_header, chain_salt),
+    FIELD(region_header, chain_crc),
+    FIELD(region_header, reserved1),
+    FIELD(region_header, extents),
+    FIELD(region_header, reserved2),
+    FIELD(region_header, crc),
+    WHOLE(region_extent),
+    FIELD(region_extent, first_slice),
+    FIELD(region_extent, slice_count),
+    WHOLE(region_status),
+    FIELD(region_status, magic),
+    FIELD(region_status, uuid),
+    FIELD(region_status, writer_process),
+    FIELD(region_status, opened_ns),
+    FIELD(region_status, durable_sequence),
+    FIELD(region_status, revoked_sequence),
+    FIELD(region_status, reserved),
+    FIELD(region_status, reserved1),
+    FIELD(region_status, crc),
+    WHOLE(journal_record),
+    FIELD(journal_record, magic),
+    FIELD(journal_record, uuid),
+    FIELD(journal_record, sequence),
+    FIELD(journal_record, salt),
+    FIELD(journal_record, previous_salt),
+    FIELD(journal_record, previous_crc),
+    FIELD(journal_record, entry_count),
+    FIELD(journal_record, record_bytes),
+    FIELD(journal_record, entries_offset),
+    FIELD(journal_record, heap_bytes),
+    FIELD(journal_record, catalog),
+    FIELD(journal_record, time_ns),
+    FIELD(journal_record, changed_bytes),
+    FIELD(journal_record, durable_sequence),
+    FIELD(journal_record, reserved),
+    FIELD(journal_record, body_crc),
+    FIELD(journal_record, header_crc),
+    WHOLE(journal_entry),
+    FIELD(journal_entry, page),
+    FIELD(journal_entry, data_offset),
+    FIELD(journal_entry, kind),
+    FIELD(journal_entry, count),
+    WHOLE(journal_range),
+    FIELD(journal_range, first_word),
+    FIELD(journal_range, word_count),
+    WHOLE(heap_directory_entry),
+    FIELD(heap_directory_entry, meta_slice),
+    FIELD(heap_directory_entry, checksum_slice),
+    WHOLE(heap_catalog),
+    FIELD(heap_catalog, magic),
+    FIELD(heap_catalog, root_count),
+    FIELD(heap_catalog, types),
+    FIELD(heap_catalog, symbols),
+    FIELD(heap_catalog, reserved),
+    FIELD(heap_catalog, root_chunks),
+    FIELD(heap_catalog, root_filled),
+    WHOLE(heap_root),
+    FIELD(heap_root, hash),
+    FIELD(heap_root, tag),
+    FIELD(heap_root, block),
+    FIELD(heap_root, size),
+    FIELD(heap_root, name),
+    WHOLE(compact_header),
+    FIELD(compact_header, magic),
+    FIELD(compact_header, format_version),
+    FIELD(compact_header, byte_order),
+    FIELD(compact_header, size_bytes),
+    FIELD(compact_header, granule_count),
+    FIELD(compact_header, reserved0),
+    FIELD(compact_header, crc),
+    FIELD(compact_header, catalog),
+    FIELD(compact_header, reserved1),
+};
+
+static const struct constant constants[] = {
+    CONSTANT(PAGE_BYTES),
+    CONSTANT(SLICE_BYTES),
+    CONSTANT(SEGMENT_BYTES),
+    CONSTANT(REGION_SLOT_BYTES),
+    CONSTANT(REGION_SLOT_STRIDE),
+    CONSTANT(REGION_STATUS_OFFSET),
+    CONSTANT(REGION_CHECKSUM_OFFSET),
+    CONSTANT(REGION_FIRST_EXTENT_OFFSET),
+    CONSTANT(REGION_FIRST_EXTENT_BYTES),
+    CONSTANT(REGION_EXTENT_MAX),
+    CONSTANT(REGION_NEW_BYTES),
+    CONSTANT(REGION_SIZE_MAX),
+    CONSTANT(REGION_MAGIC),
+    CONSTANT(REGION_FORMAT_VERSION),
+    CONSTANT(REGION_BYTE_ORDER),
+    CONSTANT(REGION_STATUS_MAGIC),
+    CONSTANT(REGION_LOCK_WRITER),
+    CONSTANT(REGION_LOCK_VIEWS),
+    CONSTANT(JOURNAL_IMAGE),
+    CONSTANT(JOURNAL_RANGES),
+    CONSTANT(JOURNAL_ZERO),
+    CONSTANT(JOURNAL_MAGIC),
+    CONSTANT(JOURNAL_RANGES_BYTES_MAX),
+    CONSTANT(HEAP_FIRST_META_SLICE),
+    CONSTANT(HEAP_DESCRIPTORS_OFFSET),
+    CONSTANT(HEAP_DIRECTORY_OFFSET),
+    CONSTANT(HEAP_POOL_OFFSET),
+    CONSTANT(HEAP_DIRECT_SEGMENTS),
+    CONSTANT(HEAP_INDIRECT_ENTRIES),
+    CONSTANT(HEAP_INDIRECT_SEGMENTS),
+    CONSTANT(HEAP_FREE),
+    CONSTANT(HEAP_SMALL),
+    CONSTANT(HEAP_MEDIUM),
+    CONSTANT(HEAP_LARGE),
+    CONSTANT(HEAP_TAIL),
+    CONSTANT(HEAP_BITMAP),
+    CONSTANT(HEAP_META),
+    CONSTANT(HEAP_DIRECTORY),
+    CONSTANT(HEAP_CHECKSUM),
+    CONSTANT(HEAP_JOURNAL),
+    CONSTANT(HEAP_HOLE),
+    CONSTANT(HEAP_TYPED),
+    CONSTANT(HEAP_MEDIUM_SLICES),
+    CONSTANT(HEAP_SMALL_MAX),
+    CONSTANT(HEAP_MEDIUM_MAX),
+    CONSTANT(HEAP_CLASS_COUNT),
+    CONSTANT(HEAP_CATALOG_MAGIC),
+    CONSTANT(HEAP_ROOT_CHUNKS),
+    CONSTANT(HEAP_ROOT_FIRST),
+    CONSTANT(COMPACT_MAGIC),
+    CONSTANT(COMPACT_BYTE_ORDER),
+    CONSTANT(COMPACT_FORMAT_VERSION),
+    CONSTANT(COMPACT_GRANULE_BYTES),
+    CONSTANT(COMPACT_HEADER_BYTES),
+};
+
+enum {
+    FIELD_COUNT = sizeof fields / sizeof fields[0],
+    CONSTANT_COUNT = sizeof constants / sizeof constants[0],
+    LINE_SIZE = 1024,
+};
+
+/* The document, found beside this file's source; tests run in the root of the tree. */
+static FILE *document_open(void)
+{
+    FILE *file = fopen("docs/format.md", "r");
+    if (!file) test_fail(__FILE__, __LINE__, "docs/format.md: run this in the root of the tree");
+    if (!file) test_stop();
+    return file;
+}
+
+/* The field called `name` (NULL: the whole) of struct `in`; -1 if the table above lacks it. */
+static int find_field(const char *in, const char *name)
+{
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        if (strcmp(fields[i].in, in) != 0) continue;
+        if (!name && !fields[i].name) return i;
+        if (name && fields[i].name && strcmp(fields[i].name, name) == 0) return i;
+    }
+    return -1;
+}
+
+static int find_constant(const char *name)
+{
+    for (int i = 0; i < CONSTANT_COUNT; i++) {
+        if (strcmp(constants[i].name, name) == 0) return i;
+    }
+    return -1;
+}
+
+/* Check one documented field or whole against the struct, and mark it as seen. */
+static void check_field(const char *in, const char *name, size_t offset, size_t size, bool *seen)
+{
+    const int i = find_field(in, name);
+    if (i < 0 || fields[i].offset != offset || fields[i].size != size) {
+        test_fail(__FILE__, __LINE__, "docs/format.md: struct %s, %s: offset %zu, size %zu", in,
+                  name ? name : "the whole", offset, size);
+        test_stop();
+    }
+    seen[i] = true;
+}
+
+TEST(the_documented_structs_are_those_of_the_code)
+{
+    bool seen[FIELD_COUNT] = {false};
+    char line[LINE_SIZE], in[64] = "", name[64];
+    size_t offset, size;
+    FILE *file = document_open();
+
+    while (fgets(line, sizeof line, file)) {
+        if (line[0] == '#') in[0] = 0;
+        if (sscanf(line, "### `struct %63[a-z_]`, %zu bytes", in, &size) == 2) {
+            check_field(in, NULL, 0, size, seen);
+        } else if (in[0] &&
+                   sscanf(line, "| %zu | %zu | `%63[a-z0-9_]`", &offset, &size, name) == 3) {
+            check_field(in, name, offset, size, seen);
+        }
+    }
+    fclose(file);
+
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        if (seen[i]) continue;
+        test_fail(__FILE__, __LINE__, "docs/format.md lacks struct %s, %s", fields[i].in,
+                  fields[i].name ? fields[i].name : "the whole");
+        test_stop();
+    }
+}
+
+TEST(the_structs_on_disk_have_no_padding)
+{
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        if (fields[i].name) continue;
+        size_t end = 0;
+        for (int j = i + 1; j < FIELD_COUNT && fields[j].name; j++) {
+            CHECK_EQUAL(fields[j].offset, end);
+            end = fields[j].offset + fields[j].size;
+        }
+        CHECK_EQUAL(end, fields[i].size);
+    }
+}
+
+TEST(the_documented_constants_are_those_of_the_code)
+{
+    bool seen[CONSTANT_COUNT] = {false};
+    char line[LINE_SIZE], name[64], value[64];
+    FILE *file = document_open();
+
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "| `%63[A-Z0-9_]` | %63[0-9a-fx] |", name, value) != 2) continue;
+        const int i = find_constant(name);
+        if (i < 0 || constants[i].value != strtoull(value, NULL, 0)) {
+            test_fail(__FILE__, __LINE__, "docs/format.md: constant %s is %s", name, value);
+            test_stop();
+        }
+        seen[i] = true;
+    }
+    fclose(file);
+
+    for (int i = 0; i < CONSTANT_COUNT; i++) {
+        if (seen[i]) continue;
+        test_fail(__FILE__, __LINE__, "docs/format.md lacks the constant %s", constants[i].name);
+        test_stop();
+    }
+}

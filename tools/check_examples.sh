@@ -1,0 +1,29 @@
+#!/bin/sh
+# check_examples.sh -- see that the examples do what their first comment says, and that the README shows
+# hello.c as it is. Usage: check_examples.sh BUILD
+set -eu
+build=$1
+failed=0
+
+# The first C block of the README is examples/hello.c without its first line.
+sed -n '/^```c$/,/^```$/p' README.md | sed '1d;/^```$/,$d' >"$build/readme-hello.c"
+if ! sed 1d examples/hello.c | diff -u - "$build/readme-hello.c"; then
+    echo "README.md and examples/hello.c differ" >&2
+    failed=1
+fi
+sh tools/check_hello.sh "$build/examples/hello" || failed=1
+
+# An example with a check of its own: examples/NAME.check is run with the binary and a directory.
+for check in examples/*.check; do
+    [ -f "$check" ] || continue
+    name=$(basename "$check" .check)
+    directory=$(mktemp -d)
+    if sh "$check" "$(realpath "$build/examples/$name")" "$directory"; then
+        echo "$name: as it should"
+    else
+        echo "$name: failed" >&2
+        failed=1
+    fi
+    rm -rf "$directory"
+done
+exit $failed

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Run the tests and close with one line, `N passed, N failed`. Exit status 1 if anything failed.
+
+Each test binary closes with `N passed, N failed, N skipped`; one that does not (it crashed, hung or
+was not built) counts as one failure. Binaries run side by side, one per processor."""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TIMEOUT_SECONDS = 300
+CLOSING = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.MULTILINE)
+THREADS = re.compile(r"pthread_create|thread_start|evh_enter")
+printing = threading.Lock()
+
+
+class Result:
+    def __init__(self, name, passed, failed, skipped, seconds, output):
+        self.name, self.passed, self.failed, self.skipped = name, passed, failed, skipped
+        self.seconds, self.output = seconds, output
+
+    def show(self):
+        with printing:
+            skipped = f", {self.skipped} skipped" if self.skipped else ""
+            print(f"{self.name:<28} {self.passed:4} passed, {self.failed} failed{skipped}"
+                  f"   {self.seconds:.1f} s", flush=True)
+            if self.failed or self.skipped:
+                for line in self.output.rstrip().splitlines():
+                    if not CLOSING.match(line):
+                        print("    " + line, flush=True)
+
+
+def run(command, environment, timeout):
+    """Run in a group of its own, which is killed as a whole on a timeout: (status, output)."""
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+                          errors="replace", start_new_session=True) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+            return process.returncode, output
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            return None, output + f"stopped after {timeout} s\n"
+
+
+def run_binary(path, environment, timeout):
+    name, start = path.name, time.monotonic()
+    if not path.exists():
+        return Result(name, 0, 1, 0, 0, f"{path} was not built\n")
+    status, output = run([str(path)], environment, timeout)
+    seconds = time.monotonic() - start
+    closing = CLOSING.findall(output)
+    if not closing:
+        return Result(name, 0, 1, 0, seconds, output + f"ended with {describe(status)}\n")
+    passed, failed, skipped = map(int, closing[-1])
+    if status != 0 and failed == 0:
+        failed, output = 1, output + f"ended with {describe(status)} after its last test\n"
+    return Result(name, passed, failed, skipped, seconds, output)
+
+
+def describe(status):
+    if status is None:
+        return "a timeout"
+    if status < 0:
+        return f"signal {signal.Signals(-status).name}"
+    return f"status {status}"
+
+
+def run_step(name, command, environment):
+    start = time.monotonic()
+    status, output = run(command, environment, TIMEOUT_SECONDS)
+    failed = int(status != 0)
+    return Result(name, 1 - failed, failed, 0, time.monotonic() - start, output)
+
+
+def steps(arguments, environment):
+    """What make test runs besides the binaries: yields one result after the other."""
+    build = arguments.build
+    yield run_step("lint", [sys.executable, "tools/tidy.py"], environment)
+    yield run_step("examples", ["sh", "tools/check_examples.sh", build], environment)
+    yield run_step("command", ["sh", "tools/check_command.sh", build], environment)
+    yield run_step("dist", arguments.make.split() + ["--no-print-directory", "dist"], environment)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", default="build")
+    parser.add_argument("--build-status", type=int, default=0)
+    parser.add_argument("--flavour", default="", help="asan, tsan or cover: the tests alone")
+    parser.add_argument("--make", default="make")
+    parser.add_argument("--only", default="", help="binaries whose name contains this")
+    parser.add_argument("--timeout", type=int, default=TIMEOUT_SECONDS)
+    arguments = parser.parse_args()
+
+    environment = dict(os.environ)
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+        environment.pop(name, None)
+    # A sanitizer's run is several times slower: 1200 s.
+    timeout = arguments.timeout * (4 if arguments.flavour else 1)
+    environment.setdefault("TSAN_OPTIONS", "halt_on_error=1")
+    environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
+    if arguments.flavour:
+        environment["EVERHEAP_SANITIZER"] = arguments.flavour
+
+    sources = sorted((ROOT / "tests").glob("*_test.c"))
+    if arguments.flavour == "tsan":
+        sources = [s for s in sources if THREADS.search(s.read_text())]
+    directory = pathlib.Path(arguments.build) / arguments.flavour / "tests"
+    binaries = [directory / s.stem for s in sources if arguments.only in s.stem]
+
+    results = []
+    if arguments.build_status:
+        results.append(Result("build", 0, 1, 0, 0, "something did not compile: see above\n"))
+        results[-1].show()
+    if not arguments.flavour and not arguments.only:
+        for result in steps(arguments, environment):
+            result.show()
+            results.append(result)
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
+        futures = [pool.submit(run_binary, b, environment, timeout) for b in binaries]
+        for future in concurrent.futures.as_completed(futures):
+            future.result().show()
+            results.append(future.result())
+
+    failed = sum(r.failed for r in results)
+    skipped = sum(r.skipped for r in results)
+    if skipped:
+        print(f"{skipped} skipped")
+    print(f"{sum(r.passed for r in results)} passed, {failed} failed")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -558,7 +558,9 @@ TEST(bytes_of_the_heap_never_reach_the_terminal_raw)
     need_command();
     const char *const path = lasting_path("evil\033[31m\n.heap");
     evh_heap *const heap = open_heap(path);
-    static const char evil[] = "\033]0;title\007\r\n\x7f \xff\xc2\x9b \xe2\x80\xae \\ \"";
+    /* Escape sequences, a C1 control, an overlong form, a mark that turns text around. */
+    static const char evil[] =
+        "\033]0;title\007\r\n\x7f \xff\xc2\x9b\xe0\x81\x81 \xe2\x80\xae \\ \"";
     char *const block = evh_root(heap, evil, sizeof evil);
     CHECK(block != NULL);
     memcpy(block, evil, sizeof evil);
@@ -576,12 +578,13 @@ TEST(bytes_of_the_heap_never_reach_the_terminal_raw)
         }
         CHECK(strstr(result.output, "\xff") == NULL);
         CHECK(strstr(result.output, "\xc2\x9b") == NULL);
+        CHECK(strstr(result.output, "\xe0\x81\x81") == NULL);
         CHECK(strstr(result.output, "\xe2\x80\xae") == NULL);
     }
     RUN("dump", path, "--json");
     CHECK_JSON();
     CHECK_OUTPUT("\"name_bytes\": \"1b5d303b");
-    RUN("info", "missing\033[31m");
+    RUN("info", lasting_path("missing\033[31m"));
     CHECK_EXIT(2);
     CHECK(strchr(result.errors, '\033') == NULL);
 }
@@ -821,18 +824,21 @@ TEST(a_heap_that_lost_its_end_is_refused)
 TEST(wrong_usage_exits_with_2_and_a_hint)
 {
     const char *const path = make_heap("usage.heap");
+    /* Where a FILE is given it does not exist: a command that went on would not print the hint. */
     static const char *const wrong[][6] = {
-        {"nonsense"},
+        {"nonsense", "x.heap"},
         {"--nonsense"},
         {"info"},
-        {"map", "--rows"},
-        {"map", "--rows", "x"},
-        {"map", "--rows=-1"},
-        {"log", "-n"},
-        {"info", "--nonsense"},
-        {"info", "-x"},
-        {"info", "--json=1", "a"},
-        {"map", "--rows", "99999999999999999999"},
+        {"map", "x.heap", "--rows"},
+        {"map", "x.heap", "--rows", "x"},
+        {"map", "x.heap", "--rows", "1x"},
+        {"map", "x.heap", "--rows="},
+        {"map", "x.heap", "--rows=-1"},
+        {"map", "x.heap", "--rows", "99999999999999999999"},
+        {"log", "x.heap", "-n"},
+        {"info", "x.heap", "--nonsense"},
+        {"info", "x.heap", "-x"},
+        {"info", "x.heap", "--json=1"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         run(wrong[i]);
@@ -851,7 +857,7 @@ TEST(wrong_usage_exits_with_2_and_a_hint)
 TEST(a_file_name_that_begins_with_a_dash_follows_two_dashes)
 {
     need_command();
-    RUN("info", "--", "--json");
+    RUN("info", "--", "--no-such.heap");
     CHECK_EXIT(2);
     CHECK_ERRORS("EVH_NOT_FOUND");
 }

@@ -1,4 +1,5 @@
-/* commit_test.c -- commit, rollback, tickets, save, trim, views and forks, as a program sees them. */
+/* commit_test.c -- commit, rollback, tickets, save, trim, views and forks, as a program
+ * sees them. */
 #include "heap/heap.h"
 #include "test.h"
 
@@ -257,8 +258,10 @@ static void *pair_run(void *context)
         evh_enter(thread->heap);
         thread->pair[0]++;
         void *block = evh_malloc(thread->heap, 16 + i % 3000);
-        if (i % 2) (void)evh_root(thread->heap, name, 32);
-        else (void)evh_root_remove(thread->heap, name);
+        if (i % 2)
+            (void)evh_root(thread->heap, name, 32);
+        else
+            (void)evh_root_remove(thread->heap, name);
         evh_free(thread->heap, block);
         thread->pair[1]++;
         evh_leave(thread->heap);
@@ -745,7 +748,8 @@ static void steps_change(struct steps *steps)
 static void steps_reopen(struct steps *steps)
 {
     CHECK_EQUAL(evh_close(steps->heap), EVH_OK);
-    steps->heap = commit_open(steps->path, &(evh_options){.verify = test_random(&steps->random) % 2});
+    steps->heap =
+        commit_open(steps->path, &(evh_options){.verify = test_random(&steps->random) % 2});
     memcpy(steps->now, steps->committed, sizeof steps->now);
     steps_verify(steps);
 }
@@ -757,8 +761,10 @@ static void steps_step(struct steps *steps)
         steps_change(steps);
     } else if (kind < 92) {
         evh_ticket ticket;
-        if (kind % 2) CHECK_EQUAL(evh_commit(steps->heap), EVH_OK);
-        else CHECK_EQUAL(evh_commit_begin(steps->heap, &ticket), EVH_OK);
+        if (kind % 2)
+            CHECK_EQUAL(evh_commit(steps->heap), EVH_OK);
+        else
+            CHECK_EQUAL(evh_commit_begin(steps->heap, &ticket), EVH_OK);
         memcpy(steps->committed, steps->now, sizeof steps->now);
     } else if (kind < 96) {
         CHECK_EQUAL(evh_rollback(steps->heap), EVH_OK);

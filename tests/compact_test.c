@@ -1,4 +1,5 @@
-/* compact_test.c -- heaps in small and unaligned buffers: every size, every alignment, every bit. */
+/* compact_test.c -- heaps in small and unaligned buffers: every size, every alignment,
+ * every bit. */
 #include "heap/compact_layout.h"
 #include "heap/heap.h"
 #include "test.h"
@@ -77,8 +78,7 @@ TEST(a_buffer_below_4_kib_is_refused)
 TEST(blocks_are_aligned_to_their_absolute_address_wherever_the_buffer_lies)
 {
     for (size_t misaligned = 0; misaligned < 40; misaligned++) {
-        evh_heap *heap =
-            compact_open_in(compact_buffer(BUFFER_BYTES, misaligned), BUFFER_BYTES);
+        evh_heap *heap = compact_open_in(compact_buffer(BUFFER_BYTES, misaligned), BUFFER_BYTES);
         for (size_t alignment = 16; alignment <= 4096; alignment *= 2) {
             void *block = evh_aligned_alloc(heap, alignment, 24);
             CHECK(block != NULL);
@@ -200,8 +200,11 @@ TEST(double_foreign_and_interior_frees_are_told_apart_and_change_nothing)
         void *pointer;
         evh_status status;
     } cases[] = {
-        {freed, EVH_DOUBLE_FREE},      {block + 16, EVH_BAD_POINTER}, {block + 1, EVH_BAD_POINTER},
-        {&outside, EVH_BAD_POINTER},   {heap->view.base, EVH_BAD_POINTER},
+        {freed, EVH_DOUBLE_FREE},
+        {block + 16, EVH_BAD_POINTER},
+        {block + 1, EVH_BAD_POINTER},
+        {&outside, EVH_BAD_POINTER},
+        {heap->view.base, EVH_BAD_POINTER},
         {heap->view.base + heap->view.end_bytes, EVH_BAD_POINTER},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -357,8 +360,8 @@ TEST(no_flipped_metadata_bit_is_accepted_in_the_header_or_harms_in_the_bitmaps)
     for (size_t bit = 0; bit < info.metadata_bytes * 8; bit++) {
         memcpy(buffer, image, SIZE);
         buffer[bit / 8] ^= (unsigned char)(1u << bit % 8);
-        heap = evh_open_memory(buffer, SIZE, &(evh_options){.must_exist = true,
-                                                           .misuse = EVH_MISUSE_STATUS});
+        heap = evh_open_memory(buffer, SIZE,
+                               &(evh_options){.must_exist = true, .misuse = EVH_MISUSE_STATUS});
         const size_t catalog_at = offsetof(struct compact_header, catalog);
         if (bit / 8 < sizeof(struct compact_header)) {
             /* A catalog ref may name another live block: that is for the check of the roots. */
@@ -460,8 +463,8 @@ static void model_step(evh_heap *heap, struct model_block *block, uint64_t *rand
         return;
     }
     const size_t alignment = (size_t)16 << test_random(random) % 9;
-    unsigned char *made = bytes ? evh_realloc(heap, bytes, size)
-                                : evh_aligned_alloc(heap, alignment, size);
+    unsigned char *made =
+        bytes ? evh_realloc(heap, bytes, size) : evh_aligned_alloc(heap, alignment, size);
     if (!made) {
         CHECK_EQUAL(evh_last_error()->status, EVH_FULL);
         if (bytes) model_verify(heap, block);

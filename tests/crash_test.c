@@ -116,10 +116,11 @@ TEST(a_crash_leaves_the_last_commit_or_the_one_in_flight)
                                               .reopen = 1,
                                               .kill = 1,
                                               .medium = 6,
-                                              .checkpoint_bytes = 24 << 10};
+                                              .checkpoint_bytes = 24 << 10,
+                                              .private_max_bytes = 48 << 10};
     static const struct explore_plan plan = {
-        .work = &work, .images_per_cut = 12, .nested_every = 100, .nested_images = 40};
-    run(&plan, 40);
+        .work = &work, .images_per_cut = 12, .nested_every = 50, .nested_images = 30};
+    run(&plan, 30);
 }
 
 TEST(commits_in_flight_survive_in_the_order_they_were_begun)
@@ -137,7 +138,7 @@ TEST(commits_in_flight_survive_in_the_order_they_were_begun)
                                               .medium = 2,
                                               .checkpoint_bytes = 32 << 10};
     static const struct explore_plan plan = {
-        .work = &work, .images_per_cut = 12, .nested_every = 100, .nested_images = 40};
+        .work = &work, .images_per_cut = 12, .nested_every = 50, .nested_images = 30};
     run(&plan, 15);
 }
 
@@ -154,10 +155,32 @@ TEST(a_crash_while_the_journal_and_the_heap_grow_loses_nothing)
                                               .reopen = 1,
                                               .kill = 1,
                                               .medium = 25,
+                                              .varied = true,
                                               .large = 4,
                                               .checkpoint_bytes = 512 << 10};
     static const struct explore_plan plan = {
-        .work = &work, .images_per_cut = 8, .nested_every = 100, .nested_images = 30};
+        .work = &work, .images_per_cut = 8, .nested_every = 50, .nested_images = 24};
+    run(&plan, 15);
+}
+
+TEST(a_crash_beside_the_background_checkpointer_loses_nothing)
+{
+    static const struct workload_plan work = {.name = "background",
+                                              .steps = 150,
+                                              .slots = 32,
+                                              .mutate = 10,
+                                              .commit = 8,
+                                              .group = 3,
+                                              .rollback = 1,
+                                              .checkpoint = 1,
+                                              .reopen = 1,
+                                              .kill = 1,
+                                              .medium = 4,
+                                              .checkpoint_bytes = 64 << 10,
+                                              .private_max_bytes = 64 << 10,
+                                              .background = true};
+    static const struct explore_plan plan = {
+        .work = &work, .images_per_cut = 10, .nested_every = 50, .nested_images = 24};
     run(&plan, 15);
 }
 
@@ -177,7 +200,7 @@ TEST(a_crash_while_space_is_given_back_loses_nothing)
                                               .large = 60,
                                               .checkpoint_bytes = 256 << 10};
     static const struct explore_plan plan = {
-        .work = &work, .images_per_cut = 6, .nested_every = 100, .nested_images = 20};
+        .work = &work, .images_per_cut = 6, .nested_every = 50, .nested_images = 20};
     run(&plan, 4);
 }
 
@@ -195,12 +218,12 @@ TEST(a_failed_write_or_flush_never_loses_or_resurrects_a_commit)
         .reopen = 1,
         .kill = 1,
         .medium = 6,
-        .fault = 3,
+        .fault = 6,
         .fault_kinds = SIM_FAULT_WRITE | SIM_FAULT_FLUSH | SIM_FAULT_ALLOCATE | SIM_FAULT_MEMORY,
         .checkpoint_bytes = 24 << 10};
     static const struct explore_plan plan = {
-        .work = &work, .images_per_cut = 10, .nested_every = 100, .nested_images = 30};
-    run(&plan, 20);
+        .work = &work, .images_per_cut = 10, .nested_every = 50, .nested_images = 24};
+    run(&plan, 15);
 }
 
 TEST(the_kernels_dirty_pages_are_all_committed)
@@ -217,9 +240,10 @@ TEST(the_kernels_dirty_pages_are_all_committed)
                                               .kill = 1,
                                               .medium = 6,
                                               .checkpoint_bytes = 24 << 10,
+                                              .private_max_bytes = 24 << 10,
                                               .real_tiers = true};
     static const struct explore_plan plan = {
-        .work = &work, .images_per_cut = 10, .nested_every = 100, .nested_images = 40};
+        .work = &work, .images_per_cut = 10, .nested_every = 50, .nested_images = 30};
     run(&plan, 6);
 }
 

@@ -40,8 +40,7 @@ TEST(sha256_agrees_with_the_examples_of_its_standard)
     inspect_hash("abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     inspect_hash("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
                  "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
-    inspect_hash("a", 1000000,
-                 "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+    inspect_hash("a", 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
 /* ---- arguments ---- */
@@ -171,7 +170,7 @@ TEST(a_heap_tells_what_it_is)
     CHECK_EQUAL(info.format_version, 1);
     CHECK(info.file_bytes >= info.heap_bytes);
     CHECK(info.file_bytes <= 256 * 1024);
-    CHECK_EQUAL(info.size_max_bytes, 1ull << 40);
+    CHECK(info.size_max_bytes >= 64 << 20); /* what addresses the system had to give */
     CHECK_EQUAL(info.roots, 1);
     CHECK(info.live_blocks >= 2);
     CHECK(info.live_bytes >= 8 + sizeof(struct heap_catalog));
@@ -285,10 +284,10 @@ TEST(the_first_finding_is_the_result_and_the_report_can_stop)
 
 /* ---- digest ---- */
 
-/* Strategy: the same graph (a list with a ring behind each item, a shared block, tags and names, and
- * blocks that nothing reaches) built in different orders, between junk that is freed again, in
- * heaps of different kinds.
- * Invariant: one digest, until a value, a reference or a block changes. */
+/* Strategy: the same graph (a list with a ring behind each item, a shared block, tags and names,
+ * and blocks that nothing reaches) built in different orders, between junk that is freed again, in
+ * heaps of different kinds. Invariant: one digest, until a value, a reference or a
+ * block changes. */
 enum { ITEMS = 60, ITEM_WORDS = 8, LARGE_WORDS = 20000 };
 
 struct inspect_item {
@@ -348,8 +347,10 @@ static void inspect_build(evh_heap *heap, uint64_t seed)
     large[100] = items[ITEMS - 1].offset;
     const bool is_named_first = test_random(&random) % 2;
     for (unsigned i = 0; i < 2; i++) {
-        if ((i == 0) == is_named_first) *(evh_ref *)evh_root(heap, "list", 16) = items[0];
-        else *(evh_ref *)evh_root_tagged(heap, 9, 16) = items[2];
+        if ((i == 0) == is_named_first)
+            *(evh_ref *)evh_root(heap, "list", 16) = items[0];
+        else
+            *(evh_ref *)evh_root_tagged(heap, 9, 16) = items[2];
     }
     (void)evh_root(heap, "removed", 8);
     CHECK_EQUAL(evh_root_remove(heap, "removed"), EVH_OK);

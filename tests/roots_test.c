@@ -160,7 +160,8 @@ static void roots_verify(evh_heap *heap, const bool there[2][MANY])
     bool seen[2][MANY] = {0};
     evh_root_info root = {0};
     while (evh_root_next(heap, &root)) {
-        const unsigned i = root.is_tagged ? (unsigned)root.tag : (unsigned)atoi(root.name + 5);
+        const unsigned i =
+            root.is_tagged ? (unsigned)root.tag : (unsigned)strtoul(root.name + 5, NULL, 10);
         CHECK(i < MANY);
         CHECK(there[root.is_tagged][i]);
         CHECK(!seen[root.is_tagged][i]);
@@ -186,7 +187,8 @@ static void roots_change(evh_heap *heap, bool there[2][MANY], uint64_t *random)
     char name[16];
     roots_name(name, i);
     if (there[is_tagged][i]) {
-        CHECK_EQUAL(is_tagged ? evh_root_remove_tagged(heap, i) : evh_root_remove(heap, name), EVH_OK);
+        CHECK_EQUAL(is_tagged ? evh_root_remove_tagged(heap, i) : evh_root_remove(heap, name),
+                    EVH_OK);
     } else {
         uint32_t *block = is_tagged ? evh_root_tagged(heap, i, 4 + i) : evh_root(heap, name, 4 + i);
         CHECK(block != NULL);

@@ -227,7 +227,8 @@ static void random_round(struct field *field, uint64_t *state)
     (void)sink;
 }
 
-/* Random rounds over several segments with a hole. Returns how many collects said they were exact. */
+/* Random rounds over several segments with a hole. Returns how many collects said they were
+ * exact. */
 static uint64_t random_run(struct field *field, uint64_t rounds)
 {
     uint64_t state = test_seed();

@@ -5,7 +5,8 @@
 
 Layers are taken in the order of src/layers.txt, so every definition precedes its uses. Functions
 marked EVH_INTERNAL become static: the object exports evh_* and nothing else. Variables declared with
-EVH_INTERNAL_DATA become static tentative definitions, see base.h."""
+EVH_INTERNAL_DATA become static tentative definitions, see base.h. Inline functions of our headers may
+stay unused without a warning."""
 import pathlib
 import re
 import sys
@@ -33,6 +34,8 @@ class Amalgamation:
                 continue  # once, before everything
             include = INCLUDE.match(line)
             if not include:
+                if path.suffix == ".h" and not is_public:
+                    line = re.sub("^static inline ", "EVH_INTERNAL inline ", line)
                 lines.append(line)
                 continue
             name = include[1] or include[2]

@@ -22,6 +22,10 @@ def branches(objects):
     header are merged over those that include it."""
     taken = {}
     for notes in sorted(pathlib.Path(objects).glob("src/*/*.gcno")):
+        source = ROOT / notes.relative_to(objects).with_suffix(".c")
+        if not source.exists() or source.stat().st_mtime > notes.stat().st_mtime:
+            print(f"{source.relative_to(ROOT)} changed since the run: left out", file=sys.stderr)
+            continue
         done = subprocess.run(["gcov", "--json-format", "--stdout", "--branch-probabilities", notes],
                               cwd=ROOT, capture_output=True, text=True)
         if done.returncode:

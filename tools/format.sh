@@ -12,4 +12,6 @@ if [ "${1:-}" = --check ]; then
 else
     # shellcheck disable=SC2086
     clang-format -i $files
+    # shellcheck disable=SC2086
+    python3 tools/wrap_comments.py $files
 fi

@@ -52,7 +52,9 @@ def run(command, environment, timeout):
 
 
 def run_binary(path, environment, timeout):
-    name, start = path.name, time.monotonic()
+    flavour = path.parent.parent.name
+    name = f"{path.name} ({flavour})" if flavour in ("asan", "tsan") else path.name
+    start = time.monotonic()
     if not path.exists():
         return Result(name, 0, 1, 0, 0, f"{path} was not built\n")
     status, output = run([str(path)], environment, timeout)
@@ -90,11 +92,19 @@ def steps(arguments, environment):
     yield run_step("dist", arguments.make.split() + ["--no-print-directory", "dist"], environment)
 
 
+def find_binaries(arguments, flavour):
+    sources = sorted((ROOT / "tests").glob("*_test.c"))
+    if flavour == "tsan":
+        sources = [s for s in sources if THREADS.search(s.read_text())]
+    directory = pathlib.Path(arguments.build) / flavour / "tests"
+    return [directory / s.stem for s in sources if arguments.only in s.stem]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", default="build")
     parser.add_argument("--build-status", type=int, default=0)
-    parser.add_argument("--flavour", default="", help="asan, tsan or cover: the tests alone")
+    parser.add_argument("--flavour", default="", help="asan, tsan, cover: the tests alone, so built")
     parser.add_argument("--make", default="make")
     parser.add_argument("--only", default="", help="binaries whose name contains this")
     parser.add_argument("--timeout", type=int, default=TIMEOUT_SECONDS)
@@ -107,14 +117,9 @@ def main():
     timeout = arguments.timeout * (4 if arguments.flavour else 1)
     environment.setdefault("TSAN_OPTIONS", "halt_on_error=1")
     environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
-    if arguments.flavour:
-        environment["EVERHEAP_SANITIZER"] = arguments.flavour
-
-    sources = sorted((ROOT / "tests").glob("*_test.c"))
-    if arguments.flavour == "tsan":
-        sources = [s for s in sources if THREADS.search(s.read_text())]
-    directory = pathlib.Path(arguments.build) / arguments.flavour / "tests"
-    binaries = [directory / s.stem for s in sources if arguments.only in s.stem]
+    binaries = []
+    for flavour in arguments.flavour.split(","):
+        binaries += find_binaries(arguments, flavour)
 
     results = []
     if arguments.build_status:

@@ -122,6 +122,7 @@ def check_names(files):
             continue
         mine = {}
         for number, line in enumerate(lines, 1):
+            line = re.sub(r"__attribute__\(\(.*?\)\)\s*", "", line)
             for form in forms:
                 if match := form.match(line):
                     mine.setdefault(match[1], number)

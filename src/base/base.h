@@ -14,8 +14,8 @@
 
 /*
  * EVH_INTERNAL marks what one file offers the others of the library, EVH_INTERNAL_DATA the
- * declaration of such a variable. Hidden in the shared library; static in the amalgamation, where all
- * files are one.
+ * declaration of such a variable. Hidden in the shared library; static in the amalgamation, where
+ * all files are one.
  */
 #ifndef EVH_INTERNAL
 #define EVH_INTERNAL __attribute__((visibility("hidden")))
@@ -47,9 +47,9 @@
 #endif
 
 /*
- * Planted bugs: `make crash` builds the library with -DEVERHEAP_PLANT=n and expects the simulator to
- * find each one. In every other build PLANTED(n) is the constant false. docs/crash-model.md lists
- * the numbers.
+ * Planted bugs: `make crash` builds the library with -DEVERHEAP_PLANT=n and expects the simulator
+ * to find each one. In every other build PLANTED(n) is the constant false. docs/crash-model.md
+ * lists the numbers.
  */
 #ifndef EVERHEAP_PLANT
 #define EVERHEAP_PLANT 0
@@ -58,8 +58,8 @@
 
 /*
  * The format's units, the same on every system: refs and offsets count bytes from the start of the
- * file; a page is what a commit logs, a slice what the allocator divides, a segment what carries its
- * own metadata.
+ * file; a page is what a commit logs, a slice what the allocator divides, a segment what carries
+ * its own metadata.
  */
 enum {
     PAGE_SHIFT = 12,

@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* One for each thread, so that reporting needs no lock and an error survives other threads' errors. */
+/* One for each thread, so that reporting needs no lock and an error survives other threads'
+ * errors. */
 static _Thread_local evh_error status_last = {.status = EVH_OK, .offset = NO_OFFSET};
 
 #define STATUS_TEXT_(x) #x
@@ -56,7 +57,8 @@ const char *evh_status_name(evh_status status)
 }
 
 /* Format into the thread's error; returns how many bytes of the message are used. A message may
- * quote the one before it (base_fail(..., "%s: ...", evh_last_error()->message)), hence the copy. */
+ * quote the one before it (base_fail(..., "%s: ...", evh_last_error()->message)), hence the
+ * copy. */
 static size_t status_set(evh_status status, int os_error, uint64_t offset, const char *format,
                          va_list arguments)
 {

@@ -3,7 +3,7 @@
  * Estimate, and what makes the fast paths common: a thread keeps, per size class, the free bits of one
  * bitmap word (64 blocks), so 63 of 64 allocations are a few loads, one store into the bitmap and one
  * into the mask. A free finds its slice by the offset's upper bits; if the thread owns the slice,
- * and it is neither full nor has remote frees, one multiplication finds the bit and proves that a block
+ * and it has no remote frees, one multiplication finds the bit and proves that a block
  * begins there, one test that it is live, one store frees it. Neither writes into the block.
  *
  * The checks of a null heap, of the caller's rights, of the compact layout and of a loaded segment
@@ -60,22 +60,29 @@ static SLOW void *allocate_slow(evh_heap *heap, size_t size)
     return cache ? allocate_class(cache, size_class_of(size)) : NULL;
 }
 
-/* The thread's cache is valid, the bin empty. */
-static __attribute__((noinline)) void *allocate_refill(struct bin *bin)
+/* The bin is empty: by use, or because it is that of size 0. The thread's cache is valid. */
+static __attribute__((noinline)) void *allocate_refill(evh_heap *heap, struct bin *bin)
 {
     struct cache *cache = heap_thread.cache;
     const uint32_t class_index = (uint32_t)(bin - cache->bins);
-    if (UNLIKELY(owners_refill(cache, class_index))) return NULL;
-    assert(bin->mask != 0);
-    return allocate_take(bin);
+    if (UNLIKELY(class_index == HEAP_CLASS_COUNT)) return allocate_slow(heap, 0);
+    return allocate_class(cache, class_index);
+}
+
+/* Sizes that are not looked up. */
+static __attribute__((noinline)) void *allocate_more(evh_heap *heap, size_t size)
+{
+    if (UNLIKELY(heap == NULL || heap_thread.stamp != heap->stamp || size > HEAP_MEDIUM_MAX))
+        return allocate_slow(heap, size);
+    return allocate_class(heap_thread.cache, size_class_of(size));
 }
 
 void *evh_malloc(evh_heap *heap, size_t size)
 {
+    if (UNLIKELY(size > SIZE_TABLE_MAX)) return allocate_more(heap, size);
     if (UNLIKELY(heap == NULL || heap_thread.stamp != heap->stamp)) return allocate_slow(heap, size);
-    if (UNLIKELY(size - 1 >= HEAP_MEDIUM_MAX)) return allocate_slow(heap, size);
-    struct bin *bin = &heap_thread.cache->bins[size_class_of(size)];
-    if (UNLIKELY(bin->mask == 0)) return allocate_refill(bin);
+    struct bin *bin = &heap_thread.cache->bins[size_class_table[(size + 15) / 16]];
+    if (UNLIKELY(bin->mask == 0)) return allocate_refill(heap, bin);
     return allocate_take(bin);
 }
 
@@ -165,7 +172,8 @@ void evh_free(evh_heap *heap, void *block)
         return;
     }
     struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
-    if (UNLIKELY(__atomic_load_n(&slice->owner, __ATOMIC_RELAXED) != heap_thread.tag)) {
+    struct cache *cache = heap_thread.cache;
+    if (UNLIKELY(__atomic_load_n(&slice->owner, __ATOMIC_RELAXED) != (uintptr_t)cache)) {
         free_slow(heap, block);
         return;
     }
@@ -186,12 +194,11 @@ void evh_free(evh_heap *heap, void *block)
     __atomic_store_n(word, live & ~bit, __ATOMIC_RELAXED);
     /* Back into the mask if it is the bin's word: the block is hot. Without a branch: where a class
      * has few words, it would be unpredictable. (Measured: a third of the throughput.) */
-    struct cache *cache = heap_thread.cache;
-    struct bin *bin = &cache->bins[slice->class_index];
-    const uint64_t same = 0 - (uint64_t)(bin->word == word);
-    bin->mask |= bit & same;
-    slice->used -= 1 + (uint32_t)same;
-    if (UNLIKELY(slice->used == 0)) owners_emptied(cache, slice);
+    struct bin *bin = (struct bin *)(void *)((unsigned char *)cache + slice->bin_offset);
+    const uint64_t other = 0 - (uint64_t)(((uintptr_t)bin->word ^ (uintptr_t)word) != 0);
+    bin->mask |= bit & ~other;
+    slice->countdown += (uint32_t)other;
+    if (UNLIKELY(slice->countdown == 0)) owners_settle(cache, slice);
 }
 
 /* ---- the rest of the family ---- */

@@ -3,8 +3,8 @@
  * Two bitmaps over granules of 16 bytes are all there is: `used` says which granules belong to a
  * block, `start` where blocks begin. Free areas merge by nature. Placement is first fit in order of
  * address: small heaps have few runs, and low addresses fill first, so the end of the buffer stays
- * in one piece. Costs: an allocation looks at one word of bitmap per 1 KiB it passes over, a free at
- * one per 1 KiB of the block.
+ * in one piece. Costs: an allocation looks at one word of bitmap per 1 KiB it passes over, a free
+ * at one per 1 KiB of the block.
  *
  * Invariants
  *  1. start is a subset of used; the first granule of every maximal run of used ones is a start.
@@ -31,12 +31,14 @@ struct compact {
 static uint64_t compact_mask_from(uint64_t from, uint64_t index)
 {
     assert(from < (index + 1) * 64);
+    assert(index < UINT64_MAX / 64);
     return from > index * 64 ? UINT64_MAX << (from % 64) : UINT64_MAX;
 }
 
 /* The first bit of [from, limit) that is set, or `limit`. */
 static uint64_t compact_next_set(const uint64_t *bits, uint64_t from, uint64_t limit)
 {
+    assert(bits != NULL);
     if (from >= limit) return limit;
     for (uint64_t index = from / 64; index * 64 < limit; index++) {
         const uint64_t word = bits[index] & compact_mask_from(from, index);
@@ -48,6 +50,7 @@ static uint64_t compact_next_set(const uint64_t *bits, uint64_t from, uint64_t l
 /* The first bit of [from, limit) that is clear, or `limit`. */
 static uint64_t compact_next_clear(const uint64_t *bits, uint64_t from, uint64_t limit)
 {
+    assert(bits != NULL);
     if (from >= limit) return limit;
     for (uint64_t index = from / 64; index * 64 < limit; index++) {
         const uint64_t word = ~bits[index] & compact_mask_from(from, index);
@@ -59,6 +62,7 @@ static uint64_t compact_next_clear(const uint64_t *bits, uint64_t from, uint64_t
 /* Set or clear the bits [first, end). */
 static void compact_fill(uint64_t *bits, uint64_t first, uint64_t end, bool value)
 {
+    assert(bits != NULL);
     assert(first <= end);
     for (uint64_t index = first / 64; index * 64 < end; index++) {
         uint64_t mask = compact_mask_from(first, index);
@@ -69,12 +73,15 @@ static void compact_fill(uint64_t *bits, uint64_t first, uint64_t end, bool valu
 
 static bool compact_bit(const uint64_t *bits, uint64_t index)
 {
+    assert(bits != NULL);
     return bits[index / 64] >> (index % 64) & 1;
 }
 
 /* The granule behind the block that begins at `first`: the next start, or the first unused one. */
 static uint64_t compact_block_end(const struct compact *compact, uint64_t first)
 {
+    assert(first < compact->granule_count);
+    assert(compact_bit(compact->used, first));
     assert(compact_bit(compact->start, first));
     const uint64_t limit = compact->granule_count;
     if (first + 1 >= limit) return limit;
@@ -102,18 +109,24 @@ static uint64_t compact_granules_of(uint64_t size_bytes)
 
 static uint64_t compact_words_of(uint64_t granule_count)
 {
+    assert(granule_count <= COMPACT_SIZE_MAX >> COMPACT_GRANULE_SHIFT);
     return (granule_count + 63) / 64;
 }
 
 static uint64_t compact_offset_of(const struct compact *compact, uint64_t granule)
 {
+    assert(granule <= compact->granule_count);
+    assert(compact->granules > (unsigned char *)compact->header);
     const uint64_t first = (uint64_t)(compact->granules - (unsigned char *)compact->header);
     return first + (granule << COMPACT_GRANULE_SHIFT);
 }
 
 /* Which granule begins at `pointer`; false if it is none. */
-static bool compact_granule_at(const struct compact *compact, const void *pointer, uint64_t *granule)
+static bool compact_granule_at(const struct compact *compact, const void *pointer,
+                               uint64_t *granule)
 {
+    assert(compact != NULL);
+    assert(granule != NULL);
     const uint64_t distance = (uint64_t)((uintptr_t)pointer - (uintptr_t)compact->granules);
     *granule = distance >> COMPACT_GRANULE_SHIFT;
     return distance % COMPACT_GRANULE_BYTES == 0 && *granule < compact->granule_count;
@@ -145,6 +158,7 @@ static evh_status compact_attach(evh_heap *heap, void *image)
 
 bool compact_is_image(const void *buffer, uint64_t size)
 {
+    assert(buffer != NULL);
     uint64_t magic;
     if (size < COMPACT_HEADER_BYTES) return false;
     memcpy(&magic, buffer, sizeof magic);
@@ -175,17 +189,11 @@ evh_status compact_create(evh_heap *heap, void *buffer, uint64_t size)
     return compact_attach(heap, buffer);
 }
 
-static bool compact_is_zero(const void *data, size_t size)
-{
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < size; i++)
-        if (bytes[i]) return false;
-    return true;
-}
-
 /* Everything in the header that can be wrong by itself. */
 static evh_status compact_check_header(const struct compact_header *header, uint64_t size)
 {
+    assert(header != NULL);
+    assert(size >= sizeof *header);
     if (header->magic == __builtin_bswap64(COMPACT_MAGIC) ||
         header->byte_order == __builtin_bswap32(COMPACT_BYTE_ORDER))
         return base_fail(EVH_BYTE_ORDER, offsetof(struct compact_header, byte_order),
@@ -200,8 +208,8 @@ static evh_status compact_check_header(const struct compact_header *header, uint
                          "memory: the image has format version %u, this library knows %d",
                          (unsigned)header->format_version, COMPACT_FORMAT_VERSION);
     if (header->byte_order != COMPACT_BYTE_ORDER ||
-        !compact_is_zero(header->reserved0, sizeof header->reserved0) ||
-        !compact_is_zero(header->reserved1, sizeof header->reserved1))
+        !heap_is_zero(header->reserved0, sizeof header->reserved0) ||
+        !heap_is_zero(header->reserved1, sizeof header->reserved1))
         return base_fail(EVH_CORRUPT, 0, "memory: the header has a field that cannot be right");
     if (header->size_bytes < COMPACT_SIZE_MIN || header->size_bytes > COMPACT_SIZE_MAX ||
         header->size_bytes % COMPACT_GRANULE_BYTES ||
@@ -229,6 +237,7 @@ evh_status compact_open(evh_heap *heap, void *buffer, uint64_t size)
 
 void compact_close(evh_heap *heap)
 {
+    assert(heap != NULL);
     os->memory_free(heap->compact);
     heap->compact = NULL;
     assert(!heap->compact);
@@ -239,6 +248,8 @@ void compact_close(evh_heap *heap)
 /* The first granule of [first, ...) at an address that is a multiple of `alignment`. */
 static uint64_t compact_align(const struct compact *compact, uint64_t first, uint64_t alignment)
 {
+    assert(base_is_power_of_two(alignment));
+    assert(first <= compact->granule_count);
     assert(alignment >= COMPACT_GRANULE_BYTES);
     const uintptr_t address = (uintptr_t)compact->granules + (first << COMPACT_GRANULE_SHIFT);
     const uint64_t skip = (0 - (uint64_t)address) & (alignment - 1);
@@ -249,6 +260,8 @@ static uint64_t compact_align(const struct compact *compact, uint64_t first, uin
 static bool compact_find(struct compact *compact, uint64_t count, uint64_t alignment,
                          uint64_t *found)
 {
+    assert(found != NULL);
+    assert(base_is_power_of_two(alignment));
     assert(count > 0);
     const uint64_t limit = compact->granule_count;
     uint64_t free_first = compact_next_clear(compact->used, compact->hint, limit);
@@ -289,6 +302,8 @@ static void compact_give(struct compact *compact, uint64_t first, uint64_t end)
 static evh_status compact_request(const struct compact *compact, uint64_t size, uint64_t alignment,
                                   uint64_t *count)
 {
+    assert(compact != NULL);
+    assert(count != NULL);
     if (size == 0) return base_fail(EVH_INVALID, NO_OFFSET, "memory: a block of 0 bytes");
     if (!base_is_power_of_two(alignment))
         return base_fail(EVH_INVALID, NO_OFFSET, "memory: alignment %llu is no power of two",
@@ -308,6 +323,8 @@ static evh_status compact_request(const struct compact *compact, uint64_t size, 
 
 static void *compact_allocate_locked(struct compact *compact, uint64_t size, uint64_t alignment)
 {
+    assert(compact != NULL);
+    assert(compact->hint <= compact->granule_count);
     uint64_t count = 0;
     uint64_t first = 0;
     if (compact_request(compact, size, alignment, &count)) return NULL;
@@ -331,11 +348,13 @@ void *compact_allocate(evh_heap *heap, uint64_t size, uint64_t alignment)
     return block;
 }
 
-/* The live block at `pointer`. Else: free memory at a granule is a double free as far as anybody can
- * know, everything else is no block. */
+/* The live block at `pointer`. Else: free memory at a granule is a double free as far as anybody
+ * can know, everything else is no block. */
 static evh_status compact_block_of(const struct compact *compact, const void *pointer,
                                    uint64_t *first)
 {
+    assert(compact != NULL);
+    assert(first != NULL);
     if (!compact_granule_at(compact, pointer, first)) return EVH_BAD_POINTER;
     if (compact_bit(compact->start, *first)) return EVH_OK;
     return compact_bit(compact->used, *first) ? EVH_BAD_POINTER : EVH_DOUBLE_FREE;
@@ -343,6 +362,7 @@ static evh_status compact_block_of(const struct compact *compact, const void *po
 
 evh_status compact_free(evh_heap *heap, void *block)
 {
+    assert(block != NULL);
     assert(heap->compact != NULL);
     struct compact *compact = heap->compact;
     uint64_t first = 0;
@@ -356,9 +376,12 @@ evh_status compact_free(evh_heap *heap, void *block)
                                                  : "no block of this heap begins there");
 }
 
-/* Resize the block at granule `first`, in place if the granules behind it are free, else by moving. */
+/* Resize the block at granule `first`, in place if the granules behind it are free, else
+ * by moving. */
 static void *compact_resize_locked(struct compact *compact, uint64_t first, uint64_t size)
 {
+    assert(first < compact->granule_count);
+    assert(compact_bit(compact->start, first));
     uint64_t count = 0;
     if (compact_request(compact, size, COMPACT_GRANULE_BYTES, &count)) return NULL;
     unsigned char *block = compact->granules + (first << COMPACT_GRANULE_SHIFT);
@@ -425,6 +448,7 @@ bool compact_block_at(evh_heap *heap, uint64_t offset, uint64_t *size)
 
 uint64_t compact_catalog(evh_heap *heap)
 {
+    assert(heap->compact->header->size_bytes == heap->view.end_bytes);
     assert(heap->compact != NULL);
     return heap->compact->header->catalog;
 }
@@ -438,6 +462,7 @@ void compact_set_catalog(evh_heap *heap, uint64_t catalog)
 
 const void *compact_image(evh_heap *heap, uint64_t *size)
 {
+    assert(size != NULL);
     assert(heap->compact != NULL);
     *size = heap->compact->header->size_bytes;
     return heap->compact->header;
@@ -467,6 +492,8 @@ evh_status compact_walk(evh_heap *heap, evh_visit *visit, void *context)
  * word before. */
 static const char *compact_check_word(const struct compact *compact, uint64_t index, uint64_t carry)
 {
+    assert(index < compact_words_of(compact->granule_count));
+    assert(carry <= 1);
     const uint64_t used = compact->used[index];
     const uint64_t start = compact->start[index];
     const uint64_t end = (index + 1) * 64;
@@ -481,6 +508,7 @@ static const char *compact_check_word(const struct compact *compact, uint64_t in
 
 evh_status compact_check(evh_heap *heap, evh_report *report, void *context)
 {
+    assert(heap->view.base == (unsigned char *)heap->compact->header);
     assert(heap->compact != NULL);
     const struct compact *compact = heap->compact;
     evh_status first = EVH_OK;

@@ -1,4 +1,5 @@
-/* compact_layout.h -- a heap in a small or unaligned buffer. docs/format.md is the specification. */
+/* compact_layout.h -- a heap in a small or unaligned buffer. docs/format.md is
+ * the specification. */
 #ifndef EVERHEAP_HEAP_COMPACT_LAYOUT_H
 #define EVERHEAP_HEAP_COMPACT_LAYOUT_H
 
@@ -41,6 +42,7 @@ struct compact_header {
 
 static_assert(sizeof(struct compact_header) == COMPACT_HEADER_BYTES, "on disk");
 static_assert(offsetof(struct compact_header, crc) == 60, "the crc covers what comes before it");
-static_assert(COMPACT_HEADER_BYTES % COMPACT_GRANULE_BYTES == 0, "bitmaps and granules are aligned");
+static_assert(COMPACT_HEADER_BYTES % COMPACT_GRANULE_BYTES == 0,
+              "bitmaps and granules are aligned");
 
 #endif

@@ -2,10 +2,11 @@
  *
  * The blocks are numbered in the order of a breadth-first walk: the roots' blocks in the order of
  * their names, then of their tags, then what each block's words name, from its first word to its
- * last. A block is hashed as its size and its 8-byte words, where a word that is the offset of a live
- * block is replaced by that block's number; a second hash takes the positions of these words, so that
- * a number is never mistaken for a value. What no root reaches is hashed block by block (references
- * among such blocks count as references to "some block") and added up, which no order changes.
+ * last. A block is hashed as its size and its 8-byte words, where a word that is the offset of a
+ * live block is replaced by that block's number; a second hash takes the positions of these words,
+ * so that a number is never mistaken for a value. What no root reaches is hashed block by block
+ * (references among such blocks count as references to "some block") and added up, which no order
+ * changes.
  *
  *   digest = SHA-256( "everheap digest 1"
  *                     SHA-256 of the roots      name, tag, size, number of each
@@ -14,9 +15,9 @@
  *                     sum, 4 x 64 bits, of the SHA-256 of each block that was not reached
  *                     how many were reached, how many were not )
  *
- * The catalog and its chunks are left out: what they say is in the roots, and their layout depends on
- * history. Memory: 32 bytes per live block. The walk has no recursion: blocks wait in the order of
- * their numbers.
+ * The catalog and its chunks are left out: what they say is in the roots, and their layout depends
+ * on history. Memory: 32 bytes per live block. The walk has no recursion: blocks wait in the order
+ * of their numbers.
  */
 #include "heap/heap.h"
 #include "heap/sha256.h"
@@ -43,23 +44,26 @@ struct digest {
     size_t block_count;
     size_t block_capacity;
     size_t root_count;
-    uint64_t reached;   /* blocks that have a number */
+    uint64_t reached; /* blocks that have a number */
     uint64_t unreached;
     struct sha256 words;
     struct sha256 positions;
-    uint64_t position;  /* of the next word, among all that are hashed */
+    uint64_t position; /* of the next word, among all that are hashed */
     uint64_t sum[4];
     evh_status status;
 };
 
 static evh_status digest_no_memory(const struct digest *digest)
 {
+    assert(digest != NULL);
+    assert(digest->heap != NULL);
     return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: digest: no memory for %zu blocks",
                      heap_path(digest->heap), digest->block_count);
 }
 
 static void digest_add_number(struct sha256 *hash, uint64_t number)
 {
+    assert(hash != NULL);
     static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "as the file stores it");
     sha256_add(hash, &number, sizeof number);
 }
@@ -88,6 +92,8 @@ static bool digest_collect_block(const evh_block *block, void *context)
 
 static int digest_compare_roots(const void *a, const void *b)
 {
+    assert(a != NULL);
+    assert(b != NULL);
     const evh_root_info *left = a;
     const evh_root_info *right = b;
     if (left->is_tagged != right->is_tagged) return left->is_tagged ? 1 : -1;
@@ -97,6 +103,8 @@ static int digest_compare_roots(const void *a, const void *b)
 
 static evh_status digest_collect_roots(struct digest *digest)
 {
+    assert(digest->roots == NULL);
+    assert(digest->root_count == 0);
     uint64_t expected = 0;
     evh_status status = roots_count(digest->heap, &expected);
     if (status || expected == 0) return status;
@@ -115,13 +123,17 @@ static evh_status digest_collect_roots(struct digest *digest)
 /* The live block at `offset`, or NULL. Most words are none, and fail at the first comparison. */
 static struct digest_block *digest_find(const struct digest *digest, uint64_t offset)
 {
+    assert(digest != NULL);
+    assert(digest->block_count <= digest->block_capacity);
     if (offset % 16 != 0 || offset >= digest->heap->view.end_bytes || offset == 0) return NULL;
     size_t low = 0;
     size_t high = digest->block_count;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if (digest->blocks[middle].offset < offset) low = middle + 1;
-        else high = middle;
+        if (digest->blocks[middle].offset < offset)
+            low = middle + 1;
+        else
+            high = middle;
     }
     if (low == digest->block_count || digest->blocks[low].offset != offset) return NULL;
     return &digest->blocks[low];
@@ -129,6 +141,8 @@ static struct digest_block *digest_find(const struct digest *digest, uint64_t of
 
 static void digest_mark_internal(uint64_t offset, void *context)
 {
+    assert(context != NULL);
+    assert(offset != 0);
     struct digest_block *block = digest_find(context, offset);
     if (block) block->number = DIGEST_INTERNAL;
 }
@@ -149,6 +163,8 @@ static void digest_reach(struct digest *digest, struct digest_block *block)
 static bool digest_is_reference(struct digest *digest, uint64_t word, bool may_reach,
                                 uint64_t *number)
 {
+    assert(word != 0);
+    assert(number != NULL);
     struct digest_block *block = digest_find(digest, word);
     if (!block || block->number == DIGEST_INTERNAL) return false;
     if (may_reach) digest_reach(digest, block);
@@ -160,6 +176,8 @@ static bool digest_is_reference(struct digest *digest, uint64_t word, bool may_r
 static void digest_add_block(struct digest *digest, const struct digest_block *block,
                              bool may_reach, struct sha256 *words, struct sha256 *positions)
 {
+    assert(words != positions);
+    assert(block->number != DIGEST_INTERNAL);
     assert(base_in_range(block->offset, block->size, digest->heap->view.end_bytes));
     const unsigned char *bytes = digest->heap->view.base + block->offset;
     uint64_t buffer[512];
@@ -184,6 +202,8 @@ static void digest_add_block(struct digest *digest, const struct digest_block *b
 
 static evh_status digest_add_roots(struct digest *digest, struct sha256 *hash)
 {
+    assert(digest->reached == 0);
+    assert(hash != NULL);
     for (size_t i = 0; i < digest->root_count; i++) {
         const evh_root_info *root = &digest->roots[i];
         struct digest_block *block = digest_find(digest, root->block.offset);
@@ -203,6 +223,8 @@ static evh_status digest_add_roots(struct digest *digest, struct sha256 *hash)
 
 static void digest_walk(struct digest *digest)
 {
+    assert(digest->order != NULL);
+    assert(digest->position == 0);
     sha256_begin(&digest->words);
     sha256_begin(&digest->positions);
     for (uint64_t number = 0; number < digest->reached; number++) {
@@ -216,6 +238,8 @@ static void digest_walk(struct digest *digest)
 /* What no root reaches: its blocks' hashes, added up. */
 static void digest_add_unreached(struct digest *digest)
 {
+    assert(digest->unreached == 0);
+    assert(digest->reached <= digest->block_count);
     digest->position = 0;
     for (size_t i = 0; i < digest->block_count; i++) {
         const struct digest_block *block = &digest->blocks[i];
@@ -240,6 +264,9 @@ static void digest_add_unreached(struct digest *digest)
 
 static evh_status digest_run(struct digest *digest, unsigned char result[SHA256_BYTES])
 {
+    assert(digest->heap != NULL);
+    assert(result != NULL);
+    assert(digest->blocks == NULL);
     unsigned char part[SHA256_BYTES];
     struct sha256 roots;
     struct sha256 whole;

@@ -21,7 +21,8 @@ struct evh_heap {
     struct region *region;
     struct journal *journal; /* NULL in memory heaps */
     /* Locks, in the order in which they are taken; slices.lock comes last. A caller's evh_enter()
-     * bracket comes before the last three; the gate is closed under commit_mutex, never under them. */
+     * bracket comes before the last three; the gate is closed under commit_mutex, never
+     * under them. */
     struct os_mutex *commit_mutex; /* commits, rollbacks and trims, one at a time */
     struct os_mutex *roots_mutex;  /* roots: they allocate */
     struct os_mutex *mutex;        /* the compact layout */
@@ -38,7 +39,7 @@ struct evh_heap {
     bool needs_touch;    /* evh_touch() has something to do */
     bool has_slices;     /* slices_open() succeeded: slices_close() ends it */
     uint64_t commits;    /* made through this handle; atomic */
-    void *memory;        /* of a compact heap: owned, memory_bytes long; NULL in a caller's buffer */
+    void *memory;        /* of a compact heap: owned; NULL in a caller's buffer */
     uint64_t memory_bytes;
 };
 
@@ -56,9 +57,9 @@ EVH_INTERNAL evh_status heap_misuse(const evh_heap *heap, evh_status status, con
 /** A stamp that nobody had. */
 EVH_INTERNAL uint64_t heap_new_stamp(void);
 
-/** The heap's end is now `heap_bytes`: sets state.heap_bytes and view.end_bytes and, in memory heaps,
- *  the header in slice 0, so that a copy of the buffer is an image. The only way to change them
- *  while a heap is open. Under slices.lock, or with all other threads still. */
+/** The heap's end is now `heap_bytes`: sets state.heap_bytes and view.end_bytes and, in memory
+ *  heaps, the header in slice 0, so that a copy of the buffer is an image. The only way to change
+ *  them while a heap is open. Under slices.lock, or with all other threads still. */
 EVH_INTERNAL void heap_set_end(evh_heap *heap, uint64_t heap_bytes);
 
 /** What messages call the heap: its path, or "memory". */
@@ -68,8 +69,8 @@ EVH_INTERNAL const char *heap_path(const evh_heap *heap);
 EVH_INTERNAL evh_status heap_options(const char *path, const evh_options *given,
                                      evh_options *options);
 
-/** An empty heap with its locks, owned: end it with heap_end(), which also ends what was put into it
- *  (journal, slices, region, memory) and returns the first failure. NULL without memory. */
+/** An empty heap with its locks, owned: end it with heap_end(), which also ends what was put into
+ *  it (journal, slices, region, memory) and returns the first failure. NULL without memory. */
 EVH_INTERNAL evh_heap *heap_new(const evh_options *options);
 EVH_INTERNAL evh_status heap_end(evh_heap *heap);
 
@@ -97,7 +98,7 @@ EVH_INTERNAL evh_heap *heap_table_find(const void *base);
 
 /* ---- slices*.c, threads.c: the allocator (slices.h has its types) ---- */
 
-/** Format the metadata of a new image: segment 0 over heap->state.heap_bytes (at least 4 slices). */
+/** Format the metadata of a new image: segment 0 over heap->state.heap_bytes (4 slices or more). */
 EVH_INTERNAL evh_status slices_create(evh_heap *heap);
 
 /** Set up the ephemeral state over an existing image of heap->state.heap_bytes. O(1): segments are
@@ -119,7 +120,8 @@ EVH_INTERNAL evh_status slices_walk(evh_heap *heap, evh_visit *visit, void *cont
 EVH_INTERNAL evh_status slices_check(evh_heap *heap, evh_report *report, void *context);
 EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info);
 
-/** Call `run` for every maximal run of free slices of at least `minimum` slices that are no holes. */
+/** Call `run` for every maximal run of free slices of at least `minimum` slices that are
+ * no holes. */
 EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap, uint64_t minimum,
                                              evh_status (*run)(uint64_t first_slice, uint64_t count,
                                                                void *context),
@@ -134,6 +136,8 @@ EVH_INTERNAL uint64_t slices_descriptor_offset(evh_heap *heap, uint64_t slice);
 
 /** The file offset of a segment's checksum slice, or 0. For journal_set_checksums(). */
 EVH_INTERNAL uint64_t slices_checksum_slice(void *heap, uint64_t segment);
+/** Whether a slice holds checksums. As above. */
+EVH_INTERNAL bool slices_is_checksum(void *heap, uint64_t slice);
 
 /** The live block that begins at `offset`: true, and its usable size. */
 EVH_INTERNAL bool slices_block_at(evh_heap *heap, uint64_t offset, uint64_t *size);
@@ -197,7 +201,15 @@ EVH_INTERNAL evh_status roots_count(evh_heap *heap, uint64_t *count);
 EVH_INTERNAL void roots_each_internal(evh_heap *heap,
                                       void (*visit)(uint64_t offset, void *context), void *context);
 
-/* ---- either layout ---- */
+/* ---- both layouts ---- */
+
+static inline bool heap_is_zero(const void *data, size_t size)
+{
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i]) return false;
+    return true;
+}
 
 static inline bool heap_block_at(evh_heap *heap, uint64_t offset, uint64_t *size)
 {

@@ -18,6 +18,7 @@ static evh_status commit_allowed(evh_heap *heap)
         return base_fail(EVH_READ_ONLY, NO_OFFSET,
                          "%s: it is open privately: evh_save() writes a copy", heap_path(heap));
     assert(heap->journal || heap->mode == EVH_MEMORY);
+    assert(heap->mode != EVH_READ_ONLY);
     return EVH_OK;
 }
 
@@ -25,16 +26,20 @@ static evh_status commit_allowed(evh_heap *heap)
 static evh_status commit_usable(const evh_heap *heap)
 {
     if (!heap) return base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
+    assert(heap->open_count > 0);
+    assert(heap->view.base != NULL);
     if (heap->is_forked)
         return base_fail(EVH_FORKED, NO_OFFSET, "%s: a forked child cannot use its parent's heap",
                          heap_path(heap));
     return EVH_OK;
 }
 
-/* Become the one who commits, and hold all writers still. Asking first whether this thread is inside
- * a bracket keeps it from waiting for a committer that waits for it. */
+/* Become the one who commits, and hold all writers still. Asking first whether this thread is
+ * inside a bracket keeps it from waiting for a committer that waits for it. */
 static evh_status commit_begin_quiet(evh_heap *heap)
 {
+    assert(heap->compact == NULL);
+    assert(!heap->is_forked);
     if (gate_is_inside(heap))
         return base_fail(EVH_BUSY, NO_OFFSET, "%s: inside this thread's own evh_enter()",
                          heap_path(heap));
@@ -46,6 +51,8 @@ static evh_status commit_begin_quiet(evh_heap *heap)
 
 static void commit_end_quiet(evh_heap *heap)
 {
+    assert(heap != NULL);
+    assert(heap->compact == NULL);
     gate_open(heap);
     os->mutex_unlock(heap->commit_mutex);
 }
@@ -56,28 +63,37 @@ static void commit_release(void *context)
 {
     evh_heap *heap = context;
     assert(heap != NULL);
+    assert(heap->journal != NULL);
     os->mutex_unlock(heap->commit_mutex);
 }
 
 /* Copy what changed, with all writers still. Leaves with commit_mutex held if it succeeds. */
 static evh_status commit_copy(evh_heap *heap, uint64_t *ticket)
 {
+    assert(heap->is_writable);
+    assert(ticket != NULL);
+    assert(heap->journal != NULL);
     evh_status status = commit_begin_quiet(heap);
     if (status) return status;
     slices_fold(heap);
-    status = journal_copy(heap->journal, &heap->state, ticket);
+    const struct journal_state state = heap->state; /* it changes as soon as the gate is open */
+    status = journal_copy(heap->journal, &state, ticket);
     gate_open(heap);
     if (status) {
         os->mutex_unlock(heap->commit_mutex);
         return status;
     }
-    heap->committed = heap->state;
+    assert(*ticket >= heap->begun);
+    assert(state.catalog != 0);
+    heap->committed = state;
     __atomic_store_n(&heap->begun, *ticket, __ATOMIC_RELEASE);
     return EVH_OK;
 }
 
-static evh_status commit_run(evh_heap *heap, bool flush, uint64_t *ticket)
+static evh_status commit_perform(evh_heap *heap, bool flush, uint64_t *ticket)
 {
+    assert(heap->mode == EVH_DURABLE);
+    assert(ticket != NULL);
     assert(heap->journal != NULL);
     evh_status status = commit_copy(heap, ticket);
     if (status) return status;
@@ -86,8 +102,8 @@ static evh_status commit_run(evh_heap *heap, bool flush, uint64_t *ticket)
         (void)__atomic_add_fetch(&heap->commits, 1, __ATOMIC_RELAXED);
         return EVH_OK;
     }
-    /* What is committed is no longer what was copied. Nothing but evh_trim() asks, and a smaller heap
-     * only hides space from it until the next commit. */
+    /* What is committed is no longer what was copied. Nothing but evh_trim() asks, and a smaller
+     * heap only hides space from it until the next commit. */
     os->mutex_lock(heap->commit_mutex);
     heap->committed.heap_bytes = 0;
     os->mutex_unlock(heap->commit_mutex);
@@ -99,7 +115,7 @@ evh_status evh_commit(evh_heap *heap)
     uint64_t ticket = 0;
     const evh_status status = commit_allowed(heap);
     if (status || !heap->journal) return status;
-    return commit_run(heap, true, &ticket);
+    return commit_perform(heap, true, &ticket);
 }
 
 evh_status evh_commit_begin(evh_heap *heap, evh_ticket *ticket)
@@ -108,7 +124,7 @@ evh_status evh_commit_begin(evh_heap *heap, evh_ticket *ticket)
     if (status) return status;
     if (!ticket) return base_fail(EVH_INVALID, NO_OFFSET, "%s: no ticket: null", heap_path(heap));
     *ticket = 0;
-    return heap->journal ? commit_run(heap, false, ticket) : EVH_OK;
+    return heap->journal ? commit_perform(heap, false, ticket) : EVH_OK;
 }
 
 evh_status evh_commit_wait(evh_heap *heap, evh_ticket ticket)
@@ -119,6 +135,7 @@ evh_status evh_commit_wait(evh_heap *heap, evh_ticket ticket)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: no commit %llu was begun", heap_path(heap),
                          (unsigned long long)ticket);
     const bool is_writer = heap->journal && heap->mode == EVH_DURABLE;
+    assert(is_writer || ticket == 0);
     return is_writer ? journal_wait(heap->journal, ticket) : EVH_OK;
 }
 
@@ -127,13 +144,16 @@ evh_status evh_rollback(evh_heap *heap)
     evh_status status = commit_allowed(heap);
     if (status) return status;
     if (!heap->journal)
-        return base_fail(EVH_MODE, NO_OFFSET, "memory: a heap in memory has no commit to go back to");
+        return base_fail(EVH_MODE, NO_OFFSET,
+                         "memory: a heap in memory has no commit to go back to");
     status = commit_begin_quiet(heap);
     if (status) return status;
     /* Pending frees go into the bitmaps first: if the journal refuses, nothing is lost. */
     slices_fold(heap);
     status = journal_rollback(heap->journal, &heap->state);
     if (!status) {
+        assert(heap->state.heap_bytes <= heap->region->mapped_bytes);
+        assert(heap->state.catalog < heap->state.heap_bytes);
         heap_set_end(heap, heap->state.heap_bytes);
         heap->committed = heap->state;
     }
@@ -151,10 +171,12 @@ evh_status evh_checkpoint(evh_heap *heap)
 
 /* ---- saving ---- */
 
-/* Whether some heap, here or in another process, has the file at `path` open: it holds a lock on the
- * writer's byte or on that of its view. */
+/* Whether some heap, here or in another process, has the file at `path` open: it holds a lock on
+ * the writer's byte or on that of its view. */
 static bool save_is_open(const char *path)
 {
+    assert(path != NULL);
+    assert(path[0] != 0);
     int file = -1;
     bool is_taken = false;
     struct os_file_info info;
@@ -169,6 +191,7 @@ static bool save_is_open(const char *path)
 
 static evh_status save_image(evh_heap *heap, const char *path)
 {
+    assert(path != NULL);
     const unsigned permissions = heap->options.permissions ? heap->options.permissions : 0600;
     if (!heap->compact)
         return journal_save(heap->region, &heap->state, path, permissions, slices_checksum_slice,
@@ -188,6 +211,8 @@ evh_status evh_save(evh_heap *heap, const char *path)
     if (save_is_open(path))
         return base_fail(EVH_BUSY, NO_OFFSET, "%s: an open heap: save to another path", path);
     if (heap->compact) return save_image(heap, path);
+    assert(heap->region != NULL);
+    assert(heap->has_slices);
     status = commit_begin_quiet(heap);
     if (status) return status;
     if (heap->is_writable) slices_fold(heap);
@@ -205,6 +230,8 @@ evh_status evh_refresh(evh_heap *heap)
     if (heap->mode != EVH_READ_ONLY)
         return base_fail(EVH_MODE, NO_OFFSET, "%s: it is not open read-only", heap_path(heap));
     if (heap->compact) return EVH_OK; /* an image in memory: there is nothing newer */
+    assert(heap->journal != NULL);
+    assert(!heap->is_writable);
     os->mutex_lock(heap->commit_mutex);
     status = journal_refresh(heap->journal, &heap->state);
     if (!status) heap_set_end(heap, heap->state.heap_bytes);
@@ -234,6 +261,8 @@ evh_status evh_touch(evh_heap *heap, void *address, size_t size_bytes)
      * a thread that stores there at the same moment. */
     unsigned char *first = heap->view.base + base_round_down(offset, PAGE_BYTES);
     unsigned char *end = heap->view.base + offset + size_bytes;
+    assert(heap->journal != NULL);
+    assert(first < end);
     for (unsigned char *page = first; page < end; page += PAGE_BYTES)
         (void)__atomic_fetch_or(page, 0, __ATOMIC_RELAXED);
     return EVH_OK;

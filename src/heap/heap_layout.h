@@ -5,9 +5,9 @@
 #include "base/base.h"
 
 /*
- * A segment (64 MiB, 1024 slices) has one metadata slice. Segment 0's is slice 1; another segment's is
- * normally its own first slice, and somewhere before it if the segment begins inside a large run.
- * The directory, in segment 0's metadata slice, says where.
+ * A segment (64 MiB, 1024 slices) has one metadata slice. Segment 0's is slice 1; another segment's
+ * is normally its own first slice, and somewhere before it if the segment begins inside a large
+ * run. The directory, in segment 0's metadata slice, says where.
  *
  *   0x0000  descriptors   1024 x 8 bytes, one per slice of the segment
  *   0x2000  directory     512 x 8 bytes (segment 0 only; zero elsewhere)
@@ -18,8 +18,8 @@ enum {
     HEAP_DESCRIPTORS_OFFSET = 0,
     HEAP_DIRECTORY_OFFSET = 0x2000,
     HEAP_POOL_OFFSET = 0x3000,
-    HEAP_DIRECT_SEGMENTS = 256,    /* directory entries 0..255: segments 0..255 (16 GiB) */
-    HEAP_INDIRECT_ENTRIES = 256,   /* entries 256..511: slices of 8192 more entries each */
+    HEAP_DIRECT_SEGMENTS = 256,  /* directory entries 0..255: segments 0..255 (16 GiB) */
+    HEAP_INDIRECT_ENTRIES = 256, /* entries 256..511: slices of 8192 more entries each */
     HEAP_INDIRECT_SEGMENTS = SLICE_BYTES / 8,
 };
 
@@ -45,22 +45,22 @@ static_assert(sizeof(struct heap_directory_entry) == 8, "on disk");
  *   bits 32..63 distance to the run's head     TAIL (of a MEDIUM or LARGE run), at least 1
  *   others      zero, checked
  *
- * A bitmap slot is {unit: 13 low bits, slice: 10 high bits}: 8-byte unit `unit` of slice `slice` of the
- * same segment, a slice of kind BITMAP; slice 0 means the segment's metadata slice.
- * Bit i of a bitmap is block i of the slice (or of the MEDIUM run); 1 is live. Bits beyond the last
- * block are 0. A LARGE run is one live block.
+ * A bitmap slot is {unit: 13 low bits, slice: 10 high bits}: 8-byte unit `unit` of slice `slice` of
+ * the same segment, a slice of kind BITMAP; slice 0 means the segment's metadata slice. Bit i of a
+ * bitmap is block i of the slice (or of the MEDIUM run); 1 is live. Bits beyond the last block are
+ * 0. A LARGE run is one live block.
  */
 enum heap_kind {
     HEAP_FREE = 0,
-    HEAP_SMALL = 1,     /* one slice of blocks of one class */
-    HEAP_MEDIUM = 2,    /* the head of 8 slices of blocks of one class */
-    HEAP_LARGE = 3,     /* the head of a run that is one block */
+    HEAP_SMALL = 1,  /* one slice of blocks of one class */
+    HEAP_MEDIUM = 2, /* the head of 8 slices of blocks of one class */
+    HEAP_LARGE = 3,  /* the head of a run that is one block */
     HEAP_TAIL = 4,
     HEAP_BITMAP = 5,
     HEAP_META = 6,
     HEAP_DIRECTORY = 7, /* an indirect directory slice */
     HEAP_CHECKSUM = 8,
-    HEAP_JOURNAL = 9,   /* skipped when the heap grew over a journal extent, and slice 0 */
+    HEAP_JOURNAL = 9, /* skipped when the heap grew over a journal extent, and slice 0 */
 };
 
 enum heap_attribute {
@@ -98,19 +98,19 @@ struct heap_catalog {
     evh_ref types;   /* 0: none registered */
     evh_ref symbols; /* 0: none */
     uint64_t reserved[5];
-    evh_ref root_chunks[HEAP_ROOT_CHUNKS];   /* chunk i: a block of 4 << i entries; 0: not made */
-    uint32_t root_filled[HEAP_ROOT_CHUNKS];  /* entries of chunk i that are or were in use */
+    evh_ref root_chunks[HEAP_ROOT_CHUNKS];  /* chunk i: a block of 4 << i entries; 0: not made */
+    uint32_t root_filled[HEAP_ROOT_CHUNKS]; /* entries of chunk i that are or were in use */
 };
 
 static_assert(sizeof(struct heap_catalog) == 384, "on disk");
 
-/* A root. A chunk is a hash table with linear probing, filled to 3/4 before the next one is made; an
- * entry never moves. A removed entry is zero but for its hash. */
+/* A root. A chunk is a hash table with linear probing, filled to 3/4 before the next one is made;
+ * an entry never moves. A removed entry is zero but for its hash. */
 struct heap_root {
-    uint64_t hash;     /* of name or tag; 0: never used, 1: removed */
+    uint64_t hash; /* of name or tag; 0: never used, 1: removed */
     uint64_t tag;
     evh_ref block;
-    uint64_t size;     /* bytes it was made with */
+    uint64_t size;                    /* bytes it was made with */
     char name[EVH_NAME_SIZE_MAX + 1]; /* zero-padded; "" for a tagged root */
 };
 

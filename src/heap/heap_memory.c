@@ -1,14 +1,14 @@
 /* heap_memory.c -- heaps without a file: in anonymous memory, or in a buffer of the caller's.
  *
- * A buffer of at least 1 MiB at a multiple of 64 KiB, and anonymous memory from there, has the layout
- * of a file: slices, and in slice 0 a header of mode EVH_MEMORY that always tells the heap's end and
- * its catalog, so that a copy of the buffer taken at any quiet moment is an image. Everything else
- * has the compact layout (compact.c), whose header does the same.
+ * A buffer of at least 1 MiB at a multiple of 64 KiB, and anonymous memory from there, has the
+ * layout of a file: slices, and in slice 0 a header of mode EVH_MEMORY that always tells the heap's
+ * end and its catalog, so that a copy of the buffer taken at any quiet moment is an image.
+ * Everything else has the compact layout (compact.c), whose header does the same.
  *
  * An image is attached where it lies and recognised by its magic. The file of a durable heap, read
- * into a buffer, can be attached too, if its journal holds nothing: recovery is for files. Attaching
- * turns it into a memory heap's image, because changes made in memory would betray the checksums
- * that its old header vouches for.
+ * into a buffer, can be attached too, if its journal holds nothing: recovery is for files.
+ * Attaching turns it into a memory heap's image, because changes made in memory would betray the
+ * checksums that its old header vouches for.
  */
 #include "heap/compact_layout.h"
 #include "heap/heap.h"
@@ -24,6 +24,7 @@ static const char memory_path[] = "memory";
 
 static uint32_t memory_crc(const struct region_header *header)
 {
+    assert(header != NULL);
     return base_crc32c(0, header, offsetof(struct region_header, crc));
 }
 
@@ -42,6 +43,9 @@ void heap_store_header(evh_heap *heap)
  * bytes. */
 static void memory_begin_header(struct region *region)
 {
+    assert(region->base != NULL);
+    assert(!region_has_file(region));
+    assert(region->mapped_bytes >= REGION_NEW_BYTES);
     region->header = (struct region_header){
         .magic = REGION_MAGIC,
         .format_version = REGION_FORMAT_VERSION,
@@ -61,6 +65,9 @@ static void memory_begin_header(struct region *region)
 static evh_status memory_check_header(const struct region_header *header, uint64_t offset,
                                       uint64_t size, bool *is_memory)
 {
+    assert(header != NULL);
+    assert(is_memory != NULL);
+    assert(offset < size);
     struct region_header durable = *header;
     *is_memory = header->mode == EVH_MEMORY && header->crc == memory_crc(header);
     if (*is_memory) {
@@ -74,6 +81,8 @@ static evh_status memory_check_header(const struct region_header *header, uint64
 static evh_status memory_read_header(const unsigned char *buffer, uint64_t size,
                                      struct region_header *header, bool *is_memory)
 {
+    assert(header != NULL);
+    assert(is_memory != NULL);
     assert(size >= REGION_FIRST_EXTENT_OFFSET);
     evh_status status = EVH_OK;
     evh_error why = {0};
@@ -97,6 +106,8 @@ static evh_status memory_read_header(const unsigned char *buffer, uint64_t size,
 static bool memory_has_record(const unsigned char *buffer, uint64_t size, uint64_t offset,
                               const struct region_header *header)
 {
+    assert(buffer != NULL);
+    assert(header->magic == REGION_MAGIC);
     struct journal_record record;
     if (!base_in_range(offset, sizeof record, size)) return false;
     memcpy(&record, buffer + offset, sizeof record);
@@ -108,6 +119,8 @@ static bool memory_has_record(const unsigned char *buffer, uint64_t size, uint64
 static bool memory_needs_recovery(const unsigned char *buffer, uint64_t size,
                                   const struct region_header *header)
 {
+    assert(buffer != NULL);
+    assert(header->mode == EVH_DURABLE);
     if (memory_has_record(buffer, size, header->tail_offset, header)) return true;
     if (memory_has_record(buffer, size, REGION_FIRST_EXTENT_OFFSET, header)) return true;
     for (unsigned i = 0; i < REGION_EXTENT_MAX && header->extents[i].slice_count; i++) {
@@ -121,6 +134,7 @@ static bool memory_needs_recovery(const unsigned char *buffer, uint64_t size,
 
 static void memory_settle(evh_heap *heap)
 {
+    assert(!region_has_file(heap->region));
     assert(heap->region->mapped_bytes >= heap->state.heap_bytes);
     heap->view.base = heap->region->base;
     heap->view.end_bytes = heap->state.heap_bytes;
@@ -128,6 +142,7 @@ static void memory_settle(evh_heap *heap)
 
 static evh_status memory_format(evh_heap *heap)
 {
+    assert(heap->mode == EVH_MEMORY);
     assert(heap->region != NULL);
     heap->state = (struct journal_state){.heap_bytes = REGION_NEW_BYTES};
     memory_settle(heap);
@@ -143,14 +158,18 @@ static evh_status memory_format(evh_heap *heap)
 
 static evh_status memory_open_anonymous(evh_heap *heap, uint64_t size_bytes)
 {
+    assert(heap->region == NULL);
+    assert(heap->mode == EVH_MEMORY);
     const uint64_t size_max = size_bytes ? size_bytes : heap->options.size_max_bytes;
-    const evh_status status = region_open_memory(
-        size_max, REGION_NEW_BYTES, heap->options.preferred_address, &heap->region);
+    const evh_status status = region_open_memory(size_max, REGION_NEW_BYTES,
+                                                 heap->options.preferred_address, &heap->region);
     return status ? status : memory_format(heap);
 }
 
 static evh_status memory_attach(evh_heap *heap, unsigned char *buffer, uint64_t size)
 {
+    assert((uintptr_t)buffer % SLICE_BYTES == 0);
+    assert(size >= REGION_NEW_BYTES);
     struct region_header header;
     bool is_memory = false;
     evh_status status = memory_read_header(buffer, size, &header, &is_memory);
@@ -179,6 +198,7 @@ static evh_status memory_attach(evh_heap *heap, unsigned char *buffer, uint64_t 
 
 static bool memory_is_slices_image(const unsigned char *buffer, uint64_t size)
 {
+    assert(buffer != NULL);
     uint64_t magic;
     assert(size >= sizeof magic);
     memcpy(&magic, buffer, sizeof magic);
@@ -188,12 +208,15 @@ static bool memory_is_slices_image(const unsigned char *buffer, uint64_t size)
 /* Where a compact image begins: at the buffer's first address that is a multiple of 16. */
 static unsigned char *memory_compact_start(void *buffer)
 {
+    assert(buffer != NULL);
     return (unsigned char *)buffer + (16 - (uintptr_t)buffer % 16) % 16;
 }
 
 /* The image is there, but not where it can be used: formatting over it would destroy it. */
 static evh_status memory_misplaced(const void *buffer, const char *where)
 {
+    assert(buffer != NULL);
+    assert(where != NULL);
     return base_fail(EVH_INVALID, NO_OFFSET,
                      "memory: the image in the buffer at %p needs an address that is %s", buffer,
                      where);
@@ -202,6 +225,9 @@ static evh_status memory_misplaced(const void *buffer, const char *where)
 /* Attach the image that the buffer holds; EVH_OK and no layout if it holds none. */
 static evh_status memory_attach_image(evh_heap *heap, unsigned char *buffer, uint64_t size)
 {
+    assert(buffer != NULL);
+    assert(size >= MEMORY_BUFFER_MIN);
+    assert(!heap->options.must_create);
     unsigned char *start = memory_compact_start(buffer);
     if (memory_is_slices_image(buffer, size)) {
         if (size < REGION_NEW_BYTES)
@@ -219,6 +245,8 @@ static evh_status memory_attach_image(evh_heap *heap, unsigned char *buffer, uin
 
 static evh_status memory_open_buffer(evh_heap *heap, void *buffer, uint64_t size)
 {
+    assert(buffer != NULL);
+    assert(heap->region == NULL);
     assert(size >= MEMORY_BUFFER_MIN);
     evh_status status = EVH_OK;
     if (!heap->options.must_create) status = memory_attach_image(heap, buffer, size);
@@ -236,6 +264,8 @@ static evh_status memory_open_buffer(evh_heap *heap, void *buffer, uint64_t size
 /* A small heap in memory of its own. */
 static evh_status memory_open_small(evh_heap *heap, uint64_t size)
 {
+    assert(size < MEMORY_SLICES_MIN);
+    assert(heap->memory == NULL);
     assert(size >= MEMORY_BUFFER_MIN);
     heap->memory_bytes = base_round_up(size, PAGE_BYTES);
     int error = os->reserve(heap->memory_bytes, PAGE_BYTES, 0, &heap->memory);
@@ -248,6 +278,8 @@ static evh_status memory_open_small(evh_heap *heap, uint64_t size)
 
 static evh_status memory_open_new(evh_heap *heap, void *buffer, uint64_t size)
 {
+    assert(heap->mode == EVH_MEMORY);
+    assert(heap->view.base == NULL);
     evh_status status = EVH_OK;
     if (buffer)
         status = memory_open_buffer(heap, buffer, size);
@@ -262,6 +294,7 @@ static evh_status memory_open_new(evh_heap *heap, void *buffer, uint64_t size)
 static evh_status memory_check_arguments(const void *buffer, uint64_t size,
                                          const evh_options *given, evh_options *options)
 {
+    assert(options != NULL);
     const evh_status status = heap_options(memory_path, given, options);
     if (status) return status;
     if (options->mode != EVH_DURABLE && options->mode != EVH_MEMORY)
@@ -285,14 +318,16 @@ static evh_status memory_check_arguments(const void *buffer, uint64_t size,
 /* The heap that lives in the buffer already, counted; NULL and no failure if there is none. */
 static evh_heap *memory_find_open(void *buffer, const evh_options *options, evh_status *status)
 {
+    assert(options != NULL);
+    assert(status != NULL);
     *status = EVH_OK;
     if (!buffer) return NULL;
     evh_heap *heap = heap_table_find(buffer);
     if (!heap) heap = heap_table_find(memory_compact_start(buffer));
     if (!heap) return NULL;
     if (options->must_create) {
-        *status = base_fail(EVH_BUSY, NO_OFFSET, "memory: the heap in the buffer at %p is open",
-                            buffer);
+        *status =
+            base_fail(EVH_BUSY, NO_OFFSET, "memory: the heap in the buffer at %p is open", buffer);
         return NULL;
     }
     heap->open_count++;
@@ -317,5 +352,7 @@ evh_heap *evh_open_memory(void *buffer, size_t size_bytes, const evh_options *op
     }
     heap_table_unlock();
     assert(!heap || heap->open_count > 0);
+    assert(!heap || heap->view.base);
+    assert(!heap == (status != EVH_OK));
     return heap;
 }

@@ -9,14 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Of a compact image that is read into memory: such heaps are for buffers below 1 MiB, or for larger
- * ones that are not aligned; a file that claims more must not take all of the memory. */
+/* Of a compact image that is read into memory: such heaps are for buffers below 1 MiB, or for
+ * larger ones that are not aligned; a file that claims more must not take all of the memory. */
 #define COMPACT_FILE_MAX (1ull << 32)
 
 /* ---- questions that every other file asks ---- */
 
 const char *heap_path(const evh_heap *heap)
 {
+    assert(!heap->region || heap->region->path);
     assert(heap != NULL);
     return heap->region ? heap->region->path : "memory";
 }
@@ -26,12 +27,14 @@ uint64_t heap_new_stamp(void)
     static uint64_t last;
     const uint64_t stamp = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
     assert(stamp != 0);
+    assert(stamp != UINT64_MAX);
     return stamp;
 }
 
 evh_status heap_writable(evh_heap *heap)
 {
     if (UNLIKELY(!heap)) return base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
+    assert(heap->open_count > 0);
     if (UNLIKELY(heap->is_forked))
         return base_fail(EVH_FORKED, NO_OFFSET,
                          "%s: a forked child cannot change its parent's heap", heap_path(heap));
@@ -49,8 +52,7 @@ evh_status heap_misuse(const evh_heap *heap, evh_status status, const void *poin
     (void)base_fail(status, offset ? offset : NO_OFFSET, "%s: %p (offset 0x%llx): %s",
                     heap_path(heap), pointer, (unsigned long long)offset, what);
     if (heap->options.misuse == EVH_MISUSE_STATUS) return status;
-    (void)fprintf(stderr, "everheap: %s: %s\n", evh_status_name(status),
-                  evh_last_error()->message);
+    (void)fprintf(stderr, "everheap: %s: %s\n", evh_status_name(status), evh_last_error()->message);
     abort();
 }
 
@@ -68,23 +70,25 @@ void heap_set_end(evh_heap *heap, uint64_t heap_bytes)
 
 static evh_status options_refuse(evh_status status, const char *path, const char *why)
 {
+    assert(status != EVH_OK);
+    assert(why != NULL);
     return base_fail(status, NO_OFFSET, "%s: options: %s", path, why);
 }
 
 static evh_status options_check_mode(const char *path, const evh_options *options)
 {
+    assert(path != NULL);
+    assert(options != NULL);
     if (options->must_exist && options->must_create)
         return options_refuse(EVH_INVALID, path, "must_exist and must_create contradict");
     switch (options->mode) {
     case EVH_DURABLE:
-    case EVH_MEMORY:
-        return EVH_OK;
+    case EVH_MEMORY: return EVH_OK;
     case EVH_READ_ONLY:
     case EVH_PRIVATE:
         if (!options->must_create) return EVH_OK;
         return options_refuse(EVH_INVALID, path, "must_create needs the durable mode");
-    default:
-        return options_refuse(EVH_INVALID, path, "no such mode");
+    default: return options_refuse(EVH_INVALID, path, "no such mode");
     }
 }
 
@@ -115,6 +119,7 @@ evh_status heap_options(const char *path, const evh_options *given, evh_options 
 
 evh_heap *heap_new(const evh_options *options)
 {
+    assert(options->mode <= EVH_MEMORY);
     assert(options != NULL);
     evh_heap *heap = os->memory_allocate(sizeof *heap);
     if (!heap) {
@@ -140,11 +145,14 @@ evh_heap *heap_new(const evh_options *options)
 
 evh_status heap_end(evh_heap *heap)
 {
+    assert(!heap->compact || !heap->has_slices);
     assert(heap != NULL);
     /* The journal's last checkpoint asks the slices where checksums are kept: it goes first. */
     evh_status status = journal_close(heap->journal);
-    if (heap->compact) compact_close(heap);
-    else if (heap->has_slices) slices_close(heap);
+    if (heap->compact)
+        compact_close(heap);
+    else if (heap->has_slices)
+        slices_close(heap);
     const evh_status closed = region_close(heap->region);
     if (!status) status = closed;
     if (heap->memory) (void)os->release(heap->memory, heap->memory_bytes);
@@ -175,13 +183,15 @@ static void open_settle(evh_heap *heap)
     heap->view.end_bytes = heap->state.heap_bytes;
     heap->committed = heap->state;
     if (!heap->journal) return;
-    journal_set_checksums(heap->journal, slices_checksum_slice, heap);
+    journal_set_checksums(heap->journal, slices_checksum_slice, slices_is_checksum, heap);
     journal_info(heap->journal, &info);
     heap->needs_touch = info.detect == EVH_DETECT_PROTECT || heap->options.guards;
 }
 
 static evh_status open_existing(evh_heap *heap, const char *path)
 {
+    assert(path != NULL);
+    assert(heap->mode != EVH_MEMORY);
     assert(heap->region == NULL);
     evh_status status = region_open(path, &heap->options, &heap->region);
     if (status) return status;
@@ -196,6 +206,9 @@ static evh_status open_existing(evh_heap *heap, const char *path)
 /* Fill a new region: the allocator's metadata, then the catalog, which it allocates. */
 static evh_status open_format(evh_heap *heap)
 {
+    assert(heap->region != NULL);
+    assert(heap->journal == NULL);
+    assert(heap->mode == EVH_DURABLE);
     heap->state = (struct journal_state){.heap_bytes = REGION_NEW_BYTES};
     open_settle(heap);
     evh_status status = slices_create(heap);
@@ -227,6 +240,9 @@ static evh_status open_create(evh_heap *heap, const char *path)
 /* Whether the file at `path` begins as an image of the compact layout; its size. */
 static bool open_is_compact(const char *path, int *file, uint64_t *size)
 {
+    assert(path != NULL);
+    assert(file != NULL);
+    assert(size != NULL);
     unsigned char start[64];
     struct os_file_info info;
     size_t done = 0;
@@ -244,6 +260,8 @@ static bool open_is_compact(const char *path, int *file, uint64_t *size)
 /* Read a whole file into memory of the heap's own. */
 static evh_status open_read_file(evh_heap *heap, const char *path, int file, uint64_t size)
 {
+    assert(file >= 0);
+    assert(size > 0);
     assert(heap->memory == NULL);
     heap->memory_bytes = base_round_up(size, PAGE_BYTES);
     int error = os->reserve(heap->memory_bytes, PAGE_BYTES, 0, &heap->memory);
@@ -264,6 +282,7 @@ static evh_status open_read_file(evh_heap *heap, const char *path, int file, uin
  * said: the answer if it is no such image. */
 static evh_status open_compact_file(evh_heap *heap, const char *path, evh_status refused)
 {
+    assert(heap->region == NULL);
     const evh_error why = *evh_last_error();
     assert(why.status == refused);
     int file = -1;
@@ -294,6 +313,7 @@ static evh_status open_compact_file(evh_heap *heap, const char *path, evh_status
 /* What a failed attempt put into the handle goes, so that another attempt can begin. */
 static evh_status open_again(evh_heap **heap)
 {
+    assert(*heap != NULL);
     const evh_options options = (*heap)->options;
     heap_abandon(*heap);
     *heap = heap_new(&options);
@@ -302,6 +322,7 @@ static evh_status open_again(evh_heap **heap)
 
 static evh_status open_path(evh_heap **heap, const char *path)
 {
+    assert(path != NULL);
     const evh_options options = (*heap)->options;
     struct os_file_info info;
     evh_status status = EVH_NOT_FOUND;
@@ -309,8 +330,7 @@ static evh_status open_path(evh_heap **heap, const char *path)
         return base_fail(EVH_EXISTS, NO_OFFSET, "%s: it exists already", path);
     if (!options.must_create) status = open_existing(*heap, path);
     if (status == EVH_NOT_HEAP) return open_compact_file(*heap, path, status);
-    if (status != EVH_NOT_FOUND || options.must_exist || options.mode != EVH_DURABLE)
-        return status;
+    if (status != EVH_NOT_FOUND || options.must_exist || options.mode != EVH_DURABLE) return status;
     assert((*heap)->region == NULL);
     status = open_create(*heap, path);
     if (status != EVH_EXISTS || options.must_create) return status;
@@ -341,7 +361,11 @@ evh_heap *evh_open(const char *path, const evh_options *options)
         status = heap_table_add(heap);
         heap_table_unlock();
     }
-    if (!status) return heap;
+    if (!status) {
+        assert(heap->view.base != NULL);
+        assert(heap->compact || heap->has_slices);
+        return heap;
+    }
     heap_abandon(heap);
     return NULL;
 }
@@ -352,6 +376,7 @@ evh_status evh_close(evh_heap *heap)
     /* It can fail only in a forked child, which is alone in its process. */
     const evh_status locked = heap_table_lock();
     assert(heap->open_count > 0);
+    assert(heap->view.base != NULL);
     const bool is_last = --heap->open_count == 0;
     if (is_last) heap_table_remove(heap);
     if (!locked) heap_table_unlock();

@@ -1,9 +1,10 @@
 /* heap_table.c -- the heaps that this process has open: who owns an address, and what fork() does.
  *
- * A fixed table, so that looking up needs no lock and no memory is ever reused under a reader. Slots
- * change under one mutex; each has a version, odd while it changes, and a reader that sees another
- * version afterwards looks at the slot again (a sequence lock: H.-J. Boehm, "Can seqlocks get along
- * with programming language memory models?", MSPC 2012; the orderings sit on the accesses).
+ * A fixed table, so that looking up needs no lock and no memory is ever reused under a reader.
+ * Slots change under one mutex; each has a version, odd while it changes, and a reader that sees
+ * another version afterwards looks at the slot again (a sequence lock: H.-J. Boehm, "Can seqlocks
+ * get along with programming language memory models?", MSPC 2012; the orderings sit on the
+ * accesses).
  *
  * In a forked child, heaps with a file are marked before fork() returns there: the child shares its
  * parent's lock description and may neither write nor keep it alive. Memory heaps go on: the child
@@ -14,7 +15,7 @@
 enum { TABLE_SLOTS = 1024 };
 
 struct table_slot {
-    uint64_t version;     /* odd: being changed */
+    uint64_t version; /* odd: being changed */
     uintptr_t base;
     uint64_t range_bytes; /* addresses that no other heap can get while this one is open */
     evh_heap *heap;       /* NULL: free */
@@ -28,6 +29,7 @@ static bool table_is_watching_forks; /* under the mutex */
 /* The child has one thread. Whoever held the table's mutex is gone: take a new one, later. */
 static void table_forked(void)
 {
+    assert(table_end <= TABLE_SLOTS);
     table_mutex = NULL;
     for (uint32_t i = 0; i < table_end; i++) {
         evh_heap *heap = table_slots[i].heap;
@@ -65,11 +67,15 @@ evh_status heap_table_lock(void)
 void heap_table_unlock(void)
 {
     assert(table_mutex != NULL);
+    assert(table_is_watching_forks);
     os->mutex_unlock(table_mutex);
 }
 
 static void table_store(struct table_slot *slot, evh_heap *heap, uint64_t range_bytes)
 {
+    assert(slot >= table_slots);
+    assert(slot < table_slots + TABLE_SLOTS);
+    assert(!heap == (range_bytes == 0));
     const uint64_t version = __atomic_load_n(&slot->version, __ATOMIC_RELAXED);
     assert(version % 2 == 0);
     __atomic_store_n(&slot->version, version + 1, __ATOMIC_RELAXED);
@@ -83,6 +89,7 @@ static void table_store(struct table_slot *slot, evh_heap *heap, uint64_t range_
 
 evh_status heap_table_add(evh_heap *heap)
 {
+    assert(heap->open_count == 1);
     assert(heap != NULL);
     assert(heap->view.base != NULL);
     uint32_t i = 0;
@@ -98,6 +105,7 @@ evh_status heap_table_add(evh_heap *heap)
 
 void heap_table_remove(evh_heap *heap)
 {
+    assert(heap->open_count == 0);
     assert(heap != NULL);
     for (uint32_t i = 0; i < table_end; i++) {
         if (table_slots[i].heap != heap) continue;
@@ -109,6 +117,7 @@ void heap_table_remove(evh_heap *heap)
 
 evh_heap *heap_table_find(const void *base)
 {
+    assert(table_end <= TABLE_SLOTS);
     assert(base != NULL);
     for (uint32_t i = 0; i < table_end; i++) {
         evh_heap *heap = table_slots[i].heap;
@@ -120,6 +129,8 @@ evh_heap *heap_table_find(const void *base)
 /* A consistent copy of one slot. */
 static struct table_slot table_load(const struct table_slot *slot)
 {
+    assert(slot >= table_slots);
+    assert(slot < table_slots + TABLE_SLOTS);
     for (;;) { /* again only if the slot changed meanwhile: some heap was opened or closed */
         const uint64_t version = __atomic_load_n(&slot->version, __ATOMIC_ACQUIRE);
         const struct table_slot copy = {
@@ -138,6 +149,7 @@ evh_heap *evh_heap_of(const void *address)
     evh_heap *found = NULL;
     uint64_t found_bytes = UINT64_MAX;
     const uint32_t end = __atomic_load_n(&table_end, __ATOMIC_ACQUIRE);
+    assert(end <= TABLE_SLOTS);
     for (uint32_t i = 0; i < end; i++) {
         const struct table_slot slot = table_load(&table_slots[i]);
         const uint64_t offset = (uint64_t)((uintptr_t)address - slot.base);

@@ -3,9 +3,11 @@
  * The order that keeps it safe at every instant (DESIGN: punching):
  *
  *  1. Find runs that are free both in the working state and in the last commit.
- *  2. Mark their slices as holes in the committed image, by a commit of nothing but these marks. From
+ *  2. Mark their slices as holes in the committed image, by a commit of nothing but these marks.
+ *  From
  *     here on whoever allocates them asks the file system for space first.
- *  3. Checkpoint: no journal record can write into them any more, and no reader holds a view in which
+ *  3. Checkpoint: no journal record can write into them any more, and no reader holds a view in
+ *  which
  *     they were in use. If a reader does, stop here: marks without holes do no harm.
  *  4. Punch.
  */
@@ -14,8 +16,8 @@
 #include <stdlib.h>
 
 enum {
-    TRIM_SLICES_MIN = 16,    /* 1 MiB: below, a hole costs more than it gives */
-    TRIM_WORDS_MAX = 4096,   /* marks in one commit: 4 segments */
+    TRIM_SLICES_MIN = 16,  /* 1 MiB: below, a hole costs more than it gives */
+    TRIM_WORDS_MAX = 4096, /* marks in one commit: 4 segments */
 };
 
 struct trim_run {
@@ -28,7 +30,7 @@ struct trim {
     struct trim_run *runs; /* owned */
     size_t run_count;
     size_t run_capacity;
-    uint64_t image_page;   /* which page `image` holds; NO_OFFSET: none */
+    uint64_t image_page; /* which page `image` holds; NO_OFFSET: none */
     unsigned char image[PAGE_BYTES];
 };
 
@@ -52,6 +54,8 @@ static evh_status trim_add(struct trim *trim, uint64_t first, uint64_t count)
 /* Whether `slice` is free in the last commit. */
 static evh_status trim_is_free(struct trim *trim, uint64_t slice, bool *is_free)
 {
+    assert(is_free != NULL);
+    assert(trim->heap->journal != NULL);
     evh_heap *heap = trim->heap;
     *is_free = false;
     if ((slice + 1) << SLICE_SHIFT > heap->committed.heap_bytes) return EVH_OK;
@@ -72,6 +76,8 @@ static evh_status trim_is_free(struct trim *trim, uint64_t slice, bool *is_free)
 /* Of a run that is free now, list the parts that are free in the last commit too. */
 static evh_status trim_each_run(uint64_t first, uint64_t count, void *context)
 {
+    assert(count >= TRIM_SLICES_MIN);
+    assert(context != NULL);
     struct trim *trim = context;
     uint64_t begin = first;
     for (uint64_t slice = first; slice <= first + count; slice++) {
@@ -93,6 +99,8 @@ static evh_status trim_each_run(uint64_t first, uint64_t count, void *context)
 
 static int trim_compare_words(const void *a, const void *b)
 {
+    assert(a != NULL);
+    assert(b != NULL);
     const struct journal_word *left = a;
     const struct journal_word *right = b;
     return (left->offset > right->offset) - (left->offset < right->offset);
@@ -103,6 +111,8 @@ static int trim_compare_words(const void *a, const void *b)
 static evh_status trim_mark_some(struct trim *trim, struct journal_word *words, size_t *run,
                                  uint64_t *done)
 {
+    assert(*run < trim->run_count);
+    assert(*done < trim->runs[*run].count);
     evh_heap *heap = trim->heap;
     size_t word_count = 0;
     const size_t from_run = *run;
@@ -130,6 +140,7 @@ static evh_status trim_mark_some(struct trim *trim, struct journal_word *words, 
 
 static evh_status trim_mark(struct trim *trim)
 {
+    assert(trim->heap->journal != NULL);
     assert(trim->run_count > 0);
     struct journal_word *words = os->memory_allocate(TRIM_WORDS_MAX * sizeof *words);
     if (!words)
@@ -147,6 +158,8 @@ static evh_status trim_mark(struct trim *trim)
 
 static evh_status trim_punch(const struct trim *trim, uint64_t *freed_bytes)
 {
+    assert(freed_bytes != NULL);
+    assert(trim->run_count > 0);
     for (size_t i = 0; i < trim->run_count; i++) {
         const uint64_t size = trim->runs[i].count << SLICE_SHIFT;
         const evh_status status =
@@ -160,6 +173,8 @@ static evh_status trim_punch(const struct trim *trim, uint64_t *freed_bytes)
 /* All writers are still. */
 static evh_status trim_run(struct trim *trim, uint64_t *freed_bytes)
 {
+    assert(trim->run_count == 0);
+    assert(*freed_bytes == 0);
     evh_heap *heap = trim->heap;
     slices_fold(heap);
     evh_status status = slices_each_free_run(heap, TRIM_SLICES_MIN, trim_each_run, trim);
@@ -173,6 +188,8 @@ static evh_status trim_run(struct trim *trim, uint64_t *freed_bytes)
 /* Anonymous memory: nothing to mark, the pages read as zero when they are used again. */
 static evh_status trim_discard_run(uint64_t first, uint64_t count, void *context)
 {
+    assert(count >= TRIM_SLICES_MIN);
+    assert(!region_has_file(((struct trim *)context)->heap->region));
     struct trim *trim = context;
     const uint64_t size = count << SLICE_SHIFT;
     const int error = os->discard(trim->heap->view.base + (first << SLICE_SHIFT), size);
@@ -183,11 +200,12 @@ static evh_status trim_discard_run(uint64_t first, uint64_t count, void *context
 
 static evh_status trim_memory(struct trim *trim, uint64_t *freed_bytes)
 {
+    assert(trim->heap->journal == NULL);
+    assert(*freed_bytes == 0);
     evh_heap *heap = trim->heap;
     if (heap->compact || heap->region->is_borrowed) return EVH_OK; /* the caller's to give */
     slices_fold(heap);
-    const evh_status status =
-        slices_each_free_run(heap, TRIM_SLICES_MIN, trim_discard_run, trim);
+    const evh_status status = slices_each_free_run(heap, TRIM_SLICES_MIN, trim_discard_run, trim);
     *freed_bytes = (uint64_t)trim->run_count << SLICE_SHIFT;
     return status;
 }
@@ -205,6 +223,7 @@ evh_status evh_trim(evh_heap *heap, uint64_t *freed_bytes)
                          heap_path(heap));
     struct trim *trim = os->memory_allocate(sizeof *trim);
     if (!trim) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to trim", heap_path(heap));
+    assert(heap->view.base != NULL);
     trim->heap = heap;
     trim->image_page = NO_OFFSET;
     os->mutex_lock(heap->commit_mutex);

@@ -6,6 +6,9 @@
 static evh_status inspect_allowed(const evh_heap *heap)
 {
     if (!heap) return base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
+    assert(heap->open_count > 0);
+    assert(heap->view.base != NULL);
+    assert(heap->compact || heap->has_slices);
     if (heap->is_forked)
         return base_fail(EVH_FORKED, NO_OFFSET, "%s: a forked child cannot use its parent's heap",
                          heap_path(heap));
@@ -15,6 +18,7 @@ static evh_status inspect_allowed(const evh_heap *heap)
 bool heap_finding(evh_report *report, void *context, evh_status *first, uint64_t offset,
                   const char *object, const char *format, ...)
 {
+    assert(format != NULL);
     assert(first != NULL);
     assert(object != NULL);
     char message[sizeof((evh_error *)0)->message];
@@ -35,8 +39,8 @@ bool heap_finding(evh_report *report, void *context, evh_status *first, uint64_t
 
 /* ---- check ---- */
 
-/* Stands between the parts of a check and the caller's report: keeps the first finding, and that the
- * caller wants no more. */
+/* Stands between the parts of a check and the caller's report: keeps the first finding, and that
+ * the caller wants no more. */
 struct inspect_check {
     evh_report *report;
     void *context;
@@ -46,6 +50,9 @@ struct inspect_check {
 
 static bool inspect_report(const evh_finding *finding, void *context)
 {
+    assert(finding != NULL);
+    assert(finding->status != EVH_OK);
+    assert(finding->message != NULL);
     struct inspect_check *check = context;
     if (!check->first.status) {
         check->first.status = finding->status;
@@ -56,9 +63,11 @@ static bool inspect_report(const evh_finding *finding, void *context)
     return !check->is_stopped;
 }
 
-/* A part came back: if it failed without a finding (no memory, a read error), that is the result. */
+/* A part came back: if it failed without a finding (no memory, a read error), that is
+ * the result. */
 static void inspect_part_done(struct inspect_check *check, evh_status status)
 {
+    assert(check != NULL);
     if (!status || check->first.status) return;
     check->first = *evh_last_error();
     assert(check->first.status == status);
@@ -70,12 +79,14 @@ evh_status evh_check(evh_heap *heap, evh_report *report, void *context)
     const evh_status allowed = inspect_allowed(heap);
     if (allowed) return allowed;
     struct inspect_check check = {.report = report, .context = context};
-    if (heap->journal) inspect_part_done(&check, journal_check(heap->journal, inspect_report, &check));
+    if (heap->journal)
+        inspect_part_done(&check, journal_check(heap->journal, inspect_report, &check));
     if (!check.is_stopped)
         inspect_part_done(&check, heap->compact ? compact_check(heap, inspect_report, &check)
                                                 : slices_check(heap, inspect_report, &check));
     if (!check.is_stopped) inspect_part_done(&check, roots_check(heap, inspect_report, &check));
     if (!check.first.status) return EVH_OK;
+    assert(check.first.message[0] != 0);
     return base_fail(check.first.status, check.first.offset, "%s", check.first.message);
 }
 
@@ -94,7 +105,8 @@ evh_status evh_log(evh_heap *heap, evh_commit_visit *visit, void *context)
 {
     const evh_status allowed = inspect_allowed(heap);
     if (allowed) return allowed;
-    if (!visit) return base_fail(EVH_INVALID, NO_OFFSET, "%s: log: no visit: null", heap_path(heap));
+    if (!visit)
+        return base_fail(EVH_INVALID, NO_OFFSET, "%s: log: no visit: null", heap_path(heap));
     if (!heap->journal)
         return base_fail(EVH_MODE, NO_OFFSET, "%s: a heap in memory has no journal",
                          heap_path(heap));
@@ -105,6 +117,7 @@ evh_status evh_log(evh_heap *heap, evh_commit_visit *visit, void *context)
 
 static void inspect_describe(evh_heap *heap, evh_info *info)
 {
+    assert(heap->view.base != NULL);
     assert(info->heap_bytes == 0);
     info->mode = heap->mode;
     info->is_compact = heap->compact != NULL;
@@ -132,5 +145,8 @@ evh_status evh_get_info(evh_heap *heap, evh_info *info)
     status = heap->compact ? compact_info(heap, info) : slices_info(heap, info);
     if (status) return status;
     if (heap->journal) journal_info(heap->journal, info);
+    assert(info->largest_free_bytes <= info->free_bytes);
+    assert(info->free_bytes <= info->heap_bytes);
+    assert(info->live_bytes <= info->heap_bytes);
     return roots_count(heap, &info->roots);
 }

@@ -25,8 +25,8 @@ static uint32_t owners_number(const evh_heap *heap, const struct slice *slice)
 
 static uint32_t owners_free_count(const struct slice *slice)
 {
-    assert(slice->used <= slice->block_count);
-    return slice->block_count - slice->used;
+    assert(slice->block_count > 0);
+    return slice->block_count - slice_used(slice);
 }
 
 static bool owners_is_dense(const struct slice *slice)
@@ -89,8 +89,9 @@ static void owners_unlink(evh_heap *heap, struct cache *cache, struct slice *sli
 }
 
 /* Change the owner, keeping the flag that another thread may set at any moment. */
-static void owners_set(struct slice *slice, uint64_t owner)
+static void owners_set(struct slice *slice, const struct cache *cache)
 {
+    const uint64_t owner = (uintptr_t)cache;
     uint64_t before = __atomic_load_n(&slice->owner, __ATOMIC_RELAXED);
     uint64_t after = 0;
     assert((owner & SLICE_PENDING) == 0);
@@ -104,13 +105,15 @@ static void owners_set(struct slice *slice, uint64_t owner)
 static void owners_place(struct cache *cache, struct slice *slice)
 {
     assert(!owners_is_current(cache, slice));
+    assert(slice->floor == 0);
     if (owners_is_dense(slice)) {
-        owners_set(slice, cache->tag);
         owners_push(cache->heap, cache, slice, SLICE_IN_DENSE);
-    } else {
-        owners_set(slice, cache->tag | SLICE_FULL);
-        owners_push(cache->heap, cache, slice, SLICE_IN_FULL);
+        return;
     }
+    owners_push(cache->heap, cache, slice, SLICE_IN_FULL);
+    slice->floor = (uint16_t)(slice->block_count - size_class_dense(slice->class_index));
+    slice->countdown -= slice->floor;
+    assert(slice->countdown > 0);
 }
 
 /* ---- giving slices back ---- */
@@ -120,9 +123,9 @@ static void owners_give(evh_heap *heap, struct slice *slice)
 {
     const uint64_t first = owners_number(heap, slice);
     const uint32_t slices = size_class_slices(slice->class_index);
-    assert(slice->used == 0);
+    assert(slice_used(slice) == 0);
     assert(slice->list == SLICE_IN_NONE);
-    owners_set(slice, 0);
+    owners_set(slice, NULL);
     pool_give(heap, heap->slices.segments[first / SEGMENT_SLICES], slice->bits,
               size_classes[slice->class_index].slot_words);
     for (uint32_t i = 0; i < slices; i++) slices_set_descriptor(heap, first + i, HEAP_FREE);
@@ -139,38 +142,47 @@ static void owners_release(struct cache *cache, struct slice *slice)
     heap_lock_drop(&heap->slices.lock);
 }
 
-EVH_INTERNAL void owners_emptied(struct cache *cache, struct slice *slice)
+/* Nothing in the slice is used any more. */
+static void owners_emptied(struct cache *cache, struct slice *slice)
 {
     const struct bin *bin = &cache->bins[slice->class_index];
-    assert(slice->used == 0);
+    assert(slice_used(slice) == 0);
     if (owners_is_current(cache, slice)) return;
     /* The class's only slice with room stays: a program that allocates and frees one block would take
      * and give a slice each time. */
-    const bool is_only = slice->list == SLICE_IN_DENSE && slice->next == 0 && slice->previous == 0;
+    assert(slice->list == SLICE_IN_DENSE);
+    const bool is_only = slice->next == 0 && slice->previous == 0;
     if (is_only && bin->mask == 0) return;
     owners_release(cache, slice);
 }
 
+/* Fold what is pending in a slice that nobody else changes. */
+static void owners_fold(evh_heap *heap, struct slice *slice)
+{
+    const uint32_t freed = remote_fold(heap, slice);
+    const uint32_t used = slice_used(slice);
+    assert(freed <= used);
+    slice_set_used(slice, used - freed);
+}
+
 EVH_INTERNAL void owners_settle(struct cache *cache, struct slice *slice)
 {
-    assert(slice_owner(slice) == cache->tag);
-    const uint32_t freed = remote_fold(cache->heap, slice);
-    assert(freed <= slice->used);
-    slice->used -= freed;
-    if (slice->list == SLICE_IN_FULL && owners_is_dense(slice)) {
+    assert(slice_owner(slice) == cache);
+    owners_fold(cache->heap, slice);
+    if (slice->list == SLICE_IN_FULL) {
         owners_unlink(cache->heap, cache, slice);
         owners_place(cache, slice);
     }
-    if (slice->used == 0) owners_emptied(cache, slice);
+    if (slice_used(slice) == 0) owners_emptied(cache, slice);
 }
 
 EVH_INTERNAL void owners_settle_nobodys(evh_heap *heap, struct slice *slice)
 {
     assert(heap_lock_is_taken(&heap->slices.lock));
-    assert(slice_owner(slice) == 0);
-    slice->used -= remote_fold(heap, slice);
+    assert(slice_owner(slice) == NULL);
+    owners_fold(heap, slice);
     owners_unlink(heap, NULL, slice);
-    if (slice->used == 0)
+    if (slice_used(slice) == 0)
         owners_give(heap, slice);
     else if (owners_is_dense(slice))
         owners_push(heap, NULL, slice, SLICE_IN_ADOPTABLE);
@@ -181,7 +193,7 @@ static struct slice *owners_end_bin(struct cache *cache, struct bin *bin)
 {
     struct slice *slice = &cache->heap->slices.table[bin->slice];
     assert(bin->slice != 0);
-    slice->used -= base_count_bits(bin->mask);
+    slice_set_used(slice, slice_used(slice) - base_count_bits(bin->mask));
     *bin = (struct bin){0};
     return slice;
 }
@@ -192,13 +204,13 @@ EVH_INTERNAL bool owners_release_empty(struct cache *cache)
     struct slice *table = cache->heap->slices.table;
     for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
         struct bin *bin = &cache->bins[i];
-        if (bin->slice && table[bin->slice].used == base_count_bits(bin->mask))
+        if (bin->slice && slice_used(&table[bin->slice]) == base_count_bits(bin->mask))
             owners_place(cache, owners_end_bin(cache, bin));
         for (uint32_t number = cache->dense[i]; number;) {
             struct slice *slice = &table[number];
             assert(slice->list == SLICE_IN_DENSE);
             number = slice->next;
-            if (slice->used) continue;
+            if (slice_used(slice)) continue;
             owners_release(cache, slice);
             found = true;
         }
@@ -212,7 +224,7 @@ EVH_INTERNAL bool owners_release_loaded(evh_heap *heap)
     heap_lock_take(&heap->slices.lock);
     while (heap->slices.empty) {
         struct slice *slice = &heap->slices.table[heap->slices.empty];
-        assert(slice_owner(slice) == 0);
+        assert(slice_owner(slice) == NULL);
         owners_unlink(heap, NULL, slice);
         owners_give(heap, slice);
         found = true;
@@ -228,7 +240,7 @@ static void owners_abandon(struct cache *cache, struct slice *slice)
 {
     evh_heap *heap = cache->heap;
     owners_unlink(heap, cache, slice);
-    owners_set(slice, 0); /* slice->cache stays: a late remote free announces there */
+    owners_set(slice, NULL); /* slice->cache stays: a late remote free announces there */
     assert(slice->list == SLICE_IN_NONE);
     owners_settle_nobodys(heap, slice);
 }
@@ -296,11 +308,11 @@ static void owners_adopt(struct cache *cache, struct slice *slice)
 {
     evh_heap *heap = cache->heap;
     assert(heap_lock_is_taken(&heap->slices.lock));
-    assert(slice_owner(slice) == 0);
+    assert(slice_owner(slice) == NULL);
     owners_unlink(heap, cache, slice);
-    slice->used -= remote_fold(heap, slice);
+    owners_fold(heap, slice);
     __atomic_store_n(&slice->cache, cache, __ATOMIC_RELEASE);
-    owners_set(slice, cache->tag);
+    owners_set(slice, cache);
 }
 
 /* Describe a slice of blocks in the table, its bitmap zeroed, and publish its descriptors. */
@@ -309,25 +321,20 @@ static struct slice *owners_publish(struct cache *cache, uint64_t first, uint32_
 {
     evh_heap *heap = cache->heap;
     struct slice *slice = &heap->slices.table[first];
-    const struct size_class *class = &size_classes[class_index];
     const uint32_t slices = size_class_slices(class_index);
-    assert(slice_owner(slice) == 0);
-    slice->reciprocal = class->reciprocal;
+    assert(slice_owner(slice) == NULL);
+    slice_set_class(slice, class_index);
     slice->bits = pool_bits(heap, heap->slices.segments[first / SEGMENT_SLICES], slot);
-    slice->block_bytes = class->block_bytes;
-    slice->block_count = class->block_count;
-    slice->word_count = class->word_count;
-    slice->class_index = (uint8_t)class_index;
-    slice->used = 0;
+    slice_set_used(slice, 0);
     slice->cursor = 0;
     __atomic_store_n(&slice->cache, cache, __ATOMIC_RELEASE);
-    slices_zero(slice->bits, class->word_count * 8u);
+    slices_zero(slice->bits, slice->word_count * 8u);
     for (uint32_t i = 1; i < slices; i++) {
         heap->slices.table[first + i].run = i;
         slices_set_descriptor(heap, first + i, descriptor_of_run(HEAP_TAIL, i));
     }
     slices_set_descriptor(heap, first, descriptor_of_blocks(class_index, slot));
-    owners_set(slice, cache->tag);
+    owners_set(slice, cache);
     return slice;
 }
 
@@ -418,7 +425,7 @@ static bool owners_claim(struct cache *cache, struct bin *bin, struct slice *sli
             bin->blocks = start + (uint64_t)word * 64 * slice->block_bytes;
             bin->block_bytes = slice->block_bytes;
             bin->slice = number;
-            slice->used += base_count_bits(free);
+            slice->countdown += base_count_bits(free);
             slice->cursor = (uint8_t)(word + 1);
             return true;
         }
@@ -478,11 +485,11 @@ static evh_status owners_free_own(struct cache *cache, struct slice *slice, uint
     assert(index < slice->block_count);
     if (!(live & bit)) return EVH_DOUBLE_FREE;
     __atomic_store_n(word, live & ~bit, __ATOMIC_RELAXED);
-    assert(slice->used > 0);
+    assert(slice->countdown > 0);
     if (bin->word == word)
-        bin->mask |= bit; /* claimed again: `used` stays */
+        bin->mask |= bit; /* claimed again: still used */
     else
-        slice->used--;
+        slice->countdown--;
     owners_settle(cache, slice);
     return EVH_OK;
 }
@@ -495,10 +502,10 @@ static evh_status owners_adopt_here(struct cache *cache, struct slice *slice)
     heap_lock_take(&heap->slices.lock);
     if (slice->kind != HEAP_SMALL && slice->kind != HEAP_MEDIUM)
         status = EVH_DOUBLE_FREE; /* it was given back meanwhile */
-    else if (slice_owner(slice) == 0)
+    else if (slice_owner(slice) == NULL)
         owners_adopt(cache, slice);
     heap_lock_drop(&heap->slices.lock);
-    if (!status && slice_owner(slice) == cache->tag) owners_place(cache, slice);
+    if (!status && slice_owner(slice) == cache) owners_place(cache, slice);
     return status;
 }
 
@@ -506,10 +513,10 @@ EVH_INTERNAL evh_status owners_free(struct cache *cache, struct slice *slice, ui
 {
     const uint64_t live = remote_live_bits(cache->heap, slice, index / 64);
     if (!(live >> index % 64 & 1)) return EVH_DOUBLE_FREE;
-    if (slice_owner(slice) == 0) {
+    if (slice_owner(slice) == NULL) {
         const evh_status status = owners_adopt_here(cache, slice);
         if (status) return status;
     }
-    if (slice_owner(slice) == cache->tag) return owners_free_own(cache, slice, index);
+    if (slice_owner(slice) == cache) return owners_free_own(cache, slice, index);
     return remote_free(cache->heap, slice, index);
 }

@@ -99,7 +99,7 @@ EVH_INTERNAL uint32_t remote_fold(evh_heap *heap, struct slice *slice)
 static bool remote_drain_nobodys(evh_heap *heap, struct slice *slice)
 {
     heap_lock_take(&heap->slices.lock);
-    const bool is_nobodys = slice_owner(slice) == 0;
+    const bool is_nobodys = slice_owner(slice) == NULL;
     const bool has_blocks = slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM;
     if (is_nobodys && has_blocks) owners_settle_nobodys(heap, slice);
     heap_lock_drop(&heap->slices.lock);
@@ -109,10 +109,10 @@ static bool remote_drain_nobodys(evh_heap *heap, struct slice *slice)
 static void remote_drain_slice(struct cache *cache, struct slice *slice)
 {
     evh_heap *heap = cache->heap;
-    const uint64_t owner = slice_owner(slice);
-    if (owner == cache->tag)
+    const struct cache *owner = slice_owner(slice);
+    if (owner == cache)
         owners_settle(cache, slice);
-    else if (owner != 0 || !remote_drain_nobodys(heap, slice))
+    else if (owner || !remote_drain_nobodys(heap, slice))
         remote_announce(heap, slice); /* another cache owns it now */
 }
 

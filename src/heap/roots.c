@@ -2,7 +2,8 @@
  *
  * The catalog, an ordinary block that header and record name, lists up to 26 chunks: hash tables of
  * 4, 8, 16, ... entries with linear probing, the next made when the one before is filled to 3/4. An
- * entry never moves, so an iteration is a position; a lookup asks each chunk, a few entries in each.
+ * entry never moves, so an iteration is a position; a lookup asks each chunk, a few entries in
+ * each.
  *
  * Invariants
  *  1. Chunks 0..n-1 exist, the others' refs are 0. Each is a live block.
@@ -17,7 +18,7 @@
 #include "heap/heap.h"
 
 enum {
-    ROOT_NEVER = 0,   /* hashes that stand for no root */
+    ROOT_NEVER = 0, /* hashes that stand for no root */
     ROOT_REMOVED = 1,
     ROOT_FIRST_HASH = 2,
 };
@@ -43,9 +44,12 @@ static uint64_t roots_mix(uint64_t x)
 /* FNV-1a over the name, or the tag, mixed. Part of the format. */
 static uint64_t roots_hash(const char *name, size_t name_size, uint64_t tag)
 {
+    assert(!name || tag == 0); /* one or the other */
+    assert(!name || name_size > 0);
     uint64_t hash = 0xcbf29ce484222325ull;
     if (name)
-        for (size_t i = 0; i < name_size; i++) hash = (hash ^ (unsigned char)name[i]) * 0x100000001b3ull;
+        for (size_t i = 0; i < name_size; i++)
+            hash = (hash ^ (unsigned char)name[i]) * 0x100000001b3ull;
     else
         hash = tag + 0x9e3779b97f4a7c15ull;
     hash = roots_mix(hash);
@@ -54,6 +58,7 @@ static uint64_t roots_hash(const char *name, size_t name_size, uint64_t tag)
 
 static evh_status roots_key_of_name(const evh_heap *heap, const char *name, struct root_key *key)
 {
+    assert(key != NULL);
     if (!heap) return base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
     if (!name) return base_fail(EVH_INVALID, NO_OFFSET, "%s: root: no name: null", heap_path(heap));
     size_t size = 0;
@@ -63,13 +68,17 @@ static evh_status roots_key_of_name(const evh_heap *heap, const char *name, stru
                          heap_path(heap), EVH_NAME_SIZE_MAX, size ? "more" : "0");
     *key = (struct root_key){.name = name, .name_size = size};
     key->hash = roots_hash(name, size, 0);
+    assert(key->hash >= ROOT_FIRST_HASH);
     return EVH_OK;
 }
 
 static evh_status roots_key_of_tag(const evh_heap *heap, uint64_t tag, struct root_key *key)
 {
+    assert(key != NULL);
     if (!heap) return base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
     *key = (struct root_key){.tag = tag, .hash = roots_hash(NULL, 0, tag)};
+    assert(key->hash >= ROOT_FIRST_HASH);
+    assert(key->name == NULL);
     return EVH_OK;
 }
 
@@ -85,7 +94,9 @@ static uint64_t roots_chunk_entries(unsigned chunk)
 static void *roots_block(evh_heap *heap, uint64_t offset, uint64_t size)
 {
     uint64_t usable = 0;
-    if (offset == 0 || !heap_block_at(heap, offset, &usable) || usable < size) return NULL;
+    if (size == 0 || offset == 0 || !heap_block_at(heap, offset, &usable) || usable < size)
+        return NULL;
+    assert(usable >= size);
     assert(base_in_range(offset, size, heap->view.end_bytes));
     return heap->view.base + offset;
 }
@@ -93,6 +104,8 @@ static void *roots_block(evh_heap *heap, uint64_t offset, uint64_t size)
 /* `*catalog` is NULL, and the status EVH_OK, if a compact heap has none yet. */
 static evh_status roots_catalog(evh_heap *heap, struct heap_catalog **catalog)
 {
+    assert(heap != NULL);
+    assert(catalog != NULL);
     const uint64_t offset = heap->compact ? compact_catalog(heap) : heap->state.catalog;
     *catalog = NULL;
     if (offset == 0 && heap->compact) return EVH_OK;
@@ -123,6 +136,9 @@ evh_status roots_create(evh_heap *heap)
 static evh_status roots_chunk(evh_heap *heap, const struct heap_catalog *catalog, unsigned chunk,
                               struct heap_root **entries)
 {
+    assert(catalog != NULL);
+    assert(entries != NULL);
+    assert(chunk <= HEAP_ROOT_CHUNKS);
     *entries = NULL;
     if (chunk == HEAP_ROOT_CHUNKS) return EVH_OK;
     const uint64_t offset = catalog->root_chunks[chunk].offset;
@@ -138,13 +154,15 @@ static evh_status roots_chunk(evh_heap *heap, const struct heap_catalog *catalog
 
 static bool roots_matches(const struct heap_root *entry, const struct root_key *key)
 {
+    assert(entry != NULL);
+    assert(key->hash >= ROOT_FIRST_HASH);
     if (entry->hash != key->hash) return false;
     if (!key->name) return entry->name[0] == 0 && entry->tag == key->tag;
     return memcmp(entry->name, key->name, key->name_size) == 0 && entry->name[key->name_size] == 0;
 }
 
-/* The entry of `key` in one chunk, or NULL; `*vacant` receives the first that could take it: removed,
- * or never used (`*is_fresh`). */
+/* The entry of `key` in one chunk, or NULL; `*vacant` receives the first that could take it:
+ * removed, or never used (`*is_fresh`). */
 static struct heap_root *roots_probe(struct heap_root *entries, uint64_t entry_count,
                                      const struct root_key *key, struct heap_root **vacant,
                                      bool *is_fresh)
@@ -170,6 +188,8 @@ static struct heap_root *roots_probe(struct heap_root *entries, uint64_t entry_c
 static evh_status roots_find(evh_heap *heap, const struct heap_catalog *catalog,
                              const struct root_key *key, struct heap_root **found)
 {
+    assert(key != NULL);
+    assert(found != NULL);
     *found = NULL;
     for (unsigned chunk = 0; catalog && chunk < HEAP_ROOT_CHUNKS && !*found; chunk++) {
         struct heap_root *entries = NULL;
@@ -185,6 +205,8 @@ static evh_status roots_find(evh_heap *heap, const struct heap_catalog *catalog,
 /* The block of an entry, checked. */
 static evh_status roots_resolve(evh_heap *heap, const struct heap_root *entry, void **block)
 {
+    assert(entry != NULL);
+    assert(block != NULL);
     *block = roots_block(heap, entry->block.offset, entry->size);
     if (*block) return EVH_OK;
     return base_fail(EVH_CORRUPT, evh_ref_to(heap, entry).offset,
@@ -200,6 +222,7 @@ static evh_status roots_resolve(evh_heap *heap, const struct heap_root *entry, v
 static evh_status roots_add_chunk(evh_heap *heap, struct heap_catalog *catalog, unsigned chunk,
                                   struct heap_root **entries)
 {
+    assert(heap->is_writable);
     if (chunk == HEAP_ROOT_CHUNKS)
         return base_fail(EVH_LIMIT, NO_OFFSET, "%s: no more roots fit", heap_path(heap));
     assert(catalog->root_chunks[chunk].offset == 0);
@@ -215,6 +238,9 @@ static evh_status roots_vacant(evh_heap *heap, struct heap_catalog *catalog,
                                const struct root_key *key, struct heap_root **vacant,
                                uint32_t **filled)
 {
+    assert(catalog != NULL);
+    assert(vacant != NULL);
+    assert(filled != NULL);
     for (unsigned chunk = 0; chunk <= HEAP_ROOT_CHUNKS; chunk++) {
         struct heap_root *entries = NULL;
         bool is_fresh = false;
@@ -234,6 +260,9 @@ static evh_status roots_vacant(evh_heap *heap, struct heap_catalog *catalog,
 static evh_status roots_make(evh_heap *heap, struct heap_catalog *catalog,
                              const struct root_key *key, size_t size, void **made)
 {
+    assert(size > 0);
+    assert(made != NULL);
+    assert(heap->is_writable);
     assert(catalog != NULL);
     struct heap_root *entry = NULL;
     uint32_t *filled = NULL;
@@ -262,6 +291,7 @@ static evh_status roots_make(evh_heap *heap, struct heap_catalog *catalog,
 static evh_status roots_take_found(evh_heap *heap, const struct heap_root *entry, size_t size,
                                    void **block)
 {
+    assert(block != NULL);
     assert(entry->hash >= ROOT_FIRST_HASH);
     if (entry->size >= size) return roots_resolve(heap, entry, block);
     return base_fail(EVH_INVALID, evh_ref_to(heap, entry).offset,
@@ -273,6 +303,8 @@ static evh_status roots_take_found(evh_heap *heap, const struct heap_root *entry
 static evh_status roots_find_or_make(evh_heap *heap, const struct root_key *key, size_t size,
                                      void **block)
 {
+    assert(size > 0);
+    assert(block != NULL);
     struct heap_catalog *catalog = NULL;
     struct heap_root *entry = NULL;
     evh_status status = roots_catalog(heap, &catalog);
@@ -289,6 +321,7 @@ static evh_status roots_find_or_make(evh_heap *heap, const struct root_key *key,
 
 static void *roots_open(evh_heap *heap, const struct root_key *key, size_t size)
 {
+    assert(key->hash >= ROOT_FIRST_HASH);
     void *block = NULL;
     if (size == 0) {
         (void)base_fail(EVH_INVALID, NO_OFFSET, "%s: root: 0 bytes", heap_path(heap));
@@ -321,14 +354,19 @@ void *evh_root_tagged(evh_heap *heap, uint64_t tag, size_t size)
 
 static evh_status roots_absent(const evh_heap *heap, const struct root_key *key)
 {
+    assert(heap != NULL);
+    assert(key != NULL);
     if (key->name)
-        return base_fail(EVH_NOT_FOUND, NO_OFFSET, "%s: no root \"%s\"", heap_path(heap), key->name);
+        return base_fail(EVH_NOT_FOUND, NO_OFFSET, "%s: no root \"%s\"", heap_path(heap),
+                         key->name);
     return base_fail(EVH_NOT_FOUND, NO_OFFSET, "%s: no root with tag %llu", heap_path(heap),
                      (unsigned long long)key->tag);
 }
 
 static void *roots_look_up(evh_heap *heap, const struct root_key *key, size_t *size)
 {
+    assert(heap != NULL);
+    assert(key->hash >= ROOT_FIRST_HASH);
     struct heap_catalog *catalog = NULL;
     struct heap_root *entry = NULL;
     void *block = NULL;
@@ -357,6 +395,9 @@ void *evh_root_find_tagged(evh_heap *heap, uint64_t tag, size_t *size)
 static evh_status roots_remove_found(evh_heap *heap, struct heap_catalog *catalog,
                                      struct heap_root *entry)
 {
+    assert(entry->hash >= ROOT_FIRST_HASH);
+    assert(catalog != NULL);
+    assert(heap->is_writable);
     void *block = NULL;
     const evh_status status = roots_resolve(heap, entry, &block);
     if (status) return status;
@@ -372,6 +413,8 @@ static evh_status roots_remove_found(evh_heap *heap, struct heap_catalog *catalo
 
 static evh_status roots_remove(evh_heap *heap, const struct root_key *key)
 {
+    assert(heap != NULL);
+    assert(key->hash >= ROOT_FIRST_HASH);
     struct heap_catalog *catalog = NULL;
     struct heap_root *entry = NULL;
     evh_status status = heap_writable(heap);
@@ -406,6 +449,7 @@ evh_status evh_root_remove_tagged(evh_heap *heap, uint64_t tag)
 /* Position n is entry n of all chunks in a row: chunk i begins at 4 x (2^i - 1). */
 static unsigned roots_chunk_of(uint64_t position, uint64_t *entry)
 {
+    assert(entry != NULL);
     const unsigned chunk = base_highest_bit(position / HEAP_ROOT_FIRST + 1);
     *entry = position - (roots_chunk_entries(chunk) - HEAP_ROOT_FIRST);
     assert(*entry < roots_chunk_entries(chunk));
@@ -414,6 +458,8 @@ static unsigned roots_chunk_of(uint64_t position, uint64_t *entry)
 
 static void roots_describe(const struct heap_root *entry, evh_root_info *root)
 {
+    assert(entry->hash >= ROOT_FIRST_HASH);
+    assert(root != NULL);
     memcpy(root->name, entry->name, sizeof root->name);
     root->name[EVH_NAME_SIZE_MAX] = 0; /* whatever the file says */
     root->tag = entry->tag;
@@ -424,6 +470,8 @@ static void roots_describe(const struct heap_root *entry, evh_root_info *root)
 
 static bool roots_next(evh_heap *heap, evh_root_info *root)
 {
+    assert(heap != NULL);
+    assert(root != NULL);
     const uint64_t position_end = roots_chunk_entries(HEAP_ROOT_CHUNKS - 1) * 2 - HEAP_ROOT_FIRST;
     struct heap_catalog *catalog = NULL;
     if (roots_catalog(heap, &catalog) || !catalog) return false;
@@ -455,6 +503,7 @@ bool evh_root_next(evh_heap *heap, evh_root_info *root)
 
 evh_status roots_count(evh_heap *heap, uint64_t *count)
 {
+    assert(count != NULL);
     assert(heap != NULL);
     struct heap_catalog *catalog = NULL;
     os->mutex_lock(heap->roots_mutex);
@@ -486,14 +535,16 @@ struct root_check {
     evh_heap *heap;
     evh_report *report;
     void *context;
-    evh_status first;  /* the first finding's; EVH_OK so far */
-    bool is_stopped;   /* the report wants no more */
+    evh_status first; /* the first finding's; EVH_OK so far */
+    bool is_stopped;  /* the report wants no more */
     uint64_t root_count;
 };
 
 /* Report one finding at an address in the heap. */
 static void roots_finding(struct root_check *check, const void *at, const char *what)
 {
+    assert(check != NULL);
+    assert(at != NULL);
     assert(what != NULL);
     const uint64_t offset = evh_ref_to(check->heap, at).offset;
     if (check->is_stopped) return;
@@ -504,6 +555,7 @@ static void roots_finding(struct root_check *check, const void *at, const char *
 /* Report what a function of this file has just refused. */
 static void roots_finding_error(struct root_check *check)
 {
+    assert(check != NULL);
     const evh_error why = *evh_last_error();
     assert(why.status != EVH_OK);
     if (check->is_stopped) return;
@@ -511,27 +563,21 @@ static void roots_finding_error(struct root_check *check)
                                       "root", "%s", why.message);
 }
 
-static bool roots_is_zero(const void *data, size_t size)
-{
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < size; i++)
-        if (bytes[i]) return false;
-    return true;
-}
-
 /* An entry that is a root: its name, its hash, its place, its block. */
 static void roots_check_root(struct root_check *check, const struct heap_catalog *catalog,
                              const struct heap_root *entry)
 {
+    assert(catalog != NULL);
+    assert(entry->hash >= ROOT_FIRST_HASH);
     size_t size = 0;
     while (size <= EVH_NAME_SIZE_MAX && entry->name[size]) size++;
-    if (size > EVH_NAME_SIZE_MAX ||
-        !roots_is_zero(entry->name + size, sizeof entry->name - size)) {
+    if (size > EVH_NAME_SIZE_MAX || !heap_is_zero(entry->name + size, sizeof entry->name - size)) {
         roots_finding(check, entry, "root: its name does not end");
         return;
     }
     const char *name = size ? entry->name : NULL;
-    const struct root_key key = {name, entry->tag, roots_hash(name, size, entry->tag), size};
+    const uint64_t hash = roots_hash(name, size, name ? 0 : entry->tag);
+    const struct root_key key = {name, entry->tag, hash, size};
     if (name && entry->tag) roots_finding(check, entry, "root: it has a name and a tag");
     if (entry->hash != key.hash) {
         roots_finding(check, entry, "root: its hash is not that of its name");
@@ -548,14 +594,16 @@ static void roots_check_root(struct root_check *check, const struct heap_catalog
 static void roots_check_chunk(struct root_check *check, const struct heap_catalog *catalog,
                               unsigned chunk, const struct heap_root *entries)
 {
+    assert(entries != NULL);
+    assert(chunk < HEAP_ROOT_CHUNKS);
     uint64_t filled = 0;
     for (uint64_t i = 0; i < roots_chunk_entries(chunk) && !check->is_stopped; i++) {
         const struct heap_root *entry = &entries[i];
         filled += entry->hash != ROOT_NEVER;
         if (entry->hash >= ROOT_FIRST_HASH)
             roots_check_root(check, catalog, entry);
-        else if (!roots_is_zero((const char *)entry + sizeof entry->hash,
-                                sizeof *entry - sizeof entry->hash))
+        else if (!heap_is_zero((const char *)entry + sizeof entry->hash,
+                               sizeof *entry - sizeof entry->hash))
             roots_finding(check, entry, "root: an entry that is not in use is not zero");
     }
     if (filled != catalog->root_filled[chunk])
@@ -564,6 +612,8 @@ static void roots_check_chunk(struct root_check *check, const struct heap_catalo
 
 static void roots_check_chunks(struct root_check *check, const struct heap_catalog *catalog)
 {
+    assert(check->root_count == 0);
+    assert(catalog != NULL);
     bool is_ended = false;
     for (unsigned chunk = 0; chunk < HEAP_ROOT_CHUNKS && !check->is_stopped; chunk++) {
         struct heap_root *entries = NULL;
@@ -587,8 +637,8 @@ evh_status roots_check(evh_heap *heap, evh_report *report, void *context)
     os->mutex_lock(heap->roots_mutex);
     if (roots_catalog(heap, &catalog)) roots_finding_error(&check);
     if (catalog) {
-        if (!roots_is_zero(catalog->reserved, sizeof catalog->reserved) ||
-            catalog->types.offset || catalog->symbols.offset)
+        if (!heap_is_zero(catalog->reserved, sizeof catalog->reserved) || catalog->types.offset ||
+            catalog->symbols.offset)
             roots_finding(&check, catalog, "catalog: a reserved field is not zero");
         roots_check_chunks(&check, catalog);
         if (!check.is_stopped && check.root_count != catalog->root_count)

@@ -15,11 +15,15 @@ static const uint32_t sha256_constants[64] = {
 
 static uint32_t sha256_rotate(uint32_t x, unsigned count)
 {
+    assert(count > 0);
+    assert(count < 32);
     return x >> count | x << (32 - count);
 }
 
 static void sha256_schedule(const unsigned char *block, uint32_t words[64])
 {
+    assert(block != NULL);
+    assert(words != NULL);
     for (unsigned t = 0; t < 16; t++)
         words[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 |
                    (uint32_t)block[4 * t + 2] << 8 | block[4 * t + 3];
@@ -34,6 +38,8 @@ static void sha256_schedule(const unsigned char *block, uint32_t words[64])
 
 static void sha256_compress(uint32_t state[8], const unsigned char *block)
 {
+    assert(state != NULL);
+    assert(block != NULL);
     uint32_t words[64];
     uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
     uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
@@ -74,6 +80,7 @@ void sha256_begin(struct sha256 *hash)
 
 void sha256_add(struct sha256 *hash, const void *data, size_t size)
 {
+    assert(hash != NULL);
     assert(data != NULL || size == 0);
     const unsigned char *bytes = data;
     while (size > 0) {
@@ -94,6 +101,7 @@ void sha256_add(struct sha256 *hash, const void *data, size_t size)
 
 void sha256_end(struct sha256 *hash, unsigned char digest[SHA256_BYTES])
 {
+    assert(digest != NULL);
     static const unsigned char padding[SHA256_BLOCK_BYTES] = {0x80};
     unsigned char length[8];
     const uint64_t bits = hash->size_bytes * 8;

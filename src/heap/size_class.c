@@ -30,9 +30,11 @@ static_assert(BYTES(0) == 16 && BYTES(7) == 128 && BYTES(8) == 144, "16-byte ste
 static_assert(BYTES(HEAP_CLASS_COUNT - 1) == HEAP_MEDIUM_MAX, "the last class is the largest");
 static_assert(WORDS(0) == 64, "a summary of one bit per bitmap word fits a word");
 
+static_assert(HEAP_CLASS_COUNT == 80, "the class of size 0 below");
+
 /* (size + 15) / 16 in 16-byte steps up to 128, 16 up to 256, 32 up to 512, 64 up to 1024. */
 EVH_INTERNAL const uint8_t size_class_table[SIZE_TABLE_ENTRIES] = {
-    0,  0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 16, 17, 17, 18,
+    80, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 16, 17, 17, 18,
     18, 19, 19, 20, 20, 21, 21, 22, 22, 23, 23, 24, 24, 24, 24, 25, 25, 25, 25, 26, 26, 26,
     26, 27, 27, 27, 27, 28, 28, 28, 28, 29, 29, 29, 29, 30, 30, 30, 30, 31, 31, 31, 31,
 };

@@ -5,7 +5,7 @@
 #include "heap/heap_layout.h"
 
 enum {
-    SIZE_TABLE_MAX = 1024,                         /* sizes up to here are looked up */
+    SIZE_TABLE_MAX = 1024, /* sizes up to here are looked up */
     SIZE_TABLE_ENTRIES = SIZE_TABLE_MAX / 16 + 1,
 };
 
@@ -19,7 +19,7 @@ struct size_class {
 };
 
 EVH_INTERNAL_DATA const struct size_class size_classes[HEAP_CLASS_COUNT];
-/* Entry (size + 15) / 16 is the class of `size`. */
+/* Entry (size + 15) / 16 is the class of `size`; that of size 0 is HEAP_CLASS_COUNT, which is none. */
 EVH_INTERNAL_DATA const uint8_t size_class_table[SIZE_TABLE_ENTRIES];
 
 /**

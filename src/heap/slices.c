@@ -106,6 +106,16 @@ EVH_INTERNAL uint64_t slices_checksum_slice(void *heap_pointer, uint64_t segment
     return slice << SLICE_SHIFT;
 }
 
+EVH_INTERNAL bool slices_is_checksum(void *heap_pointer, uint64_t slice)
+{
+    evh_heap *heap = heap_pointer;
+    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    if (heap->compact || slice >= slices_count(end_bytes)) return false;
+    const uint64_t *descriptors = slices_find_descriptors(heap, slice / SEGMENT_SLICES);
+    if (!descriptors) return false;
+    return __atomic_load_n(&descriptors[slice % SEGMENT_SLICES], __ATOMIC_RELAXED) == HEAP_CHECKSUM;
+}
+
 EVH_INTERNAL void slices_zero(void *bytes, uint64_t size)
 {
     assert(bytes != NULL);

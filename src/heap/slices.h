@@ -4,14 +4,16 @@
  * descriptor says so). Everything here is derived from the image, never trusted after a restart, and
  * lies outside it. Invariants:
  *
- *  1. A slice's bits are changed by one thread: that of the cache whose tag is in `owner`, or, where
+ *  1. A slice's bits are changed by one thread: that of the cache in `owner`, or, where
  *     nobody owns it, whoever holds the lock. Others free through the slice's mirror; the owner folds
  *     the mirror into the bits.
- *  2. `used` counts the bits that are 1 and the bits that the owner's bin holds in its mask; a mask
- *     holds only bits that are 0. So a slice whose `used` is 0 holds nothing.
- *  3. A slice that is owned is its class's current one (in the bin), or in the class's dense list, or,
- *     with the flag SLICE_FULL in `owner`, in the cache's list of full slices.
- *  4. Tags and stamps are never used twice in a process, so nothing hangs on a thread's identity.
+ *  2. slice_used() counts the bits that are 1 and the bits that the owner's bin holds in its mask; a
+ *     mask holds only bits that are 0. So a slice whose count is 0 holds nothing.
+ *  3. A slice that is owned is its class's current one (in the bin), or in the class's dense list (at
+ *     least an eighth is free), or in the cache's list of full slices. `countdown` is the number of
+ *     frees until this changes: down to 0 used, or, of a full slice, to `floor`, where it is dense.
+ *  4. A cache's memory is not used for another while a thread may still hold its address: so a slice
+ *     whose owner is the thread's present cache is the thread's. Stamps are never used twice.
  *  5. The slice of a live or claimed block is loaded: `segments` has its segment.
  *  6. What is not marked as a cache's own or as atomic is under the lock.
  */
@@ -22,9 +24,7 @@
 #include "heap/size_class.h"
 
 enum {
-    SLICE_FULL = 1,          /* with a tag: less than an eighth is free */
-    SLICE_PENDING = 2,       /* with a tag: the mirror has bits, as far as is known */
-    SLICE_FLAGS = 3,         /* either makes frees go the slow way */
+    SLICE_PENDING = 1,       /* in `owner`: the mirror has bits. Makes frees go the slow way. */
     SLICE_MIRROR_BYTES = 512, /* the largest bitmap */
     SLICE_MIRROR_WORDS = SLICE_MIRROR_BYTES / 8,
     SLICE_LINE_UNITS = 8,    /* bitmap pools are divided into cache lines of eight words */
@@ -34,8 +34,6 @@ enum {
     SLICE_SMALL_SLOTS = 3,   /* slots of 1, 2 and 4 words share lines */
     SLICE_FIRST_CHECKSUM_SLICES = 64, /* 4 MiB: so far slice 0 holds the page checksums */
 };
-
-#define SLICE_NO_TAG UINT64_MAX /* of a thread without a cache: no slice has it */
 
 enum slice_list {
     SLICE_IN_NONE,
@@ -47,22 +45,24 @@ enum slice_list {
 
 /* What freeing needs to know about a slice: one cache line, indexed by slice number. */
 struct slice {
-    uint64_t owner;       /* tag of the cache that allocates here, and flags; 0: nobody. Atomic. */
+    uint64_t owner;       /* struct cache * that allocates here, 0: nobody; and SLICE_PENDING. Atomic. */
     uint64_t reciprocal;  /* of the block size: struct size_class */
     uint64_t *bits;       /* the bitmap, in the image */
     struct cache *cache;  /* of the last owner: announce remote frees there. Atomic. */
     uint32_t block_bytes;
-    uint32_t used;        /* the owner's */
-    uint32_t next;        /* in a list, by slice number; 0 ends it. The owner's. */
+    uint32_t countdown;   /* the owner's, as all that follow */
+    uint32_t next;        /* in a list, by slice number; 0 ends it */
     uint32_t previous;
     uint32_t run;         /* TAIL: slices back to the head. LARGE: slices of the run. */
     uint16_t block_count;
+    uint16_t floor;       /* what is used besides `countdown`: not 0 in full slices */
     uint8_t class_index;
     uint8_t kind;         /* enum heap_kind; 0 too where the segment is not loaded. Atomic. */
-    uint8_t list;         /* enum slice_list. The owner's. */
-    uint8_t cursor;       /* the bitmap word that the next refill looks at. The owner's. */
+    uint8_t list;         /* enum slice_list */
+    uint8_t cursor;       /* the bitmap word that the next refill looks at */
     uint8_t word_count;
     uint8_t reserved;
+    uint16_t bin_offset;  /* of the class's bin in a cache */
 };
 
 static_assert(sizeof(struct slice) == 64, "a cache line");
@@ -119,9 +119,8 @@ struct slot_hint {
  * to the thread.
  */
 struct cache {
-    struct bin bins[HEAP_CLASS_COUNT];
+    struct bin bins[HEAP_CLASS_COUNT + 1]; /* first; the last is that of size 0, always empty */
     uint64_t stamp;               /* of the heap's state it belongs to */
-    uint64_t tag;                 /* what `owner` is in its slices */
     evh_heap *heap;               /* NULL: closed. Under the registry's lock. */
     struct cache *next_of_heap;
     struct cache *next_of_thread;
@@ -141,10 +140,11 @@ struct cache {
 /* The calling thread's present cache. */
 struct heap_thread {
     uint64_t stamp; /* of the heap that `cache` belongs to; 0: none */
-    struct cache *cache;
-    uint64_t tag;   /* the cache's */
+    struct cache *cache; /* THREADS_NONE before the first */
     struct cache *caches; /* of all heaps, linked by next_of_thread */
 };
+
+#define THREADS_NONE ((struct cache *)UINTPTR_MAX) /* owns no slice */
 
 EVH_INTERNAL_DATA _Thread_local struct heap_thread heap_thread
     __attribute__((tls_model("initial-exec")));
@@ -322,11 +322,8 @@ EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
 /** Free block `index` of a slice, whoever owns it. EVH_DOUBLE_FREE: nothing changed. */
 EVH_INTERNAL evh_status owners_free(struct cache *cache, struct slice *slice, uint32_t index);
 
-/** After a local free: the slice holds nothing any more. */
-EVH_INTERNAL void owners_emptied(struct cache *cache, struct slice *slice);
-
-/** A block of a slice that `cache` owns became free by other means than evh_free()'s fast path: keep
- *  its list right. */
+/** The countdown of a slice that `cache` owns is at 0, or remote frees are pending: fold them, and put the
+ *  slice where it belongs. */
 EVH_INTERNAL void owners_settle(struct cache *cache, struct slice *slice);
 
 /** As owners_settle(), of a slice that nobody owns. Under the lock. */
@@ -354,7 +351,7 @@ EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap);
 EVH_INTERNAL evh_status remote_free(evh_heap *heap, struct slice *slice, uint32_t index);
 
 /** Put the mirror's bits into the slice's: by its owner, or under the lock if it has none. Returns
- *  how many blocks became free; `used` is the caller's. */
+ *  how many blocks became free; what is used is the caller's to count. */
 EVH_INTERNAL uint32_t remote_fold(evh_heap *heap, struct slice *slice);
 
 /** Fold the remote frees that were announced to a cache. Not under the lock. */
@@ -382,7 +379,7 @@ EVH_INTERNAL void threads_detach_heap(evh_heap *heap);
 /** In a forked child: the caches of all threads but the caller's are nobody's. */
 EVH_INTERNAL void threads_forked(evh_heap *heap);
 
-/** Give every cache a new tag and stamp, empty, after heap->stamp changed. */
+/** Empty every cache and give it the stamp, after heap->stamp changed. */
 EVH_INTERNAL void threads_restamp(evh_heap *heap);
 
 /* ---- descriptors ---- */
@@ -425,10 +422,38 @@ static inline uint64_t descriptor_of_run(enum heap_kind kind, uint32_t count)
     return (uint64_t)kind | (uint64_t)count << HEAP_COUNT_SHIFT;
 }
 
-/* The tag of who owns the slice; 0: nobody. */
-static inline uint64_t slice_owner(const struct slice *slice)
+/* Who owns the slice; NULL: nobody. */
+static inline struct cache *slice_owner(const struct slice *slice)
 {
-    return __atomic_load_n(&slice->owner, __ATOMIC_ACQUIRE) & ~(uint64_t)SLICE_FLAGS;
+    const uint64_t owner = __atomic_load_n(&slice->owner, __ATOMIC_ACQUIRE);
+    return (struct cache *)(uintptr_t)(owner & ~(uint64_t)SLICE_PENDING);
+}
+
+/* Live and claimed blocks. */
+static inline uint32_t slice_used(const struct slice *slice)
+{
+    assert(slice->floor + slice->countdown <= slice->block_count);
+    return slice->floor + slice->countdown;
+}
+
+/* What a slice of the class looks like; its bitmap and counts are the caller's. */
+static inline void slice_set_class(struct slice *slice, uint32_t class_index)
+{
+    const struct size_class *class = &size_classes[class_index];
+    assert(class_index < HEAP_CLASS_COUNT);
+    slice->reciprocal = class->reciprocal;
+    slice->block_bytes = class->block_bytes;
+    slice->block_count = class->block_count;
+    slice->word_count = class->word_count;
+    slice->class_index = (uint8_t)class_index;
+    slice->bin_offset = (uint16_t)(class_index * sizeof(struct bin));
+}
+
+static inline void slice_set_used(struct slice *slice, uint32_t used)
+{
+    assert(used <= slice->block_count);
+    slice->floor = 0;
+    slice->countdown = used;
 }
 
 /* The bits of bitmap word `word` that stand for blocks. */

@@ -47,7 +47,9 @@ static uint64_t grow_skip_journal(const struct grow_plan *plan, uint64_t slice)
 static uint64_t grow_item(struct grow_plan *plan, uint64_t segment, enum heap_kind kind,
                           uint64_t slice, grow_visit *visit)
 {
-    slice = grow_skip_journal(plan, slice);
+    /* Never in a slice that held blocks: what the file has there, checksums of its pages included, must
+     * not be taken for checksums. Behind the old end the file is zero. */
+    slice = grow_skip_journal(plan, base_max(slice, plan->old_end));
     if (visit && !plan->status) visit(plan, segment, kind, slice);
     assert(slice >= plan->start);
     return slice + 1;

@@ -472,21 +472,16 @@ static void load_blocks(evh_heap *heap, const struct segment *segment, uint64_t 
 {
     struct slice *slice = &heap->slices.table[number];
     const uint32_t class_index = descriptor_class(descriptor);
-    const struct size_class *class = &size_classes[class_index];
     assert(slice->owner == 0);
-    slice->reciprocal = class->reciprocal;
+    slice_set_class(slice, class_index);
     slice->bits = pool_bits(heap, segment, descriptor_slot(descriptor));
-    slice->block_bytes = class->block_bytes;
-    slice->block_count = class->block_count;
-    slice->word_count = class->word_count;
-    slice->class_index = (uint8_t)class_index;
-    slice->used = load_count(slice->bits, class->word_count);
+    uint32_t used = load_count(slice->bits, slice->word_count);
     /* A hostile image may change under us: never more than all. */
-    if (slice->used > slice->block_count) slice->used = slice->block_count;
-    if (!heap->is_writable || slice->block_count - slice->used < size_class_dense(class_index))
-        return;
-    uint32_t *list = slice->used ? &heap->slices.adoptable[class_index] : &heap->slices.empty;
-    slice->list = slice->used ? SLICE_IN_ADOPTABLE : SLICE_IN_EMPTY;
+    if (used > slice->block_count) used = slice->block_count;
+    slice_set_used(slice, used);
+    if (!heap->is_writable || slice->block_count - used < size_class_dense(class_index)) return;
+    uint32_t *list = used ? &heap->slices.adoptable[class_index] : &heap->slices.empty;
+    slice->list = used ? SLICE_IN_ADOPTABLE : SLICE_IN_EMPTY;
     slice->next = *list;
     slice->previous = 0;
     if (*list) heap->slices.table[*list].previous = (uint32_t)number;

@@ -13,7 +13,7 @@
  */
 #include "heap/heap.h"
 
-EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.tag = SLICE_NO_TAG};
+EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.cache = THREADS_NONE};
 
 /* Protects the links between heaps and threads: cache->heap, and has_thread when either ends. */
 static struct heap_lock threads_lock;
@@ -48,19 +48,10 @@ EVH_INTERNAL void heap_lock_wait(struct heap_lock *lock)
 
 /* ---- attaching ---- */
 
-static uint64_t threads_new_tag(void)
-{
-    static uint64_t last;
-    const uint64_t tag = __atomic_add_fetch(&last, SLICE_FLAGS + 1, __ATOMIC_RELAXED);
-    assert(tag != SLICE_NO_TAG);
-    return tag;
-}
-
 static void threads_use(struct cache *cache)
 {
     assert(cache->has_thread);
     heap_thread.stamp = cache->stamp;
-    heap_thread.tag = cache->tag;
     heap_thread.cache = cache;
 }
 
@@ -76,7 +67,7 @@ static void threads_exit(void *unused)
     (void)unused;
     heap_lock_take(&threads_lock);
     struct cache *cache = heap_thread.caches;
-    heap_thread = (struct heap_thread){.tag = SLICE_NO_TAG};
+    heap_thread = (struct heap_thread){.cache = THREADS_NONE};
     while (cache) {
         struct cache *next = cache->next_of_thread;
         evh_heap *heap = __atomic_load_n(&cache->heap, __ATOMIC_RELAXED);
@@ -107,7 +98,6 @@ static struct cache *threads_new_cache(evh_heap *heap)
     cache->memory = memory;
     cache->heap = heap;
     cache->stamp = heap->stamp;
-    cache->tag = threads_new_tag();
     return cache;
 }
 
@@ -188,8 +178,7 @@ EVH_INTERNAL void threads_restamp(evh_heap *heap)
         assert(cache->stamp != heap->stamp);
         owners_forget(cache);
         cache->stamp = heap->stamp;
-        cache->tag = threads_new_tag();
-    }
+        }
 }
 
 EVH_INTERNAL void threads_forked(evh_heap *heap)

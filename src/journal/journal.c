@@ -240,6 +240,7 @@ static evh_status journal_finish(struct journal *journal)
     evh_status status = flush_all(journal);
     if (!status) status = checkpoint_run(journal, false);
     if (status == EVH_BUSY) status = EVH_OK;
+    if (!status) status = flush_unreported(journal);
     if (!journal->is_poisoned) {
         journal->region->status.writer_process = 0;
         region_publish_status(journal->region);
@@ -260,9 +261,11 @@ evh_status journal_close(struct journal *journal)
     return status;
 }
 
-void journal_set_checksums(struct journal *journal, journal_checksum_slice *find, void *context)
+void journal_set_checksums(struct journal *journal, journal_checksum_slice *find,
+                           journal_is_checksum *is_checksum, void *context)
 {
     journal->checksums.find = find;
+    journal->checksums.is_checksum = is_checksum;
     journal->checksums.context = context;
 }
 

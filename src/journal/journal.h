@@ -136,8 +136,10 @@ EVH_INTERNAL uint64_t journal_dirty_bytes(struct journal *journal);
  * the segment has none. Set before the first checkpoint.
  */
 typedef uint64_t journal_checksum_slice(void *context, uint64_t segment);
+/** And whether a slice holds checksums: the journal writes those by itself, and no commit may. */
+typedef bool journal_is_checksum(void *context, uint64_t slice);
 EVH_INTERNAL void journal_set_checksums(struct journal *journal, journal_checksum_slice *find,
-                                        void *context);
+                                        journal_is_checksum *is_checksum, void *context);
 
 /* ---- writing images (evh_save) ---- */
 

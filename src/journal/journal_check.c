@@ -76,8 +76,18 @@ static bool check_is_covered(struct journal *journal, uint64_t page)
     return bits_has(&journal->overlaid, page);
 }
 
-/* Verify the homes of one slice. `buffer` holds SLICE_BYTES. */
-static evh_status check_slice(struct journal *journal, uint64_t slice, unsigned char *buffer)
+/* Whether a page is what its checksum says. 0: no checkpoint has written it home, so it is zero. */
+static bool check_page_is_sound(const struct region *region, uint64_t page,
+                                const unsigned char *image, uint32_t sum)
+{
+    if (sum == 0) return page_is_zero(image);
+    return page_checksum(region->header.uuid, page, image) == sum;
+}
+
+/* Verify the homes of one slice. `buffer` holds SLICE_BYTES. With `all`, also of pages that have no
+ * checksum: of a slice that was never written, that is a read for nothing when a heap is opened. */
+static evh_status check_slice(struct journal *journal, uint64_t slice, bool all,
+                              unsigned char *buffer)
 {
     struct region *region = journal->region;
     uint32_t sums[SLICE_PAGES];
@@ -89,15 +99,14 @@ static evh_status check_slice(struct journal *journal, uint64_t slice, unsigned 
     if (error || done < sizeof sums)
         return base_fail_os(error ? error : EIO, at, "%s: cannot read page checksums",
                             region->path);
-    if (check_is_blank(sums, sizeof sums)) return EVH_OK; /* never written: nothing to read */
+    if (!all && check_is_blank(sums, sizeof sums)) return EVH_OK;
     error = os->read(region->file, slice << SLICE_SHIFT, buffer, SLICE_BYTES, &done);
     if (error || done < SLICE_BYTES)
         return base_fail_os(error ? error : EIO, slice << SLICE_SHIFT, "%s: cannot read a slice",
                             region->path);
     for (uint64_t i = 0; i < SLICE_PAGES; i++) {
-        if (sums[i] == 0 || check_is_covered(journal, first + i)) continue;
-        const unsigned char *image = buffer + (i << PAGE_SHIFT);
-        if (page_checksum(region->header.uuid, first + i, image) != sums[i])
+        if ((!all && sums[i] == 0) || check_is_covered(journal, first + i)) continue;
+        if (!check_page_is_sound(region, first + i, buffer + (i << PAGE_SHIFT), sums[i]))
             return base_fail(EVH_CORRUPT, (first + i) << PAGE_SHIFT,
                              "%s: page %llu does not match its checksum (at %llu): damaged on the "
                              "disk",
@@ -109,13 +118,14 @@ static evh_status check_slice(struct journal *journal, uint64_t slice, unsigned 
 
 evh_status journal_verify_slice(struct journal *journal, uint64_t slice)
 {
-    if (slice == 0 || region_is_journal(journal->region, slice, NULL)) return EVH_OK;
+    uint64_t behind = 0;
+    if (slice == 0 || checkpoint_owns_slice(journal, slice, &behind)) return EVH_OK;
     unsigned char *buffer = os->memory_allocate(SLICE_BYTES);
     if (!buffer) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to verify a slice");
     os->mutex_lock(journal->mutex);
     const uint64_t end = base_min(journal->last_state.heap_bytes, journal->region->file_bytes);
     const evh_status status =
-        slice < end >> SLICE_SHIFT ? check_slice(journal, slice, buffer) : EVH_OK;
+        slice < end >> SLICE_SHIFT ? check_slice(journal, slice, false, buffer) : EVH_OK;
     os->mutex_unlock(journal->mutex);
     os->memory_free(buffer);
     return status;
@@ -134,12 +144,12 @@ static void check_pages(struct check_report *check)
     const uint64_t end = base_min(journal->last_state.heap_bytes, region->file_bytes);
     for (uint64_t slice = 1; slice < end >> SLICE_SHIFT && !check->is_stopped; slice++) {
         uint64_t behind = 0;
-        if (region_is_journal(region, slice, &behind)) {
+        if (checkpoint_owns_slice(journal, slice, &behind)) {
             slice = behind - 1;
             continue;
         }
         os->mutex_lock(journal->mutex);
-        const evh_status status = check_slice(journal, slice, buffer);
+        const evh_status status = check_slice(journal, slice, true, buffer);
         os->mutex_unlock(journal->mutex);
         if (status) check_found(check, "page");
     }

@@ -23,6 +23,14 @@ uint64_t checksum_offset(const struct journal_checksums *checksums, uint64_t pag
     return slice ? slice + page % SEGMENT_PAGES * 4 : 0;
 }
 
+bool checkpoint_owns_slice(const struct journal *journal, uint64_t slice, uint64_t *behind)
+{
+    if (region_is_journal(journal->region, slice, behind)) return true;
+    const struct journal_checksums *checksums = &journal->checksums;
+    *behind = slice + 1;
+    return checksums->is_checksum && checksums->is_checksum(checksums->context, slice);
+}
+
 evh_status checksum_finish(struct checksum_writer *writer)
 {
     if (!writer->is_dirty) return EVH_OK;
@@ -333,15 +341,13 @@ evh_status journal_checkpoint(struct journal *journal)
 
 /* ---- when ---- */
 
-/* What may wait, in bytes of journal and in pages: both bound the time that recovery takes. */
-static uint64_t checkpoint_limit(const struct journal *journal)
+/* Whether more waits than `part` of what may: bytes of journal and pages both, for recovery takes its
+ * time for each. A ring that is smaller than what may wait bounds the bytes. */
+static bool checkpoint_is_due(const struct journal *journal, uint64_t part)
 {
-    return base_min(journal->options.checkpoint_bytes, ring_capacity(journal->region));
-}
-
-static bool checkpoint_is_due(const struct journal *journal, uint64_t limit)
-{
-    return journal->live_bytes > limit || journal->index.node_count > limit / PAGE_BYTES;
+    const uint64_t bytes = journal->options.checkpoint_bytes;
+    return journal->live_bytes > base_min(bytes, ring_capacity(journal->region)) / part ||
+           journal->index.node_count > bytes / PAGE_BYTES / part;
 }
 
 static void checkpoint_background(void *context)
@@ -363,20 +369,19 @@ static void checkpoint_background(void *context)
 /* Start in the background at half the limit; make the committer do it, or wait, at the whole. */
 void checkpoint_consider(struct journal *journal)
 {
-    const uint64_t limit = checkpoint_limit(journal);
-    if (!checkpoint_is_due(journal, limit / 2) || journal->is_poisoned) return;
+    if (!checkpoint_is_due(journal, 2) || journal->is_poisoned) return;
     if (journal->live_bytes < journal->quiet_until_bytes) return;
     if (!journal->options.no_thread && !journal->thread &&
         os->thread_start(checkpoint_background, journal, &journal->thread))
         journal->options.no_thread = true; /* no thread to be had: in the foreground, then */
-    if (!journal->options.no_thread && !checkpoint_is_due(journal, limit)) {
+    if (!journal->options.no_thread && !checkpoint_is_due(journal, 1)) {
         if (!journal->thread_wanted) {
             journal->thread_wanted = true;
             os->mutex_signal(journal->mutex);
         }
         return;
     }
-    if (!checkpoint_is_due(journal, limit)) return;
+    if (!checkpoint_is_due(journal, 1)) return;
     /* A failure is not the commit's: it is durable without. The next one that needs the room will
      * meet it. */
     if (flush_all(journal) == EVH_OK) (void)checkpoint_run(journal, false);

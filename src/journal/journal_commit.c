@@ -6,6 +6,9 @@
  */
 #include "journal/journal_internal.h"
 
+/* An entry finds its data with 32 bits, in units of 8 bytes: 32 GiB. */
+enum { COMMIT_PAGES_MAX = (1 << 23) - (1 << 16) };
+
 /* Room for a record of up to `pages` pages: a whole image each, its entry, the header. */
 static uint64_t commit_record_bytes_max(uint64_t pages)
 {
@@ -57,7 +60,8 @@ void commit_page(struct commit_builder *builder, uint64_t number, const unsigned
     struct journal *journal = builder->journal;
     struct journal_node *node = index_find(&journal->index, number);
     unsigned char *data = builder->pending->buffer + builder->at;
-    const bool is_new = !node && number >= journal->region->header.heap_bytes >> PAGE_SHIFT;
+    const bool is_new = builder->is_exact && !node &&
+                        number >= journal->region->header.heap_bytes >> PAGE_SHIFT;
     uint64_t mask[JOURNAL_MASK_WORDS];
     if (!is_new) {
         page_compare(page, page_base(journal, node, number), mask);
@@ -180,29 +184,45 @@ static evh_status commit_bound_private(struct journal *journal)
     return EVH_OK;
 }
 
+/* A run of dirty pages, slice by slice: what the journal keeps for itself is none of a commit's. */
+static void commit_run(struct commit_builder *builder, uint64_t page, uint64_t end)
+{
+    const struct region *region = builder->journal->region;
+    while (page < end) {
+        uint64_t behind = 0;
+        if (checkpoint_owns_slice(builder->journal, page / SLICE_PAGES, &behind)) {
+            page = behind * SLICE_PAGES;
+            continue;
+        }
+        const uint64_t stop = base_min(end, (page / SLICE_PAGES + 1) * SLICE_PAGES);
+        for (; page < stop; page++) {
+            if (PLANTED(6) && page % 7 == 3 && end - page > 2) continue;
+            commit_page(builder, page, region->base + (page << PAGE_SHIFT));
+        }
+    }
+}
+
 /* Build the record of all pages in the carry. */
-static evh_status commit_build(struct journal *journal, const struct journal_state *state)
+static evh_status commit_build(struct journal *journal, const struct journal_state *state,
+                               bool is_exact)
 {
     struct region *region = journal->region;
     const uint64_t pages = pages_count(&journal->carry);
+    if (pages > COMMIT_PAGES_MAX)
+        return base_fail(EVH_LIMIT, NO_OFFSET,
+                         "%s: %llu changed pages in one commit, at most %u fit: commit more often",
+                         region->path, (unsigned long long)pages, COMMIT_PAGES_MAX);
     struct journal_pending *pending = commit_new_pending(journal, pages);
     if (!pending)
         return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to copy %llu changed pages",
                          region->path, (unsigned long long)pages);
     struct commit_builder builder;
     commit_builder_begin(&builder, journal, pending, pages);
+    builder.is_exact = is_exact;
     const uint64_t limit = state->heap_bytes >> PAGE_SHIFT;
     for (size_t i = 0; i < journal->carry.count; i++) {
         const struct os_pages run = journal->carry.runs[i];
-        uint64_t behind = 0;
-        for (uint64_t page = run.first; page < base_min(run.first + run.count, limit); page++) {
-            if (region_is_journal(region, page / SLICE_PAGES, &behind)) {
-                page = behind * SLICE_PAGES - 1; /* mapped without access: nobody stored there */
-                continue;
-            }
-            if (PLANTED(6) && page % 7 == 3 && pages > 2) continue;
-            commit_page(&builder, page, region->base + (page << PAGE_SHIFT));
-        }
+        commit_run(&builder, run.first, base_min(run.first + run.count, limit));
     }
     journal->dirty_count = 0;
     const bool is_same = state->heap_bytes == journal->last_state.heap_bytes &&
@@ -227,7 +247,7 @@ evh_status journal_copy(struct journal *journal, const struct journal_state *sta
     if (!status) status = journal_reserve_failures(journal);
     if (!status) status = collect_dirty(journal, &is_exact);
     if (!status) status = commit_bound_private(journal);
-    if (!status) status = commit_build(journal, state);
+    if (!status) status = commit_build(journal, state, is_exact);
     if (!status) {
         journal->carry.count = 0; /* the record has them; if it fails they come back */
         journal->built_failures = journal->failures;
@@ -280,7 +300,7 @@ static void commit_index(struct journal *journal, struct journal_pending *pendin
 static void commit_fail_built(struct journal *journal, struct journal_pending *pending)
 {
     pending_take_back(journal, pending, false);
-    journal_note_failure(journal, pending->ticket, pending->ticket, evh_last_error()->status);
+    journal_note_failure(journal, pending->ticket, pending->ticket, evh_last_error()->status, true);
     pending_end(pending, journal);
 }
 

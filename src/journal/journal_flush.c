@@ -88,19 +88,20 @@ void pending_take_back(struct journal *journal, struct journal_pending *pending,
 }
 
 void journal_note_failure(struct journal *journal, uint64_t first_ticket, uint64_t last_ticket,
-                          evh_status status)
+                          evh_status status, bool is_reported)
 {
     assert(first_ticket <= last_ticket);
     const size_t count = journal->failure_count;
     struct journal_failure *last = count ? &journal->failure[count - 1] : NULL;
     journal->failed_tickets += last_ticket - first_ticket + 1;
-    if (last && last->last_ticket + 1 == first_ticket && last->status == status) {
+    if (last && last->last_ticket + 1 == first_ticket && last->status == status &&
+        last->is_reported == is_reported) {
         last->last_ticket = last_ticket;
         return;
     }
     assert(count < journal->failure_limit);
     journal->failure[journal->failure_count++] =
-        (struct journal_failure){first_ticket, last_ticket, status};
+        (struct journal_failure){first_ticket, last_ticket, status, is_reported};
 }
 
 evh_status journal_reserve_failures(struct journal *journal)
@@ -116,16 +117,31 @@ evh_status journal_reserve_failures(struct journal *journal)
     return EVH_OK;
 }
 
+static evh_status flush_report(const struct journal *journal,
+                               const struct journal_failure *failure)
+{
+    return base_fail(failure->status, NO_OFFSET, "%s: a commit that was begun has failed: %s",
+                     journal->region->path, evh_status_name(failure->status));
+}
+
+evh_status flush_unreported(const struct journal *journal)
+{
+    for (size_t i = 0; i < journal->failure_count; i++)
+        if (!journal->failure[i].is_reported) return flush_report(journal, &journal->failure[i]);
+    return EVH_OK;
+}
+
 /* What became of a ticket: its sequence, or its failure. */
-static evh_status flush_look_up(const struct journal *journal, uint64_t ticket, uint64_t *sequence)
+static evh_status flush_look_up(struct journal *journal, uint64_t ticket, uint64_t *sequence)
 {
     uint64_t failed = 0;
     for (size_t i = 0; i < journal->failure_count; i++) {
-        const struct journal_failure *failure = &journal->failure[i];
+        struct journal_failure *failure = &journal->failure[i];
         if (ticket < failure->first_ticket) break;
-        if (ticket <= failure->last_ticket)
-            return base_fail(failure->status, NO_OFFSET, "%s: that commit failed: %s",
-                             journal->region->path, evh_status_name(failure->status));
+        if (ticket <= failure->last_ticket) {
+            failure->is_reported = true;
+            return flush_report(journal, failure);
+        }
         failed += failure->last_ticket - failure->first_ticket + 1;
     }
     *sequence = ticket - failed;
@@ -232,28 +248,43 @@ static void flush_cut_live(struct journal *journal, uint64_t sequence)
     journal->live_bytes = bytes;
 }
 
-/* Take back every pending record: newest first, so that the index ends as it was. */
-static void flush_take_back_all(struct journal *journal, evh_status status)
+/* Cut the pending list before `from`; what was cut off comes back newest first. */
+static struct journal_pending *flush_cut_pending(struct journal *journal,
+                                                 struct journal_pending *from)
 {
+    struct journal_pending *last = NULL;
+    for (struct journal_pending *p = journal->pending_first; p != from; p = p->next) last = p;
+    if (last)
+        last->next = NULL;
+    else
+        journal->pending_first = NULL;
+    journal->pending_last = last;
     struct journal_pending *newest = NULL;
-    if (!journal->pending_first) return;
-    const uint64_t tail = journal->pending_first->live->offset;
-    const uint64_t first_ticket = journal->pending_first->ticket;
+    while (from) {
+        struct journal_pending *next = from->next;
+        from->next = newest;
+        newest = from;
+        from = next;
+    }
+    return newest;
+}
+
+/* Take back `from` and every record behind it: newest first, so that the index ends as it was. */
+static void flush_take_back(struct journal *journal, struct journal_pending *from,
+                            evh_status status)
+{
+    assert(from != NULL);
+    const uint64_t tail = from->live->offset;
+    const uint64_t first_ticket = from->ticket;
     const uint64_t last_ticket = journal->pending_last->ticket;
     const struct journal_record *first =
-        (const struct journal_record *)(const void *)journal->pending_first->buffer;
+        (const struct journal_record *)(const void *)from->buffer;
     journal->begun_sequence = first->sequence - 1;
     journal->last_salt = first->previous_salt;
     journal->last_crc = first->previous_crc;
-    journal->last_state = journal->durable_state;
-    assert(journal->begun_sequence == journal->durable_sequence);
-    while (journal->pending_first) {
-        struct journal_pending *pending = journal->pending_first;
-        journal->pending_first = pending->next;
-        pending->next = newest;
-        newest = pending;
-    }
-    journal->pending_last = NULL;
+    struct journal_pending *newest = flush_cut_pending(journal, from);
+    journal->last_state =
+        journal->pending_last ? journal->pending_last->state : journal->durable_state;
     flush_cut_live(journal, journal->begun_sequence);
     while (newest) {
         struct journal_pending *pending = newest;
@@ -262,7 +293,7 @@ static void flush_take_back_all(struct journal *journal, evh_status status)
         pending_end(pending, journal);
     }
     ring_seek(journal, tail);
-    journal_note_failure(journal, first_ticket, last_ticket, status);
+    journal_note_failure(journal, first_ticket, last_ticket, status, false);
     journal->failures++;
 }
 
@@ -273,7 +304,7 @@ static evh_status flush_failed_turn(struct journal *journal, uint64_t offset, bo
     if (flush_failed)
         (void)flush_poison(journal);
     else if (!flush_void(journal, offset))
-        flush_take_back_all(journal, failure.status);
+        flush_take_back(journal, journal->pending_first, failure.status);
     return base_fail(failure.status, failure.offset, "%s", failure.message);
 }
 
@@ -323,7 +354,7 @@ evh_status flush_write_only(struct journal *journal, struct journal_pending *pen
     /* A flusher may have had better luck with it, or have taken it back. */
     if (journal->durable_sequence >= sequence) return EVH_OK;
     if (journal->failures == failures && !flush_void(journal, offset))
-        flush_take_back_all(journal, failure.status);
+        flush_take_back(journal, pending, failure.status);
     return base_fail(failure.status, failure.offset, "%s", failure.message);
 }
 

@@ -160,7 +160,7 @@ evh_status journal_save(const struct region *source, const struct journal_state 
     save_header(source, state, &target);
     status = save_find_checksums(state->heap_bytes, find, context, &checksums);
     if (!status) status = save_first_slice(&target);
-    const struct journal_checksums where = {find, context};
+    const struct journal_checksums where = {.find = find, .context = context};
     struct save_run run = {
         .source = source,
         .target = &target,

@@ -1,11 +1,12 @@
 /* os.h -- the contract with the system: files, locks, maps, threads, and which pages are dirty.
  *
- * Only this folder makes system calls. The library calls through the table `os`, so that a test puts
- * another system underneath: tests/os_sim.c (files in memory whose unflushed writes can be lost and
- * torn) and tests/os_fail.c (the real one, whose n-th call fails).
+ * Only this folder makes system calls. The library calls through the table `os`, so that a test
+ * puts another system underneath: tests/os_sim.c (files in memory whose unflushed writes can be
+ * lost and torn) and tests/os_fail.c (the real one, whose n-th call fails).
  *
- * Every function that can fail returns 0 or an errno (positive). All loops over EINTR and over short
- * reads and writes are in here, and nowhere else. A "file" is a small integer that open() gave.
+ * Every function that can fail returns 0 or an errno (positive). All loops over EINTR and over
+ * short reads and writes are in here, and nowhere else. A "file" is a small integer that open()
+ * gave.
  */
 #ifndef EVERHEAP_OS_OS_H
 #define EVERHEAP_OS_OS_H
@@ -71,12 +72,13 @@ struct os_calls {
     int (*information_at)(const char *path, struct os_file_info *info);
     /** Read up to `size` bytes; `*done` is smaller only at the end of the file. */
     int (*read)(int file, uint64_t offset, void *buffer, size_t size, size_t *done);
-    /** Write all `size` bytes into the system's cache. After an error an unknown part is written. */
+    /** Write all `size` bytes into the system's cache. After an error an unknown part of
+     *  them is written. */
     int (*write)(int file, uint64_t offset, const void *data, size_t size);
     /** Write the parts one behind the other at `offset`, and return when exactly that range is
-     *  durable (pwritev2 with RWF_DSYNC; elsewhere write and fdatasync). Nothing else is promised to
-     *  be durable. `*flush_failed` tells whether bytes may have been lost by a failed flush (then
-     *  never retry), or only the writing failed. */
+     *  durable (pwritev2 with RWF_DSYNC; elsewhere write and fdatasync). Nothing else is promised
+     *  to be durable. `*flush_failed` tells whether bytes may have been lost by a failed flush
+     *  (then never retry), or only the writing failed. */
     int (*write_sync)(int file, uint64_t offset, const struct os_part *parts, unsigned count,
                       bool *flush_failed);
     /** Everything written to the file before is durable (fdatasync, size included). Never retry. */
@@ -85,7 +87,8 @@ struct os_calls {
     int (*flush_directory)(const char *path);
     /** Start writing a range back, without waiting: a hint. */
     void (*write_back)(int file, uint64_t offset, uint64_t size);
-    /** Forget clean cached pages of a range, so that the next read comes from the device: a hint. */
+    /** Forget clean cached pages of a range, so that the next read comes from the device: a
+     *  hint. */
     void (*drop_cache)(int file, uint64_t offset, uint64_t size);
     /** Allocate space for a range, extending the file; what was not written reads as zero. */
     int (*allocate)(int file, uint64_t offset, uint64_t size);
@@ -102,8 +105,8 @@ struct os_calls {
     int (*lock_is_taken)(int file, uint64_t offset, uint64_t size, bool *taken);
 
     /* -- maps -- */
-    /** Reserve `size` bytes of addresses, a multiple of `alignment` (a power of two), at `preferred`
-     *  if that is not 0 and free. */
+    /** Reserve `size` bytes of addresses, a multiple of `alignment` (a power of two), at
+     *  `preferred` if that is not 0 and free. */
     int (*reserve)(uint64_t size, uint64_t alignment, uint64_t preferred, void **address);
     /** Map over a part of a reservation. `file` and `offset` are ignored for kinds without one. */
     int (*map)(void *address, uint64_t size, enum os_map_kind kind, int file, uint64_t offset);
@@ -117,14 +120,16 @@ struct os_calls {
     /* -- dirty pages (os_watch*.c) -- */
     /**
      * Watch the private mapping at `base`, whose reservation is `reserved_bytes`. EVH_DETECT_AUTO
-     * takes the first tier that works here, tried on a page of its own. ENOTSUP: this tier does not.
+     * takes the first tier that works here, tried on a page of its own. ENOTSUP: this tier does
+     * not.
      */
     int (*watch_open)(void *base, uint64_t reserved_bytes, evh_detect detect, bool guards,
                       struct os_watch **watch);
     void (*watch_close)(struct os_watch *watch);
     /** The tier in use. */
     evh_detect (*watch_tier)(const struct os_watch *watch);
-    /** The private file mapping now also covers [offset, offset + size) (unwatched, untouched). */
+    /** The private file mapping now also covers [offset, offset + size) (unwatched, untouched);
+     *  multiples of 64 KiB. To be called again when map() replaced a part of it. */
     int (*watch_add)(struct os_watch *watch, uint64_t offset, uint64_t size);
     /**
      * Collect the dirty pages below `end` and watch them again, as one step. No other thread stores
@@ -177,8 +182,8 @@ EVH_INTERNAL void os_use(const struct os_calls *calls);
 /** Call `child` in every forked child, before fork() returns there (pthread_atfork, once). */
 EVH_INTERNAL void os_at_fork(void (*child)(void));
 
-/** Call `exit(value)` when the calling thread ends, unless it returns from main(). Once per thread; a
- *  thread that asks again while it ends is called again. One `exit` for the process. ENOMEM. */
+/** Call `exit(value)` when the calling thread ends, unless it returns from main(). Once per thread;
+ *  a thread that asks again while it ends is called again. One `exit` for the process. ENOMEM. */
 EVH_INTERNAL int os_at_thread_exit(void (*exit)(void *), void *value);
 
 #endif

@@ -43,8 +43,8 @@ static const uint32_t network_types[] = {
     0x47504653, /* gpfs */
 };
 
-/* The kind of the mount that a line of mountinfo describes, if it is that of `device`: "36 35 98:0 /
- * /point options [tags ...] - kind source options". Cuts the line; NULL if it is not. */
+/* The kind of the mount that a line of mountinfo describes, if it is that of `device`: "36 35 98:0
+ * / /point options [tags ...] - kind source options". Cuts the line; NULL if it is not. */
 static char *network_kind_in_line(char *line, dev_t device)
 {
     unsigned device_major, device_minor;

@@ -208,8 +208,8 @@ EVH_INTERNAL uint64_t os_time_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* A word that the kernel zeroes in every forked child, also one made without the C library's fork();
- * NULL if there is none. Mapped once, kept until the process ends. */
+/* A word that the kernel zeroes in every forked child, also one made without the C library's
+ * fork(); NULL if there is none. Mapped once, kept until the process ends. */
 static uint64_t *process_word;
 static pthread_once_t process_word_once = PTHREAD_ONCE_INIT;
 

@@ -18,8 +18,8 @@
 enum { WRITE_PARTS = 512 }; /* at once: each call of write_sync is a flush, so rather many */
 static_assert(WRITE_PARTS <= IOV_MAX, "as many parts as the system takes at once");
 
-/* Linux moves at most 0x7ffff000 bytes in one call; a power of two below keeps chunks aligned. Tests
- * make it small. */
+/* Linux moves at most 0x7ffff000 bytes in one call; a power of two below keeps chunks aligned.
+ * Tests make it small. */
 EVH_INTERNAL size_t os_write_chunk_bytes = (size_t)1 << 30;
 
 EVH_INTERNAL int os_file_read(int file, uint64_t offset, void *buffer, size_t size, size_t *done)
@@ -115,8 +115,8 @@ static bool write_has_arrived(int file, uint64_t offset, const struct iovec *vec
  * Whether bytes may have been lost by a failed flush, after a call that writes and flushes in one
  * failed with `error`. A call that refuses to write has lost nothing; one that wrote and could not
  * flush has, and so may have earlier writes whose failure it reports in passing. Some errors are
- * only ever refusals. A full disk can be both: then what the file shows decides. All others count as
- * a loss.
+ * only ever refusals. A full disk can be both: then what the file shows decides. All others count
+ * as a loss.
  */
 static bool write_may_be_lost(int error, int file, uint64_t offset, const struct iovec *vector)
 {

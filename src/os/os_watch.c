@@ -11,7 +11,7 @@
  *   PROTECT  mprotect() and a signal handler, 64 KiB at a time.
  *   COMPARE  everything that is mapped; the caller compares.
  *
- * With guards the first three look only into granules of 2 MiB that a signal handler saw opened.
+ * With guards the first three look only where a signal handler saw a first store.
  *
  * Invariants
  *  1. A page that was stored to and not returned since is returned by the next successful collect.

@@ -17,7 +17,8 @@ struct watch_range {
     uint64_t end;
 };
 
-/* 2 MiB under write protection: a bit for each slice. Changed by the signal handler, hence atomic. */
+/* 2 MiB under write protection: a bit for each slice. Changed by the signal handler, hence
+ * atomic. */
 struct watch_granule {
     uint32_t covered; /* the file is mapped there */
     uint32_t open;    /* it is writable: stored to, or about to be */

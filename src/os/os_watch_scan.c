@@ -163,8 +163,8 @@ static int scan_everything(struct os_watch *watch, uint64_t first, uint64_t end)
 }
 
 /* A page that was found private without being watched: stored to at some time since it was mapped.
- * In space that came after the first collect that is exact (what was there before may have been laid
- * over by recovery). */
+ * In space that came after the first collect that is exact (what was there before may have been
+ * laid over by recovery). */
 static void scan_found_private(struct os_watch *watch, uint64_t first, uint64_t end)
 {
     watch_runs_append(watch, first, end);
@@ -243,7 +243,8 @@ static int scan_write_protect(const struct os_watch *watch, uint64_t first, uint
     return 0;
 }
 
-/* Watch a segment up to `end`. What cannot be watched stays as it is, and is found private again. */
+/* Watch a segment up to `end`. What cannot be watched stays as it is, and is found private
+ * again. */
 static void scan_arm(struct os_watch *watch, uint64_t segment, uint64_t end)
 {
     const uint64_t first = scan_armed_end(watch, segment);

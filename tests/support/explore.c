@@ -293,6 +293,8 @@ static void go_on(struct explorer *explorer, const struct cut *cut, struct sim *
     plan.slots = explorer->plan->work->slots;
     plan.checkpoint_bytes = explorer->plan->work->checkpoint_bytes;
     plan.size_max_bytes = explorer->plan->work->size_max_bytes;
+    plan.private_max_bytes = explorer->plan->work->private_max_bytes;
+    plan.background = explorer->plan->work->background;
     struct workload work;
     const unsigned steps = (unsigned)pick(explorer, 8);
     const bool is_right = workload_continue(&work, machine, heap, &plan, &window,
@@ -315,6 +317,7 @@ static void check_image(struct explorer *explorer, const struct cut *cut,
     struct sim *machine = explorer->machines[cut->level + 1];
     sim_use(machine);
     sim_set_compare(machine, !explorer->plan->work->real_tiers);
+    sim_set_threads(machine, explorer->plan->work->background);
     evh_options options = workload_options(explorer->plan->work);
     options.must_exist = true;
     evh_heap *heap = evh_open(WORKLOAD_PATH, &options);
@@ -346,7 +349,7 @@ static void explore_cut(struct explorer *explorer, struct cut *cut, struct sim_d
         const struct choice choice = choose(explorer, disk, n);
         if (n > 0 && disk->pending_count == 0) return;
         const bool goes_on = explorer->plan->nested_every && cut->level < EXPLORE_DEPTH &&
-                             pick(explorer, explorer->plan->nested_every) == 0;
+                             pick(explorer, explorer->plan->nested_every >> 2 * cut->level) == 0;
         build(disk, target, &choice);
         const bool is_kill = choice.kind == CHOOSE_ALL;
         if (!seen_add(explorer, sim_image_identity(target), window, is_kill)) {

@@ -162,6 +162,7 @@ void sim_reset(struct sim *machine, uint64_t seed)
     machine->fault_kinds = 0;
     if (machine->disk) sim_disk_end(machine->disk);
     machine->disk = NULL;
+    sim_threads_reset(machine, seed);
 }
 
 void sim_end(struct sim *machine)
@@ -176,6 +177,7 @@ void sim_end(struct sim *machine)
         free(file->touched);
     }
     sim_disk_end(machine->disk);
+    sim_threads_end(machine);
     free(machine->log.operations);
     free(machine->log.bytes);
     free(machine);
@@ -206,6 +208,11 @@ void sim_revive(struct sim *machine)
 void sim_set_compare(struct sim *machine, bool compare)
 {
     machine->compare = compare;
+}
+
+void sim_set_threads(struct sim *machine, bool has_threads)
+{
+    machine->has_threads = has_threads;
 }
 
 const struct sim_counts *sim_counts(const struct sim *machine)
@@ -434,6 +441,7 @@ static int call_information_at(const char *path, struct os_file_info *info)
 
 static int call_read(int number, uint64_t offset, void *buffer, size_t size, size_t *done)
 {
+    sim_turn();
     const struct sim_file *file = file_at(number);
     sim->counts.reads++;
     const int error = sim_fault(SIM_FAULT_READ);
@@ -464,16 +472,25 @@ static int writable(int number, uint64_t offset, uint64_t size)
     return sim->is_killed ? EIO : 0;
 }
 
+/* How much of a write that fails is written: all of it, nothing, or some sectors. */
+static uint64_t part_of(uint64_t size)
+{
+    const uint64_t chance = sim_random_next(&sim->random_state);
+    if (chance % 3 == 0) return size;
+    return chance % 3 == 1 ? 0 : chance % (size / SIM_SECTOR_BYTES + 1) * SIM_SECTOR_BYTES;
+}
+
 static int call_write(int number, uint64_t offset, const void *data, size_t size)
 {
     int error = writable(number, offset, size);
     if (error || size == 0) return error;
+    sim_turn();
     struct sim_file *file = file_at(number);
     const struct os_part part = {data, size};
     error = sim_fault(SIM_FAULT_WRITE);
     /* After an error an unknown part is written: here a random one, in whole sectors. */
     uint64_t end = offset + size;
-    if (error) end = offset + sim_random_next(&sim->random_state) % (size / 512 + 1) * 512;
+    if (error) end = offset + part_of(size);
     if (end > offset) {
         cache_store(file, offset, &part, 1, end);
         log_write(SIM_WRITE, sim_descriptor_at(number)->file, offset, end, 0);
@@ -489,6 +506,7 @@ static int call_write_sync(int number, uint64_t offset, const struct os_part *pa
     uint64_t size = 0;
     for (unsigned i = 0; i < count; i++) size += parts[i].size;
     *flush_failed = false;
+    sim_turn();
     int error = writable(number, offset, size);
     if (error || size == 0) return error;
     struct sim_file *file = file_at(number);
@@ -497,7 +515,7 @@ static int call_write_sync(int number, uint64_t offset, const struct os_part *pa
     sim->counts.write_bytes += size;
     error = sim_fault(SIM_FAULT_WRITE);
     if (error) {
-        const uint64_t part = sim_random_next(&sim->random_state) % (size / 512 + 1) * 512;
+        const uint64_t part = part_of(size);
         if (part == 0) return error;
         cache_store(file, offset, parts, count, offset + part);
         log_write(SIM_WRITE, index, offset, offset + part, 0);
@@ -513,6 +531,7 @@ static int call_write_sync(int number, uint64_t offset, const struct os_part *pa
 
 static int call_flush(int number)
 {
+    sim_turn();
     const uint32_t index = sim_descriptor_at(number)->file;
     if (sim->is_killed) return EIO;
     sim->counts.flushes++;
@@ -735,5 +754,6 @@ const struct os_calls *os_sim(void)
         .lock_is_taken = call_lock_is_taken,
     };
     if (!calls.map) sim_memory_calls(&calls);
+    if (!calls.wait) sim_thread_calls(&calls);
     return &calls;
 }

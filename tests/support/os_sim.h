@@ -33,6 +33,7 @@ enum {
     SIM_PATH_MAX = 64,
     SIM_DESCRIPTOR_MAX = 64,
     SIM_LOCK_MAX = 64,
+    SIM_THREAD_MAX = 4,
     SIM_PAGE_WORDS = SIM_FILE_BYTES_MAX / PAGE_BYTES / 64, /* of a bitmap with a bit for each page */
 };
 
@@ -144,6 +145,9 @@ void sim_kill(struct sim *sim);
 void sim_revive(struct sim *sim);
 /** Whether collect() answers with every page (true, the default) or asks the real tiers. */
 void sim_set_compare(struct sim *sim, bool compare);
+/** Whether threads can be started (no by default). They run one at a time, and take turns at calls to
+ *  the system, as the machine's seed has it. */
+void sim_set_threads(struct sim *sim, bool has_threads);
 /** Fail the n-th call (1: the next) of the `kinds` with `error`, and `times` - 1 after it. */
 void sim_fail(struct sim *sim, unsigned kinds, uint64_t nth, int error, uint64_t times);
 /** Whether the planned fault has struck. */

@@ -47,6 +47,8 @@ struct sim {
     uint64_t number; /* of the machine: its files' device */
     bool is_killed;
     bool compare;
+    bool has_threads;
+    struct sim_threads *threads; /* os_sim_thread.c; NULL until one is started */
     unsigned fault_kinds;
     uint64_t fault_after, fault_times;
     int fault_error;
@@ -64,7 +66,13 @@ int sim_fault(unsigned kind);
 /** The open descriptor behind the library's number. */
 struct sim_descriptor *sim_descriptor_at(int number);
 
-/** Fill in the calls of os_sim_memory.c. */
+/** Fill in the calls of os_sim_memory.c, of os_sim_thread.c. */
 void sim_memory_calls(struct os_calls *calls);
+void sim_thread_calls(struct os_calls *calls);
+
+/** A call to the system: another thread may have its turn. */
+void sim_turn(void);
+void sim_threads_reset(struct sim *machine, uint64_t seed);
+void sim_threads_end(struct sim *machine);
 
 #endif

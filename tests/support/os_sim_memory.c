@@ -1,4 +1,4 @@
-/* os_sim_memory.c -- the simulated machine's calls for maps, dirty pages, memory, threads and time. */
+/* os_sim_memory.c -- the simulated machine's calls for maps, dirty pages, memory, chance and time. */
 #include "support/os_sim_machine.h"
 
 #include <errno.h>
@@ -168,7 +168,7 @@ static int call_watch_touch(struct os_watch *watch, uint64_t offset, uint64_t si
     return os_linux()->watch_touch(watch_of(watch)->real, offset, size);
 }
 
-/* ---- memory, and threads that there are not ---- */
+/* ---- memory, chance and time ---- */
 
 static void *call_memory_allocate(size_t size)
 {
@@ -190,76 +190,6 @@ static void call_memory_free(void *memory)
 {
     if (memory) sim->counts.memory--;
     free(memory);
-}
-
-struct sim_mutex {
-    bool is_held;
-};
-
-static int call_mutex_create(struct os_mutex **mutex)
-{
-    struct sim_mutex *mine = sim_fault(SIM_FAULT_MEMORY) ? NULL : calloc(1, sizeof *mine);
-    *mutex = (struct os_mutex *)(void *)mine;
-    return mine ? 0 : ENOMEM;
-}
-
-static void call_mutex_end(struct os_mutex *mutex)
-{
-    free(mutex);
-}
-
-static void call_mutex_lock(struct os_mutex *mutex)
-{
-    struct sim_mutex *mine = (struct sim_mutex *)(void *)mutex;
-    if (mine->is_held) sim_die("a mutex is locked twice: a deadlock");
-    mine->is_held = true;
-}
-
-static void call_mutex_unlock(struct os_mutex *mutex)
-{
-    struct sim_mutex *mine = (struct sim_mutex *)(void *)mutex;
-    if (!mine->is_held) sim_die("a mutex is unlocked that nobody holds");
-    mine->is_held = false;
-}
-
-static void call_mutex_wait(struct os_mutex *mutex)
-{
-    (void)mutex;
-    sim_die("a wait for another thread, and there is none: a deadlock");
-}
-
-static void call_mutex_signal(struct os_mutex *mutex)
-{
-    (void)mutex;
-}
-
-static int call_thread_start(void (*run)(void *), void *context, struct os_thread **thread)
-{
-    (void)run;
-    (void)context;
-    (void)thread;
-    return ENOTSUP;
-}
-
-static void call_thread_join(struct os_thread *thread)
-{
-    (void)thread;
-}
-
-static void call_wait(uint32_t *word, uint32_t value)
-{
-    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value)
-        sim_die("a wait for another thread, and there is none: a deadlock");
-}
-
-static void call_wake(uint32_t *word)
-{
-    (void)word;
-}
-
-static int call_barrier_all_threads(void)
-{
-    return 0;
 }
 
 static void call_random(void *buffer, size_t size)
@@ -295,17 +225,6 @@ void sim_memory_calls(struct os_calls *calls)
     calls->memory_allocate = call_memory_allocate;
     calls->memory_resize = call_memory_resize;
     calls->memory_free = call_memory_free;
-    calls->mutex_create = call_mutex_create;
-    calls->mutex_end = call_mutex_end;
-    calls->mutex_lock = call_mutex_lock;
-    calls->mutex_unlock = call_mutex_unlock;
-    calls->mutex_wait = call_mutex_wait;
-    calls->mutex_signal = call_mutex_signal;
-    calls->thread_start = call_thread_start;
-    calls->thread_join = call_thread_join;
-    calls->wait = call_wait;
-    calls->wake = call_wake;
-    calls->barrier_all_threads = call_barrier_all_threads;
     calls->random = call_random;
     calls->time_ns = call_time_ns;
     calls->process = call_process;

@@ -131,11 +131,16 @@ static uint64_t chance(struct workload *work, uint64_t limit)
     return test_random(&work->random) % limit;
 }
 
+/* Few sizes keep the heap small (each class has slices of its own), and images cheap. */
 static size_t block_size(struct workload *work)
 {
+    static const size_t few[] = {48, 48, 112, 400, 2500};
+    const bool is_varied = work->plan->varied;
     const uint64_t kind = chance(work, 100);
     if (kind < work->plan->large) return 70000 + chance(work, 200000);
-    if (kind < work->plan->large + work->plan->medium) return 4000 + chance(work, 56000);
+    if (kind < work->plan->large + work->plan->medium)
+        return is_varied ? 4000 + chance(work, 56000) : 7000;
+    if (!is_varied) return few[chance(work, sizeof few / sizeof few[0])];
     return kind % 4 == 0 ? 300 + chance(work, 3000) : 16 + chance(work, 280);
 }
 
@@ -273,6 +278,8 @@ static void commit(struct workload *work)
         commit_failed(work, id, "evh_commit");
         return;
     }
+    if (content_hash(work->heap) != hash)
+        problem(work, "a commit has changed what the program sees");
     /* Commits become durable in the order they were begun. */
     mark(work, MARK_HANDED, id, 0);
     mark(work, MARK_ACKNOWLEDGED, id, 0);
@@ -314,11 +321,12 @@ static void rollback(struct workload *work)
 
 evh_options workload_options(const struct workload_plan *plan)
 {
-    return (evh_options){.no_thread = true,
+    return (evh_options){.no_thread = !plan->background,
                          .misuse = EVH_MISUSE_ABORT,
                          .detect = plan->real_tiers ? EVH_DETECT_AUTO : EVH_DETECT_COMPARE,
                          .checkpoint_bytes = plan->checkpoint_bytes,
                          .journal_max_bytes = plan->journal_max_bytes,
+                         .private_max_bytes = plan->private_max_bytes,
                          .size_max_bytes = plan->size_max_bytes ? plan->size_max_bytes
                                                                 : SIM_FILE_BYTES_MAX / 2};
 }
@@ -388,9 +396,12 @@ static void trim(struct workload *work)
 static void plan_fault(struct workload *work)
 {
     static const int errors[] = {EIO, ENOSPC};
+    static const unsigned kinds[] = {SIM_FAULT_WRITE, SIM_FAULT_FLUSH, SIM_FAULT_ALLOCATE,
+                                     SIM_FAULT_MEMORY};
     const uint64_t times = chance(work, 3) ? 1 : 1 + chance(work, 5);
-    sim_fail(work->machine, work->plan->fault_kinds, 1 + chance(work, 12), errors[chance(work, 2)],
-             times);
+    const unsigned kind = kinds[chance(work, sizeof kinds / sizeof kinds[0])];
+    sim_fail(work->machine, work->plan->fault_kinds & kind, 1 + chance(work, 6),
+             errors[chance(work, 2)], times);
 }
 
 /* ---- running ---- */
@@ -435,6 +446,7 @@ bool workload_run(struct workload *work, struct sim *machine, const struct workl
     *work = (struct workload){.machine = machine, .plan = plan, .random = seed, .next_id = 1};
     work->options = workload_options(plan);
     sim_set_compare(machine, !plan->real_tiers);
+    sim_set_threads(machine, plan->background);
     work->window.may_be_absent = true;
     /* What a new heap holds is known once it is made, and is allowed from the start. */
     struct sim_log *log = sim_log(machine);

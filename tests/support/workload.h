@@ -50,9 +50,11 @@ struct workload_plan {
     unsigned mutate;            /* weight of a change */
     unsigned large;             /* of blocks above 64 KiB among changes, in percent */
     unsigned medium;            /* of blocks of 4 to 60 KiB, in percent */
+    bool varied;                /* blocks of all sizes, else of a few */
     unsigned fault;             /* weight of a planned fault */
     unsigned fault_kinds;
-    uint64_t checkpoint_bytes, journal_max_bytes, size_max_bytes;
+    uint64_t checkpoint_bytes, journal_max_bytes, size_max_bytes, private_max_bytes;
+    bool background;            /* a background thread checkpoints */
     bool real_tiers;            /* dirty pages by the kernel's means instead of comparing all */
 };
 

@@ -175,7 +175,7 @@ san: ## run the tests under ASan and UBSan, then those with threads under TSan
 # The tests that start threads, directly or by the library's.
 TSAN_SOURCES = $(shell grep -lE 'pthread_create|thread_start|evh_enter' $(TEST_SOURCES) /dev/null)
 .PHONY: sanitized
-sanitized: $(TEST_SOURCES:%.c=$(BUILD)/asan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
+sanitized: all $(TEST_SOURCES:%.c=$(BUILD)/asan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
 	$(TSAN_SOURCES:%.c=$(BUILD)/tsan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/tsan/%)
 
 .PHONY: crash

@@ -86,13 +86,6 @@ double bench_samples_at(struct bench_samples *samples, double part)
     return samples->values[(size_t)(part * (double)(samples->count - 1) + 0.5)];
 }
 
-double bench_samples_sum(const struct bench_samples *samples)
-{
-    double sum = 0;
-    for (size_t i = 0; i < samples->count; i++) sum += samples->values[i];
-    return sum;
-}
-
 void bench_samples_free(struct bench_samples *samples)
 {
     free(samples->values);

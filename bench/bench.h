@@ -37,7 +37,6 @@ struct bench_samples {
 void bench_samples_add(struct bench_samples *samples, double value);
 /** The value that `part` (0 to 1) of the samples do not exceed; 0 if there is none. Sorts them. */
 double bench_samples_at(struct bench_samples *samples, double part);
-double bench_samples_sum(const struct bench_samples *samples);
 void bench_samples_free(struct bench_samples *samples);
 /** The median of `count` values, which it sorts. */
 double bench_median(double *values, size_t count);

@@ -10,8 +10,8 @@
 
 /*
  * As many 4 KiB blocks as the heap changes pages, one behind the other, in one system call, into
- * space that was written before; then their flush. Nothing that changes so many pages and keeps whole
- * pages can be faster; what keeps less than whole pages can.
+ * space that was written before; then their flush. Nothing that changes so many pages and keeps
+ * whole pages can be faster; what keeps less than whole pages can.
  */
 enum { FLOOR_BUFFER_BYTES = 1 << 20, FLOOR_PARTS_MAX = 1024 };
 

@@ -8,8 +8,9 @@
 #include <string.h>
 
 /*
- * The fast way to change eight bytes of a record in LMDB: a cursor set to the key, the record copied,
- * put back under the cursor. Records are loaded in order (MDB_APPEND), which fills the leaves.
+ * The fast way to change eight bytes of a record in LMDB: a cursor set to the key, the record
+ * copied, put back under the cursor. Records are loaded in order (MDB_APPEND), which fills the
+ * leaves.
  */
 struct lmdb_thread {
     MDB_txn *transaction;

@@ -8,9 +8,9 @@
 #include <string.h>
 
 /*
- * A prepared UPDATE by primary key. The cache holds the whole table. Checkpoints are made as SQLite's
- * own default does, by the commit that finds 1000 pages in the log: a hook of ours does the same in
- * its place, and counts. Each thread has a connection.
+ * A prepared UPDATE by primary key. The cache holds the whole table. Checkpoints are made as
+ * SQLite's own default does, by the commit that finds 1000 pages in the log: a hook of ours does
+ * the same in its place, and counts. Each thread has a connection.
  */
 enum { SQLITE_CHECKPOINT_PAGES = 1000 };
 

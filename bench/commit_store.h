@@ -5,9 +5,9 @@
 #include "bench.h"
 
 /*
- * Each store holds the same records, numbered from 0: an 8-byte value and a body that never changes.
- * Four of them fill a page in all stores, so that changing values on `n` pages of the heap means
- * changing about `n` leaves of a tree. Every call dies if it fails.
+ * Each store holds the same records, numbered from 0: an 8-byte value and a body that never
+ * changes. Four of them fill a page in all stores, so that changing values on `n` pages of the
+ * heap means changing about `n` leaves of a tree. Every call dies if it fails.
  */
 enum {
     STORE_RECORD_BYTES = 1000,

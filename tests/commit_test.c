@@ -4,6 +4,7 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -80,6 +81,8 @@ TEST(heaps_that_cannot_commit_say_so)
     CHECK_EQUAL(evh_commit(heap), EVH_OK);
     CHECK_EQUAL(evh_rollback(heap), EVH_MODE);
     CHECK_EQUAL(evh_checkpoint(heap), EVH_OK);
+    CHECK_EQUAL(evh_commit_wait(heap, 0), EVH_OK);
+    CHECK_EQUAL(evh_commit_wait(heap, 1), EVH_INVALID);
     commit_close(heap);
 }
 
@@ -236,6 +239,38 @@ TEST(committing_inside_ones_own_bracket_is_busy)
     evh_leave(heap);
     CHECK_EQUAL(evh_commit(heap), EVH_OK);
     commit_close(heap);
+}
+
+struct waiting_committer {
+    evh_heap *heap;
+    evh_status status;
+};
+
+static void *waiting_commit(void *context)
+{
+    struct waiting_committer *committer = context;
+    committer->status = evh_commit(committer->heap);
+    return NULL;
+}
+
+/* The other thread's commit waits for our bracket: ours must not wait for it in turn. */
+TEST(committing_inside_a_bracket_that_another_commit_waits_for_is_busy_and_no_deadlock)
+{
+    struct waiting_committer committer = {commit_open(test_path("deadlock.heap"), NULL), EVH_OK};
+    pthread_t thread;
+    *commit_root(committer.heap) = 1;
+    evh_enter(committer.heap);
+    CHECK(pthread_create(&thread, NULL, waiting_commit, &committer) == 0);
+    bool is_busy = true;
+    for (unsigned i = 0; i < 20000; i++) {
+        is_busy &= evh_commit(committer.heap) == EVH_BUSY;
+        (void)sched_yield();
+    }
+    evh_leave(committer.heap);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(is_busy);
+    CHECK_EQUAL(committer.status, EVH_OK);
+    commit_close(committer.heap);
 }
 
 enum { PAIR_THREADS = 4 };
@@ -493,6 +528,10 @@ TEST(trim_gives_back_what_is_free_in_the_last_commit_and_it_can_be_used_again)
     CHECK_EQUAL(freed, 0);
     block = evh_malloc(heap, LARGE);
     CHECK(block != NULL);
+    uint64_t hole = 0; /* the disk had room before the first store */
+    const uint64_t place = evh_ref_to(heap, block).offset;
+    CHECK_EQUAL(os->find_hole(heap->region->file, place, LARGE, &hole), 0);
+    CHECK_EQUAL(hole, place + LARGE);
     memset(block, 0xcd, LARGE);
     CHECK_EQUAL(evh_commit(heap), EVH_OK);
     const uint64_t at = evh_ref_to(heap, block).offset;

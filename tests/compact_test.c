@@ -310,9 +310,12 @@ TEST(must_exist_and_must_create_choose_between_attaching_and_formatting)
 
 TEST(a_heap_in_a_block_of_another_heap_is_found_by_its_addresses)
 {
+    /* The first heap's place in the table becomes the inner heap's, before the outer one's. */
+    evh_heap *first = compact_open_in(compact_buffer(BUFFER_BYTES, 0), BUFFER_BYTES);
     evh_heap *outer = compact_open_in(compact_buffer(BUFFER_BYTES, 0), BUFFER_BYTES);
     void *buffer = evh_malloc(outer, 8192);
     void *beside = evh_malloc(outer, 16);
+    CHECK_EQUAL(evh_close(first), EVH_OK);
     evh_heap *inner = compact_open_in(buffer, 8192);
     CHECK(evh_heap_of(evh_malloc(inner, 16)) == inner);
     CHECK(evh_heap_of(beside) == outer);
@@ -375,6 +378,41 @@ TEST(no_flipped_metadata_bit_is_accepted_in_the_header_or_harms_in_the_bitmaps)
         void *block = evh_malloc(heap, 64);
         if (block) memset(block, 1, 64);
         CHECK_EQUAL(evh_close(heap), EVH_OK);
+    }
+}
+
+TEST(bitmaps_that_contradict_each_other_are_corrupt)
+{
+    enum { SIZE = 8192 };
+    unsigned char *image = compact_buffer(SIZE, 0);
+    unsigned char *buffer = compact_buffer(SIZE, 0);
+    evh_heap *heap = compact_open_in(image, SIZE);
+    CHECK(evh_malloc(heap, 64) != NULL); /* granules 0 to 3 */
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    struct compact_header header;
+    memcpy(&header, image, sizeof header);
+    const uint64_t words = (header.granule_count + 63) / 64;
+    const struct {
+        uint64_t bitmap; /* 0 used, 1 start, 2 both */
+        uint64_t bit;
+    } cases[] = {
+        {0, 5},                    /* a used granule without a block before it */
+        {0, 64},                   /* likewise, at a word's first bit */
+        {1, 5},                    /* a block that begins in a free granule */
+        {0, 0},                    /* the block's first granule is free */
+        {1, 0},                    /* the block does not begin */
+        {2, header.granule_count}, /* a block behind the last granule */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        memcpy(buffer, image, SIZE);
+        const uint64_t bit = cases[i].bit;
+        unsigned char *byte = buffer + COMPACT_HEADER_BYTES + bit / 8;
+        CHECK(bit < words * 64);
+        if (cases[i].bitmap != 1) byte[0] ^= (unsigned char)(1u << bit % 8);
+        if (cases[i].bitmap != 0) byte[words * 8] ^= (unsigned char)(1u << bit % 8);
+        CHECK(evh_open_memory(buffer, SIZE, NULL) == NULL);
+        CHECK_EQUAL(evh_last_error()->status, EVH_CORRUPT);
+        CHECK_EQUAL(evh_last_error()->offset, COMPACT_HEADER_BYTES + cases[i].bit / 64 * 8);
     }
 }
 

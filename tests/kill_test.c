@@ -6,8 +6,8 @@
  * that. SIGKILL comes at a random moment, also during creation and recovery. Then the parent opens
  * the heap and looks, and the next child goes on with it.
  * Invariants: the commit found was begun, and is not older than the last acknowledged one; every
- * thread's work up to that one is there; lists, counts and sums agree; every live block is reachable
- * (no leaks); evh_check finds nothing.
+ * thread's work up to that one is there; lists, counts and sums agree; every live block is
+ * reachable (no leaks); evh_check finds nothing.
  *
  * 200 kills, scaled by EFFORT or set by KILLS.
  */
@@ -75,8 +75,7 @@ static void store(uint64_t *word, uint64_t value)
 
 __attribute__((noreturn)) static void child_failed(const char *what)
 {
-    snprintf(oracle->error, sizeof oracle->error, "%.60s: %.180s", what,
-             evh_last_error()->message);
+    snprintf(oracle->error, sizeof oracle->error, "%.60s: %.180s", what, evh_last_error()->message);
     _exit(1);
 }
 
@@ -136,9 +135,12 @@ static void *work(void *context)
         struct list *list = &root->lists[self];
         evh_enter(heap);
         const uint64_t action = test_random(&random) % 8;
-        if (action < 3 && list->count < LIST_MAX) list_push(list, &random);
-        else if (action < 5 && list->count > 0) evh_free(heap, list_take(list));
-        else mail_exchange(self);
+        if (action < 3 && list->count < LIST_MAX)
+            list_push(list, &random);
+        else if (action < 5 && list->count > 0)
+            evh_free(heap, list_take(list));
+        else
+            mail_exchange(self);
         root->steps[self]++;
         store(&oracle->steps[self], root->steps[self]);
         evh_leave(heap);

@@ -297,17 +297,10 @@ static void random_operation(struct bench *bench, uint64_t *random)
     const size_t size = 1 + test_random(random) % 4096;
     const unsigned char value = (unsigned char)test_random(random);
     switch (test_random(random) % 8) {
-    case 0:
-        CHECK_EQUAL(os->flush(bench->file), 0);
-        break;
-    case 1:
-        put_sync(bench, offset, value, size);
-        break;
-    case 2:
-        CHECK_EQUAL(os->punch(bench->file, offset / 4096 * 4096, 4096), 0);
-        break;
-    default:
-        put(bench, offset, value, size);
+    case 0: CHECK_EQUAL(os->flush(bench->file), 0); break;
+    case 1: put_sync(bench, offset, value, size); break;
+    case 2: CHECK_EQUAL(os->punch(bench->file, offset / 4096 * 4096, 4096), 0); break;
+    default: put(bench, offset, value, size);
     }
 }
 

@@ -1,11 +1,12 @@
 /* reader_test.c -- readers in other processes beside a writer, and both sides killed at random.
  *
- * Strategy: a writer commits states in which words in many pages all carry the commit's number; eight
- * reader processes open views, read all words, look at them again later, and refresh. The parent
- * kills and restarts either side at random.
+ * Strategy: a writer commits states in which words in many pages all carry the commit's number;
+ * eight reader processes open views, read all words, look at them again later, and refresh. The
+ * parent kills and restarts either side at random.
  * Invariants: whenever evh_view_valid() says so, all words that a reader read are of one commit; it
  * was begun, and is not older than what was acknowledged when the view was taken; a view never goes
- * back; the writer never waits for a reader, not even for a stopped one, and its journal is bounded.
+ * back; the writer never waits for a reader, not even for a stopped one, and its journal is
+ * bounded.
  *
  * 5 seconds, scaled by EFFORT or set by SECONDS.
  */
@@ -22,8 +23,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { READERS = 8, WORDS = 24, BLOCK_BYTES = 5000, SECONDS_DEFAULT = 5,
-       JOURNAL_MAX = 1 << 20, CHECKPOINT = 128 << 10 };
+enum {
+    READERS = 8,
+    WORDS = 24,
+    BLOCK_BYTES = 5000,
+    SECONDS_DEFAULT = 5,
+    JOURNAL_MAX = 1 << 20,
+    CHECKPOINT = 128 << 10
+};
 
 struct state {
     uint64_t number;
@@ -76,8 +83,7 @@ static struct state *state_of(evh_heap *heap)
     struct state *state = evh_root(heap, "state", sizeof *state);
     if (!state) process_failed("evh_root: %s", evh_last_error()->message);
     for (int i = 0; i < WORDS; i++)
-        if (state->blocks[i].offset == 0 &&
-            evh_malloc_to(heap, &state->blocks[i], BLOCK_BYTES))
+        if (state->blocks[i].offset == 0 && evh_malloc_to(heap, &state->blocks[i], BLOCK_BYTES))
             process_failed("evh_malloc_to: %s", evh_last_error()->message);
     return state;
 }

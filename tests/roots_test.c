@@ -376,6 +376,37 @@ TEST(every_flipped_bit_in_the_catalog_is_found_and_harms_nobody)
     }
 }
 
+TEST(two_roots_of_one_name_are_found_by_the_check)
+{
+    EACH_KIND(heap)
+    {
+        CHECK(evh_root(heap, "one", 8) && evh_root(heap, "two", 8));
+        const uint64_t offset = kind == ROOTS_COMPACT ? compact_catalog(heap) : heap->state.catalog;
+        struct heap_catalog *catalog = evh_at(heap, (evh_ref){offset});
+        struct heap_root *entries = evh_at(heap, catalog->root_chunks[0]);
+        struct heap_root *roots[2];
+        for (unsigned i = 0; i < HEAP_ROOT_FIRST; i++)
+            if (entries[i].name[0]) roots[entries[i].name[0] == 't'] = &entries[i];
+        const struct heap_root kept = *roots[1];
+        roots[1]->hash = roots[0]->hash;
+        memcpy(roots[1]->name, roots[0]->name, sizeof roots[1]->name);
+        CHECK_EQUAL(roots_check(heap, NULL, NULL), EVH_CORRUPT);
+        *roots[1] = kept;
+    }
+}
+
+TEST(chunks_keep_a_quarter_of_their_entries_free_so_that_lookups_end)
+{
+    EACH_KIND(heap)
+    {
+        for (uint64_t tag = 0; tag < 300; tag++) CHECK(evh_root_tagged(heap, tag, 8) != NULL);
+        const uint64_t offset = kind == ROOTS_COMPACT ? compact_catalog(heap) : heap->state.catalog;
+        const struct heap_catalog *catalog = evh_at(heap, (evh_ref){offset});
+        for (unsigned chunk = 0; chunk < HEAP_ROOT_CHUNKS; chunk++)
+            CHECK(catalog->root_filled[chunk] <= ((uint64_t)HEAP_ROOT_FIRST << chunk) / 4 * 3);
+    }
+}
+
 static bool roots_count_findings(const evh_finding *finding, void *context)
 {
     CHECK(strcmp(finding->object, "root") == 0);

@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 /*
- * Usage: x_test [-v] [--list] [SEED=n] [text]     only tests whose name contains text
+ * Usage: x_test [-v] [--list] [--first] [SEED=n] [text]     only tests whose name contains text
+ * --first stops at the first failure.
  *
  * A failed CHECK leaves its test by longjmp and the next one runs. In another thread, or in a
  * forked child, there is nowhere to jump to: the process ends with status 1, after saying why.
@@ -257,6 +258,7 @@ __attribute__((weak)) int main(int argument_count, char **arguments)
 {
     const char *wanted = "";
     bool only_list = false;
+    bool stops_at_first = false;
     harness_process = getpid();
     is_harness_thread = true;
     for (int i = 1; i < argument_count; i++) {
@@ -264,6 +266,8 @@ __attribute__((weak)) int main(int argument_count, char **arguments)
             is_verbose = true;
         } else if (strcmp(arguments[i], "--list") == 0) {
             only_list = true;
+        } else if (strcmp(arguments[i], "--first") == 0) {
+            stops_at_first = true;
         } else if (strncmp(arguments[i], "SEED=", 5) == 0) {
             setenv("SEED", arguments[i] + 5, 1);
         } else {
@@ -280,6 +284,7 @@ __attribute__((weak)) int main(int argument_count, char **arguments)
             puts(test->name);
         } else {
             run_test(test, counts);
+            if (stops_at_first && counts[1] > 0) break;
         }
     }
     if (only_list) return 0;

@@ -37,7 +37,7 @@ def main():
     for plant in plants:
         start = time.monotonic()
         try:
-            run = subprocess.run([build / f"plant{plant}/tests/crash_test"],
+            run = subprocess.run([build / f"plant{plant}/tests/crash_test", "--first"],
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                  errors="replace", timeout=PLANT_TIMEOUT_SECONDS)
             found, output = run.returncode != 0, run.stdout

@@ -89,6 +89,7 @@ def steps(arguments, environment):
     yield run_step("lint", [sys.executable, "tools/tidy.py"], environment)
     yield run_step("examples", ["sh", "tools/check_examples.sh", build], environment)
     yield run_step("command", ["sh", "tools/check_command.sh", build], environment)
+    yield run_step("planted bugs", ["sh", "tools/planted.sh", build], environment)
     yield run_step("dist", arguments.make.split() + ["--no-print-directory", "dist"], environment)
 
 

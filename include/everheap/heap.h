@@ -330,7 +330,8 @@ struct evh_heap_view {
 static inline void *evh_at(const evh_heap *heap, evh_ref ref)
 {
     const struct evh_heap_view *view = (const struct evh_heap_view *)(const void *)heap;
-    return ref.offset - 1 < view->end_bytes - 1 ? view->base + ref.offset : NULL;
+    const uint64_t end_bytes = __atomic_load_n(&view->end_bytes, __ATOMIC_RELAXED);
+    return ref.offset - 1 < end_bytes - 1 ? view->base + ref.offset : NULL;
 }
 
 /** The ref of an address in the heap. Asks: a null ref for NULL and for an address outside it. */
@@ -338,7 +339,7 @@ static inline evh_ref evh_ref_to(const evh_heap *heap, const void *address)
 {
     const struct evh_heap_view *view = (const struct evh_heap_view *)(const void *)heap;
     evh_ref ref = {(uint64_t)((uintptr_t)address - (uintptr_t)view->base)};
-    if (ref.offset - 1 >= view->end_bytes - 1) ref.offset = 0;
+    if (ref.offset - 1 >= __atomic_load_n(&view->end_bytes, __ATOMIC_RELAXED) - 1) ref.offset = 0;
     return ref;
 }
 

@@ -1,15 +1,15 @@
 /* allocate.c -- evh_malloc, evh_free and their family: the fast paths, and the ways off them.
  *
- * Estimate, and what makes the fast paths common: a thread keeps, per size class, the free bits of one
- * bitmap word (64 blocks), so 63 of 64 allocations are a few loads, one store into the bitmap and one
- * into the mask. A free finds its slice by the offset's upper bits; if the thread owns the slice,
- * and it has no remote frees, one multiplication finds the bit and proves that a block
+ * Estimate, and what makes the fast paths common: a thread keeps, per size class, the free bits of
+ * one bitmap word (64 blocks), so 63 of 64 allocations are a few loads, one store into the bitmap
+ * and one into the mask. A free finds its slice by the offset's upper bits; if the thread owns the
+ * slice, and it has no remote frees, one multiplication finds the bit and proves that a block
  * begins there, one test that it is live, one store frees it. Neither writes into the block.
  *
  * The checks of a null heap, of the caller's rights, of the compact layout and of a loaded segment
  * cost nothing here: whatever needs one has no valid stamp, no owned slice, or an end of 0.
- * Everything else is a tail call that begins anew from the arguments, so that the fast paths save no
- * registers.
+ * Everything else is a tail call that begins anew from the arguments, so that the fast paths save
+ * no registers.
  */
 #include "heap/heap.h"
 
@@ -80,7 +80,8 @@ static __attribute__((noinline)) void *allocate_more(evh_heap *heap, size_t size
 void *evh_malloc(evh_heap *heap, size_t size)
 {
     if (UNLIKELY(size > SIZE_TABLE_MAX)) return allocate_more(heap, size);
-    if (UNLIKELY(heap == NULL || heap_thread.stamp != heap->stamp)) return allocate_slow(heap, size);
+    if (UNLIKELY(heap == NULL || heap_thread.stamp != heap->stamp))
+        return allocate_slow(heap, size);
     struct bin *bin = &heap_thread.cache->bins[size_class_table[(size + 15) / 16]];
     if (UNLIKELY(bin->mask == 0)) return allocate_refill(heap, bin);
     return allocate_take(bin);
@@ -105,8 +106,9 @@ void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
 {
     if (allocate_check(heap, size)) return NULL;
     if (!base_is_power_of_two(alignment) || alignment > SEGMENT_BYTES) {
-        (void)base_fail(EVH_INVALID, NO_OFFSET, "%s: an alignment of %llu: no power of two to 64 MiB",
-                        heap_path(heap), (unsigned long long)alignment);
+        (void)base_fail(EVH_INVALID, NO_OFFSET,
+                        "%s: an alignment of %llu: no power of two to 64 MiB", heap_path(heap),
+                        (unsigned long long)alignment);
         return NULL;
     }
     if (heap->compact) return compact_allocate(heap, size, base_max(alignment, 16));
@@ -219,7 +221,8 @@ size_t evh_usable_size(evh_heap *heap, const void *block)
     return 0;
 }
 
-/* Whether a block of `old_size` may stay for `size` bytes: it holds them, and not half of it idles. */
+/* Whether a block of `old_size` may stay for `size` bytes: it holds them, and not half of it
+ * idles. */
 static bool realloc_fits(uint64_t old_size, size_t size)
 {
     assert(old_size > 0);

@@ -203,6 +203,12 @@ EVH_INTERNAL void roots_each_internal(evh_heap *heap,
 
 /* ---- both layouts ---- */
 
+/** The heap's end, also while other threads make it grow. */
+static inline uint64_t heap_end_bytes(const evh_heap *heap)
+{
+    return __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+}
+
 static inline bool heap_is_zero(const void *data, size_t size)
 {
     const unsigned char *bytes = data;

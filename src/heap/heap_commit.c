@@ -248,22 +248,30 @@ bool evh_view_valid(const evh_heap *heap)
 
 /* ---- system calls into the heap ---- */
 
+/* A store makes a page writable, whatever watches it. This one changes nothing, not even for a
+ * thread that stores there at the same moment. (Or-ing 0 would do, but clang makes it a load.) */
+static void commit_touch_page(unsigned char *page)
+{
+    assert(page != NULL);
+    unsigned char value = __atomic_load_n(page, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(page, &value, value, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
+        continue; /* again only if another thread has just stored there */
+}
+
 evh_status evh_touch(evh_heap *heap, void *address, size_t size_bytes)
 {
     const evh_status status = heap_writable(heap);
     if (status) return status;
     const uint64_t offset = (uint64_t)((uintptr_t)address - (uintptr_t)heap->view.base);
-    if (!base_in_range(offset, size_bytes, heap->view.end_bytes))
+    if (!base_in_range(offset, size_bytes, heap_end_bytes(heap)))
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: %p and %zu bytes are not in the heap",
                          heap_path(heap), address, size_bytes);
     if (!heap->needs_touch || size_bytes == 0) return EVH_OK;
-    /* A store to each page makes it writable, whatever watches it. It changes nothing, not even for
-     * a thread that stores there at the same moment. */
     unsigned char *first = heap->view.base + base_round_down(offset, PAGE_BYTES);
     unsigned char *end = heap->view.base + offset + size_bytes;
     assert(heap->journal != NULL);
     assert(first < end);
-    for (unsigned char *page = first; page < end; page += PAGE_BYTES)
-        (void)__atomic_fetch_or(page, 0, __ATOMIC_RELAXED);
+    for (unsigned char *page = first; page < end; page += PAGE_BYTES) commit_touch_page(page);
     return EVH_OK;
 }

@@ -154,7 +154,7 @@ evh_heap *evh_heap_of(const void *address)
         const struct table_slot slot = table_load(&table_slots[i]);
         const uint64_t offset = (uint64_t)((uintptr_t)address - slot.base);
         if (!slot.heap || offset >= slot.range_bytes) continue;
-        const uint64_t end_bytes = __atomic_load_n(&slot.heap->view.end_bytes, __ATOMIC_RELAXED);
+        const uint64_t end_bytes = heap_end_bytes(slot.heap);
         /* A heap in a buffer that is a block of another heap: the inner one has it. */
         if (offset >= end_bytes || end_bytes >= found_bytes) continue;
         found = slot.heap;

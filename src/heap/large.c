@@ -1,8 +1,8 @@
 /* large.c -- runs of slices that are one block each: live by their descriptor, without a bitmap.
  *
- * A run's tails are written before its head, and its head is taken back before its tails, so that one
- * store makes the block live or free. Runs are taken first fit, may cross segments, and are resized in
- * place where the slices behind them are free.
+ * A run's tails are written before its head, and its head is taken back before its tails, so that
+ * one store makes the block live or free. Runs are taken first fit, may cross segments, and are
+ * resized in place where the slices behind them are free.
  */
 #include "heap/heap.h"
 

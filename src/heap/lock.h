@@ -5,9 +5,9 @@
 #include "os/os.h"
 
 /*
- * The three states of a futex lock (Drepper, "Futexes are tricky", mutex 2): open, taken, taken with
- * somebody waiting. It lies inside the structure that it protects, so a slow path can never find it
- * missing, and a forked child opens it by storing 0.
+ * The three states of a futex lock (Drepper, "Futexes are tricky", mutex 2): open, taken, taken
+ * with somebody waiting. It lies inside the structure that it protects, so a slow path can never
+ * find it missing, and a forked child opens it by storing 0.
  */
 struct heap_lock {
     uint32_t state;

@@ -11,8 +11,8 @@
  *     Adopted by the thread that needs such a slice, or that frees in it.
  *
  * A bin claims the free bits of one bitmap word at a time, in ascending order. A slice is allocated
- * from while at least an eighth of it is free (dense); below that, each block would dirty a page of its
- * own. (Measured: 1000 blocks dirty 69 pages so, 602 if every free slot is taken at once.)
+ * from while at least an eighth of it is free (dense); below that, each block would dirty a page of
+ * its own. (Measured: 1000 blocks dirty 69 pages so, 602 if every free slot is taken at once.)
  */
 #include "heap/heap.h"
 
@@ -44,15 +44,10 @@ static bool owners_is_current(const struct cache *cache, const struct slice *sli
 static uint32_t *owners_list(evh_heap *heap, struct cache *cache, const struct slice *slice)
 {
     switch (slice->list) {
-    case SLICE_IN_DENSE:
-        return &cache->dense[slice->class_index];
-    case SLICE_IN_FULL:
-        return &cache->full;
-    case SLICE_IN_ADOPTABLE:
-        return &heap->slices.adoptable[slice->class_index];
-    default:
-        assert(slice->list == SLICE_IN_EMPTY);
-        return &heap->slices.empty;
+    case SLICE_IN_DENSE: return &cache->dense[slice->class_index];
+    case SLICE_IN_FULL: return &cache->full;
+    case SLICE_IN_ADOPTABLE: return &heap->slices.adoptable[slice->class_index];
+    default: assert(slice->list == SLICE_IN_EMPTY); return &heap->slices.empty;
     }
 }
 
@@ -95,8 +90,7 @@ static void owners_set(struct slice *slice, const struct cache *cache)
     uint64_t before = __atomic_load_n(&slice->owner, __ATOMIC_RELAXED);
     uint64_t after = 0;
     assert((owner & SLICE_PENDING) == 0);
-    do
-        after = owner | (before & SLICE_PENDING);
+    do after = owner | (before & SLICE_PENDING);
     while (!__atomic_compare_exchange_n(&slice->owner, &before, after, true, __ATOMIC_ACQ_REL,
                                         __ATOMIC_RELAXED));
 }
@@ -148,8 +142,8 @@ static void owners_emptied(struct cache *cache, struct slice *slice)
     const struct bin *bin = &cache->bins[slice->class_index];
     assert(slice_used(slice) == 0);
     if (owners_is_current(cache, slice)) return;
-    /* The class's only slice with room stays: a program that allocates and frees one block would take
-     * and give a slice each time. */
+    /* The class's only slice with room stays: a program that allocates and frees one block would
+     * take and give a slice each time. */
     assert(slice->list == SLICE_IN_DENSE);
     const bool is_only = slice->next == 0 && slice->previous == 0;
     if (is_only && bin->mask == 0) return;
@@ -353,8 +347,8 @@ static struct slice *owners_take(struct cache *cache, uint32_t class_index, bool
     uint32_t aside_count = 0;
     struct slice *slice = NULL;
     while (!slice && aside_count < ASIDE_MAX) {
-        const uint64_t first = grow ? runs_take(heap, count, 1, is_run)
-                                    : runs_take_loaded(heap, count, 1, is_run);
+        const uint64_t first =
+            grow ? runs_take(heap, count, 1, is_run) : runs_take_loaded(heap, count, 1, is_run);
         if (!first) break;
         struct segment *segment = heap->slices.segments[first / SEGMENT_SLICES];
         const uint32_t words = size_classes[class_index].slot_words;
@@ -368,6 +362,8 @@ static struct slice *owners_take(struct cache *cache, uint32_t class_index, bool
         runs_mark_taken(heap, first, count);
         aside[aside_count++] = first;
     }
+    if (aside_count == ASIDE_MAX)
+        (void)base_fail(EVH_FULL, NO_OFFSET, "%s: no room for a bitmap", heap_path(heap));
     while (aside_count) runs_give(heap, aside[--aside_count], count);
     return slice;
 }

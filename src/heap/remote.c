@@ -1,8 +1,8 @@
 /* remote.c -- frees by threads that do not own the slice: no lock, no waiting, no bit twice.
  *
  * The freer sets the block's bit in the slice's mirror, marks the mirror's word in a summary, flags
- * the slice, and pushes it on its owner's stack, unless it is there already. The owner pops the slice
- * and folds the mirror into the bitmap:
+ * the slice, and pushes it on its owner's stack, unless it is there already. The owner pops the
+ * slice and folds the mirror into the bitmap:
  *
  *     freer                                     owner
  *       the block's bit is 1, else a double free  is_pending = 0
@@ -12,12 +12,12 @@
  *       is_pending = 1; was 0: push the slice
  *
  * Each side writes what the other reads before it reads what the other writes (Dekker), so what the
- * owner does not fold is announced again; these accesses are sequentially consistent. The bit is looked
- * at before the mirror: afterwards, the owner may have folded it. `is_pending` is a flag of its
- * own because a slice that is on the stack twice makes it a ring.
+ * owner does not fold is announced again; these accesses are sequentially consistent. The bit is
+ * looked at before the mirror: afterwards, the owner may have folded it. `is_pending` is a flag of
+ * its own because a slice that is on the stack twice makes it a ring.
  *
- * The flag sends the owner's own frees in this slice the slow way, where the mirror is folded first: a
- * block that another thread has freed is not freed again.
+ * The flag sends the owner's own frees in this slice the slow way, where the mirror is folded
+ * first: a block that another thread has freed is not freed again.
  *
  * The owner may have changed when the freer pushes. Every popped slice is therefore looked at anew:
  * forwarded to its owner, or folded under the lock if it has none.
@@ -48,8 +48,7 @@ static void remote_announce(evh_heap *heap, struct slice *slice)
     assert(cache != NULL);
     assert(number != 0);
     uint32_t head = __atomic_load_n(&cache->pending, __ATOMIC_RELAXED);
-    do
-        __atomic_store_n(&remote->next, head, __ATOMIC_RELAXED);
+    do __atomic_store_n(&remote->next, head, __ATOMIC_RELAXED);
     while (!__atomic_compare_exchange_n(&cache->pending, &head, number, true, __ATOMIC_RELEASE,
                                         __ATOMIC_RELAXED));
 }
@@ -79,7 +78,8 @@ EVH_INTERNAL uint32_t remote_fold(evh_heap *heap, struct slice *slice)
     uint32_t freed = 0;
     if (__atomic_load_n(&slice->owner, __ATOMIC_RELAXED) & SLICE_PENDING)
         (void)__atomic_fetch_and(&slice->owner, ~(uint64_t)SLICE_PENDING, __ATOMIC_SEQ_CST);
-    /* A late announcement may name words that a slice of another class no longer has; they are 0. */
+    /* A late announcement may name words that a slice of another class no longer has; they are
+     * 0. */
     for (uint64_t words = __atomic_exchange_n(&remote->summary, 0, __ATOMIC_SEQ_CST); words;
          words &= words - 1) {
         const uint32_t word = base_lowest_bit(words);
@@ -135,7 +135,6 @@ EVH_INTERNAL uint64_t remote_live_bits(const evh_heap *heap, const struct slice 
                                        uint32_t word)
 {
     const uint64_t bits = __atomic_load_n(&slice->bits[word], __ATOMIC_RELAXED);
-    const uint64_t pending =
-        __atomic_load_n(remote_mirror(heap, slice) + word, __ATOMIC_RELAXED);
+    const uint64_t pending = __atomic_load_n(remote_mirror(heap, slice) + word, __ATOMIC_RELAXED);
     return bits & ~pending & slice_valid_bits(slice, word);
 }

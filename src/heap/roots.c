@@ -97,7 +97,7 @@ static void *roots_block(evh_heap *heap, uint64_t offset, uint64_t size)
     if (size == 0 || offset == 0 || !heap_block_at(heap, offset, &usable) || usable < size)
         return NULL;
     assert(usable >= size);
-    assert(base_in_range(offset, size, heap->view.end_bytes));
+    assert(base_in_range(offset, size, heap_end_bytes(heap)));
     return heap->view.base + offset;
 }
 

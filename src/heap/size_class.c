@@ -2,13 +2,14 @@
 #include "heap/size_class.h"
 
 /* 16, 32, ... 128, then eight per doubling. */
-#define GROUP(c) (((c) - 8) / 8)
+#define GROUP(c) (((c)-8) / 8)
 #define BYTES(c)                                                                                   \
     ((c) < 8 ? 16u * ((unsigned)(c) + 1)                                                           \
              : (128u << GROUP((c) < 8 ? 8 : (c))) +                                                \
                    ((unsigned)(c) % 8 + 1) * (16u << GROUP((c) < 8 ? 8 : (c))))
-#define SPAN(c) (BYTES(c) <= HEAP_SMALL_MAX ? (unsigned)SLICE_BYTES                                \
-                                            : (unsigned)SLICE_BYTES * HEAP_MEDIUM_SLICES)
+#define SPAN(c)                                                                                    \
+    (BYTES(c) <= HEAP_SMALL_MAX ? (unsigned)SLICE_BYTES                                            \
+                                : (unsigned)SLICE_BYTES * HEAP_MEDIUM_SLICES)
 #define COUNT(c) (SPAN(c) / BYTES(c))
 #define WORDS(c) ((COUNT(c) + 63) / 64)
 /* Below a cache line slots are powers of two, so that they pack; above, whole lines. */

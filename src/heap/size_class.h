@@ -19,7 +19,8 @@ struct size_class {
 };
 
 EVH_INTERNAL_DATA const struct size_class size_classes[HEAP_CLASS_COUNT];
-/* Entry (size + 15) / 16 is the class of `size`; that of size 0 is HEAP_CLASS_COUNT, which is none. */
+/* Entry (size + 15) / 16 is the class of `size`; that of size 0 is HEAP_CLASS_COUNT, which is
+ * none. */
 EVH_INTERNAL_DATA const uint8_t size_class_table[SIZE_TABLE_ENTRIES];
 
 /**
@@ -48,8 +49,8 @@ static inline uint32_t size_class_of(size_t size)
     return (uint32_t)(8 + (high - 7) * 8 + ((last >> (high - 3)) & 7));
 }
 
-/** The smallest class that holds `size` bytes and whose blocks are all aligned to `alignment`, a power
- *  of two up to 64 KiB. */
+/** The smallest class that holds `size` bytes and whose blocks are all aligned to `alignment`, a
+ *  power of two up to 64 KiB. */
 EVH_INTERNAL uint32_t size_class_aligned(size_t size, size_t alignment);
 
 static inline bool size_class_is_medium(uint32_t class_index)
@@ -64,8 +65,8 @@ static inline uint32_t size_class_slices(uint32_t class_index)
     return size_class_is_medium(class_index) ? HEAP_MEDIUM_SLICES : 1;
 }
 
-/** A slice with at least this many free blocks is worth allocating from: 1/8 of it. Below that, each
- *  new block would dirty a page for itself. */
+/** A slice with at least this many free blocks is worth allocating from: 1/8 of it. Below that,
+ *  each new block would dirty a page for itself. */
 static inline uint32_t size_class_dense(uint32_t class_index)
 {
     const uint32_t eighth = size_classes[class_index].block_count / 8u;

@@ -1,8 +1,9 @@
 /* slices.c -- the allocator's tables, the segment directory, and their life from open to close.
  *
- * The tables are arrays over slice numbers in one reservation of addresses, as large as the heap may
- * become. The slices' lines are mapped up to the heap's end, so that evh_free() needs one bound; the
- * mirrors are mapped segment by segment as these are loaded. Untouched memory costs nothing:
+ * The tables are arrays over slice numbers in one reservation of addresses, as large as the heap
+ * may become. The slices' lines are mapped up to the heap's end, so that evh_free() needs one
+ * bound; the mirrors are mapped segment by segment as these are loaded. Untouched memory costs
+ * nothing:
  *
  *     table      64 bytes per slice      mapped up to the heap's end
  *     remotes    64 bytes per slice      mapped up to the heap's end
@@ -27,13 +28,14 @@ EVH_INTERNAL void slices_set_descriptor(evh_heap *heap, uint64_t slice, uint64_t
     assert(slice < slices_count(heap->state.heap_bytes));
     __atomic_store_n(slices_descriptor(heap, slice), descriptor, __ATOMIC_RELEASE);
     __atomic_store_n(&heap->slices.table[slice].kind, (uint8_t)descriptor_kind(descriptor),
-                     __ATOMIC_RELAXED);
+                     __ATOMIC_RELEASE);
 }
 
 /* Whether a slice that the image names can be read: inside the heap, and the heap's own. */
 static bool slices_is_readable(const evh_heap *heap, uint64_t slice)
 {
-    if (slice == 0 || slice >= slices_count(heap->state.heap_bytes)) return false;
+    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    if (slice == 0 || slice >= slices_count(end_bytes)) return false;
     return !region_is_journal(heap->region, slice, NULL);
 }
 
@@ -73,9 +75,10 @@ EVH_INTERNAL uint64_t *slices_find_descriptors(evh_heap *heap, uint64_t segment)
     if (!entry) return NULL;
     const uint64_t meta = (uint32_t)__atomic_load_n(entry, __ATOMIC_ACQUIRE);
     if (!slices_is_readable(heap, meta) || (segment == 0) != (meta == HEAP_FIRST_META_SLICE)) {
-        (void)base_fail(EVH_CORRUPT, (uint64_t)((unsigned char *)entry - heap->view.base),
-                        "%s: directory: segment %llu has its metadata in slice %llu, which cannot be",
-                        heap_path(heap), (unsigned long long)segment, (unsigned long long)meta);
+        (void)base_fail(
+            EVH_CORRUPT, (uint64_t)((unsigned char *)entry - heap->view.base),
+            "%s: directory: segment %llu has its metadata in slice %llu, which cannot be",
+            heap_path(heap), (unsigned long long)segment, (unsigned long long)meta);
         return NULL;
     }
     static_assert(HEAP_DESCRIPTORS_OFFSET == 0, "the descriptors begin the metadata slice");
@@ -306,25 +309,35 @@ EVH_INTERNAL void slices_reset(evh_heap *heap)
 
 /* ---- commits and forks ---- */
 
+EVH_INTERNAL struct cache *slices_first_cache(evh_heap *heap)
+{
+    heap_lock_take(&heap->slices.lock);
+    struct cache *first = heap->slices.caches;
+    heap_lock_drop(&heap->slices.lock);
+    assert(!first || first->heap == heap);
+    return first;
+}
+
 EVH_INTERNAL void slices_fold(evh_heap *heap)
 {
     if (heap->compact) return;
+    struct cache *first = slices_first_cache(heap);
     /* Draining may forward a slice to the cache that owns it now, once: so two rounds, and a third
      * that finds nothing. */
     for (bool again = true; again;) {
         again = false;
-        for (struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap) {
+        for (struct cache *cache = first; cache; cache = cache->next_of_heap) {
             if (!__atomic_load_n(&cache->pending, __ATOMIC_ACQUIRE)) continue;
             remote_drain(cache);
             again = true;
         }
     }
-    for (struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap)
-        assert(cache->pending == 0);
+    for (const struct cache *cache = first; cache; cache = cache->next_of_heap)
+        assert(__atomic_load_n(&cache->pending, __ATOMIC_RELAXED) == 0);
 }
 
-/* A memory heap goes on in the child: what other threads had freed remotely is put into the bitmaps,
- * then everything else that they left behind is forgotten. */
+/* A memory heap goes on in the child: what other threads had freed remotely is put into the
+ * bitmaps, then everything else that they left behind is forgotten. */
 static void slices_fold_forked(evh_heap *heap)
 {
     struct heap_slices *slices = &heap->slices;
@@ -333,7 +346,8 @@ static void slices_fold_forked(evh_heap *heap)
         if (!slices->remotes[i].summary || !slice->bits) continue;
         const uint64_t *mirror = (uint64_t *)(void *)(slices->mirrors + i * SLICE_MIRROR_BYTES);
         assert(slice->word_count <= SLICE_MIRROR_WORDS);
-        for (uint32_t word = 0; word < slice->word_count; word++) slice->bits[word] &= ~mirror[word];
+        for (uint32_t word = 0; word < slice->word_count; word++)
+            slice->bits[word] &= ~mirror[word];
     }
 }
 

@@ -1,19 +1,20 @@
 /* slices.h -- the allocator's ephemeral state: what is rebuilt after every opening.
  *
  * A block is live if and only if its bit in a bitmap of the image is 1 (a LARGE run: if its
- * descriptor says so). Everything here is derived from the image, never trusted after a restart, and
- * lies outside it. Invariants:
+ * descriptor says so). Everything here is derived from the image, never trusted after a restart,
+ * and lies outside it. Invariants:
  *
- *  1. A slice's bits are changed by one thread: that of the cache in `owner`, or, where
- *     nobody owns it, whoever holds the lock. Others free through the slice's mirror; the owner folds
- *     the mirror into the bits.
- *  2. slice_used() counts the bits that are 1 and the bits that the owner's bin holds in its mask; a
- *     mask holds only bits that are 0. So a slice whose count is 0 holds nothing.
- *  3. A slice that is owned is its class's current one (in the bin), or in the class's dense list (at
- *     least an eighth is free), or in the cache's list of full slices. `countdown` is the number of
- *     frees until this changes: down to 0 used, or, of a full slice, to `floor`, where it is dense.
- *  4. A cache's memory is not used for another while a thread may still hold its address: so a slice
- *     whose owner is the thread's present cache is the thread's. Stamps are never used twice.
+ *  1. A slice's bits are changed by one thread: that of the cache in `owner`, or, where nobody owns
+ *     it, whoever holds the lock. Others free through the slice's mirror; the owner folds the
+ *     mirror into the bits.
+ *  2. slice_used() counts the bits that are 1 and the bits that the owner's bin holds in its mask;
+ *     a mask holds only bits that are 0. So a slice whose count is 0 holds nothing.
+ *  3. A slice that is owned is its class's current one (in the bin), or in the class's dense list
+ *     (at least an eighth is free), or in the cache's list of full slices. `countdown` is the
+ *     number of frees until this changes: down to 0 used, or, of a full slice, to `floor`, where it
+ *     is dense.
+ *  4. A cache's memory is not used for another while a thread may still hold its address: so a
+ *     slice whose owner is the thread's present cache is the thread's. Stamps are never used twice.
  *  5. The slice of a live or claimed block is loaded: `segments` has its segment.
  *  6. What is not marked as a cache's own or as atomic is under the lock.
  */
@@ -24,15 +25,15 @@
 #include "heap/size_class.h"
 
 enum {
-    SLICE_PENDING = 1,       /* in `owner`: the mirror has bits. Makes frees go the slow way. */
+    SLICE_PENDING = 1,        /* in `owner`: the mirror has bits. Makes frees go the slow way. */
     SLICE_MIRROR_BYTES = 512, /* the largest bitmap */
     SLICE_MIRROR_WORDS = SLICE_MIRROR_BYTES / 8,
-    SLICE_LINE_UNITS = 8,    /* bitmap pools are divided into cache lines of eight words */
+    SLICE_LINE_UNITS = 8, /* bitmap pools are divided into cache lines of eight words */
     SLICE_LINE_BYTES = 64,
     SLICE_LINES = SLICE_BYTES / SLICE_LINE_BYTES,
     SLICE_WORDS = SEGMENT_SLICES / 64, /* of a bitmap with a bit per slice of a segment */
-    SLICE_SMALL_SLOTS = 3,   /* slots of 1, 2 and 4 words share lines */
-    SLICE_FIRST_CHECKSUM_SLICES = 64, /* 4 MiB: so far slice 0 holds the page checksums */
+    SLICE_SMALL_SLOTS = 3,             /* slots of 1, 2 and 4 words share lines */
+    SLICE_FIRST_CHECKSUM_SLICES = 64,  /* 4 MiB: so far slice 0 holds the page checksums */
 };
 
 enum slice_list {
@@ -45,33 +46,33 @@ enum slice_list {
 
 /* What freeing needs to know about a slice: one cache line, indexed by slice number. */
 struct slice {
-    uint64_t owner;       /* struct cache * that allocates here, 0: nobody; and SLICE_PENDING. Atomic. */
-    uint64_t reciprocal;  /* of the block size: struct size_class */
-    uint64_t *bits;       /* the bitmap, in the image */
-    struct cache *cache;  /* of the last owner: announce remote frees there. Atomic. */
+    uint64_t owner; /* struct cache * that allocates here, 0: nobody; and SLICE_PENDING. Atomic. */
+    uint64_t reciprocal; /* of the block size: struct size_class */
+    uint64_t *bits;      /* the bitmap, in the image */
+    struct cache *cache; /* of the last owner: announce remote frees there. Atomic. */
     uint32_t block_bytes;
-    uint32_t countdown;   /* the owner's, as all that follow */
-    uint32_t next;        /* in a list, by slice number; 0 ends it */
+    uint32_t countdown; /* the owner's, as all that follow */
+    uint32_t next;      /* in a list, by slice number; 0 ends it */
     uint32_t previous;
-    uint32_t run;         /* TAIL: slices back to the head. LARGE: slices of the run. */
+    uint32_t run; /* TAIL: slices back to the head. LARGE: slices of the run. */
     uint16_t block_count;
-    uint16_t floor;       /* what is used besides `countdown`: not 0 in full slices */
+    uint16_t floor; /* what is used besides `countdown`: not 0 in full slices */
     uint8_t class_index;
-    uint8_t kind;         /* enum heap_kind; 0 too where the segment is not loaded. Atomic. */
-    uint8_t list;         /* enum slice_list */
-    uint8_t cursor;       /* the bitmap word that the next refill looks at */
+    uint8_t kind;   /* enum heap_kind; 0 too where the segment is not loaded. Atomic. */
+    uint8_t list;   /* enum slice_list */
+    uint8_t cursor; /* the bitmap word that the next refill looks at */
     uint8_t word_count;
     uint8_t reserved;
-    uint16_t bin_offset;  /* of the class's bin in a cache */
+    uint16_t bin_offset; /* of the class's bin in a cache */
 };
 
 static_assert(sizeof(struct slice) == 64, "a cache line");
 
 /* What other threads write when they free a block of the slice: a line of its own. All atomic. */
 struct remote {
-    uint64_t summary;     /* bit w: word w of the mirror may have bits */
-    uint32_t is_pending;  /* the slice is on a cache's stack of pending slices, exactly once */
-    uint32_t next;        /* on that stack */
+    uint64_t summary;    /* bit w: word w of the mirror may have bits */
+    uint32_t is_pending; /* the slice is on a cache's stack of pending slices, exactly once */
+    uint32_t next;       /* on that stack */
     uint64_t reserved[6];
 };
 
@@ -80,8 +81,8 @@ static_assert(sizeof(struct remote) == 64, "a cache line");
 /* The bitmaps in one slice: a metadata slice's pool, or a slice of kind BITMAP. */
 struct pool {
     struct pool *next;
-    uint64_t slice;        /* where it is */
-    uint32_t relative;     /* as descriptors name it: 0 for the metadata slice */
+    uint64_t slice;               /* where it is */
+    uint32_t relative;            /* as descriptors name it: 0 for the metadata slice */
     uint32_t owners[SLICE_LINES]; /* the id of the cache whose slots are in the line; 0: mixed */
     uint8_t units[SLICE_LINES];   /* used words of each line */
     uint64_t free_lines[SLICE_LINES / 64];
@@ -91,20 +92,20 @@ struct pool {
 /* A loaded segment. */
 struct segment {
     uint64_t number;
-    uint64_t *descriptors;      /* in the image */
-    uint64_t free[SLICE_WORDS]; /* bit: the slice is free, inside the heap */
+    uint64_t *descriptors;       /* in the image */
+    uint64_t free[SLICE_WORDS];  /* bit: the slice is free, inside the heap */
     uint64_t holes[SLICE_WORDS]; /* bit: free, and its space was given back */
     uint32_t free_count;
-    struct pool *pools;         /* owned; the metadata slice's first */
+    struct pool *pools; /* owned; the metadata slice's first */
 };
 
 /* Where the next blocks of a class come from. A mask of 0 with a null word is an empty bin. */
 struct bin {
-    uint64_t mask;          /* free bits of `word`, claimed: nobody else hands them out */
+    uint64_t mask; /* free bits of `word`, claimed: nobody else hands them out */
     uint64_t *word;
-    unsigned char *blocks;  /* the block of the word's bit 0 */
+    unsigned char *blocks; /* the block of the word's bit 0 */
     uint32_t block_bytes;
-    uint32_t slice;         /* the current slice, 0: none */
+    uint32_t slice; /* the current slice, 0: none */
 };
 
 /* A hint where the next bitmap slot of a size comes from. */
@@ -114,33 +115,34 @@ struct slot_hint {
 };
 
 /*
- * A thread's allocation state in one heap. It lives as long as the heap and the thread: a thread that
- * ends parks it, with the slices it owns, for the next thread; a heap that is closed first leaves it
- * to the thread.
+ * A thread's allocation state in one heap. It lives as long as the heap and the thread: a thread
+ * that ends parks it, with the slices it owns, for the next thread; a heap that is closed first
+ * leaves it to the thread.
  */
 struct cache {
     struct bin bins[HEAP_CLASS_COUNT + 1]; /* first; the last is that of size 0, always empty */
-    uint64_t stamp;               /* of the heap's state it belongs to */
-    evh_heap *heap;               /* NULL: closed. Under the registry's lock. */
+    uint64_t stamp;                        /* of the heap's state it belongs to */
+    evh_heap *heap;                        /* NULL: closed. Under the registry's lock. */
     struct cache *next_of_heap;
     struct cache *next_of_thread;
     struct cache *next_parked;
-    void *memory;                 /* what the cache was carved from */
+    void *memory;                     /* what the cache was carved from */
     uint32_t dense[HEAP_CLASS_COUNT]; /* lists */
-    uint32_t full;                /* list */
-    uint32_t id;                  /* in its heap, from 1 */
+    uint32_t full;                    /* list */
+    uint32_t id;                      /* in its heap, from 1 */
     bool has_thread;
     struct slot_hint hints[SLICE_SMALL_SLOTS];
     /* Written by other threads. */
-    uint32_t pending __attribute__((aligned(64))); /* the stack of slices with remote frees. Atomic. */
+    uint32_t pending
+        __attribute__((aligned(64))); /* the stack of slices with remote frees. Atomic. */
     /* Read by a thread that commits. */
     uint32_t depth __attribute__((aligned(64))); /* of evh_enter(). Atomic. */
 };
 
 /* The calling thread's present cache. */
 struct heap_thread {
-    uint64_t stamp; /* of the heap that `cache` belongs to; 0: none */
-    struct cache *cache; /* THREADS_NONE before the first */
+    uint64_t stamp;       /* of the heap that `cache` belongs to; 0: none */
+    struct cache *cache;  /* THREADS_NONE before the first */
     struct cache *caches; /* of all heaps, linked by next_of_thread */
 };
 
@@ -153,30 +155,30 @@ struct heap_slices {
     uint64_t end_bytes;  /* evh_free()'s fast path works below; 0 while it must not. Atomic. */
     struct slice *table; /* by slice number; reserved for the heap's largest size */
     struct remote *remotes;
-    unsigned char *mirrors; /* SLICE_MIRROR_BYTES per slice, mapped where segments are loaded */
+    unsigned char *mirrors;    /* SLICE_MIRROR_BYTES per slice, mapped where segments are loaded */
     struct segment **segments; /* by number; NULL: not loaded. Atomic. */
-    void *reserved;      /* all four lie in one reservation */
+    void *reserved;            /* all four lie in one reservation */
     uint64_t reserved_bytes;
-    uint64_t slice_max;  /* slices of the largest heap */
+    uint64_t slice_max;       /* slices of the largest heap */
     uint64_t mapped_segments; /* table and remotes are mapped so far */
-    uint64_t told_bytes;  /* region->mapped_bytes as far as the journal knows */
+    uint64_t told_bytes;      /* region->mapped_bytes as far as the journal knows */
     struct heap_lock lock;
-    uint64_t free_hint;     /* no loaded segment below has a free slice */
-    uint64_t unloaded_hint; /* all segments below are loaded */
+    uint64_t free_hint;                   /* no loaded segment below has a free slice */
+    uint64_t unloaded_hint;               /* all segments below are loaded */
     uint32_t adoptable[HEAP_CLASS_COUNT]; /* lists of dense slices that nobody owns */
-    uint32_t empty;         /* list of slices that were empty when they were loaded; nobody's */
-    struct cache *caches;   /* all, linked by next_of_heap */
+    uint32_t empty;       /* list of slices that were empty when they were loaded; nobody's */
+    struct cache *caches; /* all, linked by next_of_heap */
     struct cache *parked;
     uint32_t cache_count;
     /* The gate. All atomic. */
-    uint32_t gate;          /* enum gate_bit; 0: evh_enter() has nothing to do */
-    uint32_t gate_wakes;    /* counts what the thread that closes the gate waits for */
-    uint32_t gate_guests;   /* brackets of threads that got no cache */
+    uint32_t gate;        /* enum gate_bit; 0: evh_enter() has nothing to do */
+    uint32_t gate_wakes;  /* counts what the thread that closes the gate waits for */
+    uint32_t gate_guests; /* brackets of threads that got no cache */
 };
 
 enum gate_bit {
-    GATE_CLOSED = 1,   /* a commit is copying, or about to */
-    GATE_FENCED = 2,   /* no membarrier here: evh_enter() orders its own accesses */
+    GATE_CLOSED = 1,     /* a commit is copying, or about to */
+    GATE_FENCED = 2,     /* no membarrier here: evh_enter() orders its own accesses */
     GATE_UNPREPARED = 4, /* until the first evh_enter() or commit asks the system for its barrier */
 };
 
@@ -201,6 +203,9 @@ EVH_INTERNAL evh_status slices_map_tables(evh_heap *heap, uint64_t slice_count);
 /** The heap ends at `slice_count`, in the image and for evh_free(). Under the lock. */
 EVH_INTERNAL void slices_set_end(evh_heap *heap, uint64_t slice_count);
 
+/** The list of the heap's caches, that of a thread which begins now left out. */
+EVH_INTERNAL struct cache *slices_first_cache(evh_heap *heap);
+
 /** Zero `size` bytes of the image, storing only into pages that are not zero. */
 EVH_INTERNAL void slices_zero(void *bytes, uint64_t size);
 
@@ -224,9 +229,9 @@ struct slice_place {
     uint64_t size;       /* of the block */
 };
 
-/** Find the live block that begins at `offset`, any number. EVH_DOUBLE_FREE: a block could begin there,
- *  but none does; EVH_BAD_POINTER: none can. These two are not set as the thread's error; others
- *  (EVH_CORRUPT, EVH_NO_MEMORY: the segment cannot be loaded) are. */
+/** Find the live block that begins at `offset`, any number. EVH_DOUBLE_FREE: a block could begin
+ *  there, but none does; EVH_BAD_POINTER: none can. These two are not set as the thread's
+ *  error; others (EVH_CORRUPT, EVH_NO_MEMORY: the segment cannot be loaded) are. */
 EVH_INTERNAL evh_status slices_find(evh_heap *heap, uint64_t offset, struct slice_place *place);
 
 /* ---- slices_load.c: from the image to the ephemeral state ---- */
@@ -253,8 +258,8 @@ EVH_INTERNAL struct pool *pool_new(struct segment *segment, uint64_t slice, uint
 EVH_INTERNAL bool pool_claim(struct segment *segment, uint32_t relative, uint32_t unit,
                              uint32_t slot_words);
 
-/** Take a slot of `slot_words` in the segment for slices of `cache`, from a BITMAP slice made for it if
- *  need be. Its content is undefined. The slot as descriptors hold it, or POOL_NONE. */
+/** Take a slot of `slot_words` in the segment for slices of `cache`, from a BITMAP slice made
+ *  for it if need be. Its content is undefined. The slot as descriptors hold it, or POOL_NONE. */
 EVH_INTERNAL uint32_t pool_take(evh_heap *heap, struct segment *segment, struct cache *cache,
                                 uint32_t slot_words);
 #define POOL_NONE UINT32_MAX
@@ -272,10 +277,10 @@ EVH_INTERNAL uint64_t *pool_bits(evh_heap *heap, const struct segment *segment, 
 /* ---- slices_runs.c: free slices; under the lock ---- */
 
 /**
- * Take `count` free slices in a row whose first is a multiple of `alignment`: from loaded segments,
- * then unloaded ones, then holes, then by growing the heap. `in_one_segment`: they lie in one segment.
- * They are no longer free and keep their descriptors until the caller publishes others. 0: none, and
- * the error says why.
+ * Take `count` free slices in a row whose first is a multiple of `alignment`: from loaded
+ * segments, then unloaded ones, then holes, then by growing the heap. `in_one_segment`: they lie
+ * in one segment. They are no longer free and keep their descriptors until the caller publishes
+ * others. 0: none, and the error says why.
  */
 EVH_INTERNAL uint64_t runs_take(evh_heap *heap, uint64_t count, uint64_t alignment,
                                 bool in_one_segment);
@@ -306,8 +311,8 @@ EVH_INTERNAL void runs_mark_taken(evh_heap *heap, uint64_t first, uint64_t count
 
 /* ---- slices_grow.c ---- */
 
-/** Grow the heap until it ends in `count` free slices in a row, the first a multiple of `alignment`.
- *  All segments are loaded. EVH_FULL and what region_grow() says. Under the lock. */
+/** Grow the heap until it ends in `count` free slices in a row, the first a multiple of
+ *  `alignment`. All segments are loaded. EVH_FULL and what region_grow() says. Under the lock. */
 EVH_INTERNAL evh_status grow_heap(evh_heap *heap, uint64_t count, uint64_t alignment,
                                   bool in_one_segment);
 
@@ -322,8 +327,8 @@ EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
 /** Free block `index` of a slice, whoever owns it. EVH_DOUBLE_FREE: nothing changed. */
 EVH_INTERNAL evh_status owners_free(struct cache *cache, struct slice *slice, uint32_t index);
 
-/** The countdown of a slice that `cache` owns is at 0, or remote frees are pending: fold them, and put the
- *  slice where it belongs. */
+/** The countdown of a slice that `cache` owns is at 0, or remote frees are pending: fold them,
+ *  and put the slice where it belongs. */
 EVH_INTERNAL void owners_settle(struct cache *cache, struct slice *slice);
 
 /** As owners_settle(), of a slice that nobody owns. Under the lock. */
@@ -370,7 +375,8 @@ EVH_INTERNAL bool large_resize(evh_heap *heap, uint64_t slice, size_t size);
 
 /* ---- threads.c ---- */
 
-/** The calling thread's cache in the heap, made or found, and now its present one. NULL: no memory. */
+/** The calling thread's cache in the heap, made or found, and now its present one. NULL: no
+ * memory. */
 EVH_INTERNAL struct cache *threads_attach(evh_heap *heap);
 
 /** Detach all caches of a heap that is being closed. */

@@ -1,15 +1,16 @@
 /* slices_grow.c -- the heap's end moves: more slices, and the metadata of new segments.
  *
  * A plan is made before anything changes: where the wanted run will lie, and where the heap's own
- * slices (the items) go, which new segments need: a metadata and a checksum slice each, and a directory
- * slice for every 8192 of them. Items are placed in order of their segments from the start of the
- * free slices at the heap's end, the run behind them; neither takes slices of the journal:
+ * slices (the items) go, which new segments need: a metadata and a checksum slice each, and a
+ * directory slice for every 8192 of them. Items are placed in order of their segments from the
+ * start of the free slices at the heap's end, the run behind them; neither takes slices of the
+ * journal:
  *
  *     ... used | free | old end                                   new end
  *              [items, ascending][ the run: `count` slices ][ a few more ]
  *
- * So the metadata of every segment that begins inside a large run lies before the run. Growth beyond
- * the need is an eighth of the heap, at most 16 MiB, and never begins another segment.
+ * So the metadata of every segment that begins inside a large run lies before the run. Growth
+ * beyond the need is an eighth of the heap, at most 16 MiB, and never begins another segment.
  */
 #include "heap/heap.h"
 
@@ -24,7 +25,7 @@ struct grow_plan {
     uint64_t start; /* of the free slices at the end */
     uint64_t run;   /* where the wanted slices will begin */
     uint64_t new_end;
-    uint64_t meta;  /* while items are written: the segment's metadata slice */
+    uint64_t meta; /* while items are written: the segment's metadata slice */
     evh_status status;
 };
 
@@ -47,8 +48,8 @@ static uint64_t grow_skip_journal(const struct grow_plan *plan, uint64_t slice)
 static uint64_t grow_item(struct grow_plan *plan, uint64_t segment, enum heap_kind kind,
                           uint64_t slice, grow_visit *visit)
 {
-    /* Never in a slice that held blocks: what the file has there, checksums of its pages included, must
-     * not be taken for checksums. Behind the old end the file is zero. */
+    /* Never in a slice that held blocks: what the file has there, checksums of its pages
+     * included, must not be taken for checksums. Behind the old end the file is zero. */
     slice = grow_skip_journal(plan, base_max(slice, plan->old_end));
     if (visit && !plan->status) visit(plan, segment, kind, slice);
     assert(slice >= plan->start);
@@ -115,8 +116,8 @@ static bool grow_make_plan(struct grow_plan *plan)
     }
     const uint64_t need = base_max(plan->run + plan->count, plan->old_end);
     const uint64_t more = base_min(plan->old_end / 8 + 1, GROW_SLICES_MAX);
-    plan->new_end = base_min(base_max(need, plan->old_end + more),
-                             base_round_up(need, SEGMENT_SLICES));
+    plan->new_end =
+        base_min(base_max(need, plan->old_end + more), base_round_up(need, SEGMENT_SLICES));
     if (!has_checksum && !plan->needs_first_checksum)
         plan->new_end = base_min(plan->new_end, SLICE_FIRST_CHECKSUM_SLICES);
     plan->new_end = base_min(plan->new_end, limit);
@@ -156,8 +157,8 @@ static void grow_make_segment(struct grow_plan *plan, uint64_t number, enum heap
     unsigned char *meta = plan->heap->view.base + (slice << SLICE_SHIFT);
     const uint64_t mirror_bytes = SEGMENT_SLICES * SLICE_MIRROR_BYTES;
     struct segment *segment = os->memory_allocate(sizeof *segment);
-    const int error = os->map(slices->mirrors + number * mirror_bytes, mirror_bytes,
-                              OS_MAP_ANONYMOUS, -1, 0);
+    const int error =
+        os->map(slices->mirrors + number * mirror_bytes, mirror_bytes, OS_MAP_ANONYMOUS, -1, 0);
     if (!segment || error || !pool_new(segment, slice, 0, HEAP_POOL_OFFSET / 8)) {
         slices_end_segment(segment);
         plan->status = base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory for a new segment",

@@ -1,7 +1,8 @@
-/* slices_inspect.c -- questions about slices and blocks: what begins here, what is live, what is free.
+/* slices_inspect.c -- questions about slices and blocks: what begins here, what is live, what is
+ * free.
  *
- * Everything is answered from loaded segments; payload is never read. Remote frees that are not folded
- * yet count as free.
+ * Everything is answered from loaded segments; payload is never read. Remote frees that are not
+ * folded yet count as free.
  */
 #include "heap/heap.h"
 
@@ -17,8 +18,8 @@ static evh_status inspect_find_block(evh_heap *heap, struct slice *slice, uint64
     assert(index / 64 < slice->word_count);
     const uint64_t live = remote_live_bits(heap, slice, (uint32_t)(index / 64));
     if (!(live >> index % 64 & 1)) return EVH_DOUBLE_FREE;
-    *place = (struct slice_place){
-        .slice = slice, .index = (uint32_t)index, .size = slice->block_bytes};
+    *place =
+        (struct slice_place){.slice = slice, .index = (uint32_t)index, .size = slice->block_bytes};
     return EVH_OK;
 }
 
@@ -43,17 +44,14 @@ EVH_INTERNAL evh_status slices_find(evh_heap *heap, uint64_t offset, struct slic
     const uint64_t within = offset - (number << SLICE_SHIFT);
     switch (kind) {
     case HEAP_SMALL:
-    case HEAP_MEDIUM:
-        return inspect_find_block(heap, slice, within, place);
+    case HEAP_MEDIUM: return inspect_find_block(heap, slice, within, place);
     case HEAP_LARGE:
         if (within) return EVH_BAD_POINTER;
-        *place =
-            (struct slice_place){.slice = slice, .size = (uint64_t)slice->run << SLICE_SHIFT};
+        *place = (struct slice_place){.slice = slice, .size = (uint64_t)slice->run << SLICE_SHIFT};
         return EVH_OK;
     case HEAP_FREE: /* whatever it was when a block began there */
         return offset % 16 ? EVH_BAD_POINTER : EVH_DOUBLE_FREE;
-    default:
-        return EVH_BAD_POINTER;
+    default: return EVH_BAD_POINTER;
     }
 }
 
@@ -70,8 +68,8 @@ EVH_INTERNAL bool slices_block_at(evh_heap *heap, uint64_t offset, uint64_t *siz
 
 /* ---- all blocks ---- */
 
-/* Visit the live blocks of one slice or medium run. The callback may free them, and with the last the
- * slice; its bitmap's memory stays, all zero. */
+/* Visit the live blocks of one slice or medium run. The callback may free them, and with the
+ * last the slice; its bitmap's memory stays, all zero. */
 static bool inspect_walk_slice(evh_heap *heap, uint64_t number, evh_visit *visit, void *context)
 {
     const struct slice *slice = &heap->slices.table[number];
@@ -83,9 +81,8 @@ static bool inspect_walk_slice(evh_heap *heap, uint64_t number, evh_visit *visit
         for (uint64_t live = remote_live_bits(heap, slice, word); live; live &= live - 1) {
             const uint64_t index = word * 64u + base_lowest_bit(live);
             const uint64_t offset = (number << SLICE_SHIFT) + index * block_bytes;
-            const evh_block block = {.address = heap->view.base + offset,
-                                     .ref = {offset},
-                                     .size = block_bytes};
+            const evh_block block = {
+                .address = heap->view.base + offset, .ref = {offset}, .size = block_bytes};
             if (!visit(&block, context)) return false;
         }
     }
@@ -148,38 +145,48 @@ static void inspect_end_run(evh_info *info, uint64_t *run)
     *run = 0;
 }
 
-EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
+/* Count slices [first, end) of one segment. Under the lock: no slice changes its kind. */
+static void inspect_count(evh_heap *heap, uint64_t first, uint64_t end, uint64_t *run,
+                          evh_info *info)
 {
-    const uint64_t end = slices_count(heap->state.heap_bytes);
-    uint64_t run = 0;
-    assert(info != NULL);
-    for (uint64_t number = 0; number < end; number++) {
-        const evh_status status = slices_need(heap, number / SEGMENT_SLICES);
-        if (status) return status;
+    assert(heap_lock_is_taken(&heap->slices.lock));
+    assert(first < end);
+    for (uint64_t number = first; number < end; number++) {
         const struct slice *slice = &heap->slices.table[number];
-        const uint32_t kind = __atomic_load_n(&slice->kind, __ATOMIC_RELAXED);
-        if (kind != HEAP_FREE) inspect_end_run(info, &run);
-        switch (kind) {
-        case HEAP_FREE:
-            run++;
-            break;
+        if (slice->kind != HEAP_FREE) inspect_end_run(info, run);
+        switch (slice->kind) {
+        case HEAP_FREE: ++*run; break;
         case HEAP_SMALL:
-        case HEAP_MEDIUM:
-            inspect_count_blocks(heap, slice, info);
-            break;
+        case HEAP_MEDIUM: inspect_count_blocks(heap, slice, info); break;
         case HEAP_LARGE:
             info->live_blocks++;
             info->live_bytes += (uint64_t)slice->run << SLICE_SHIFT;
             break;
-        case HEAP_TAIL:
-            break;
-        default:
-            info->metadata_bytes += SLICE_BYTES;
-            break;
+        case HEAP_TAIL: break;
+        default: info->metadata_bytes += SLICE_BYTES; break;
         }
     }
+}
+
+EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
+{
+    uint64_t run = 0;
+    assert(info != NULL);
+    /* Others may allocate meanwhile, and the heap may grow; it does not shrink. */
+    bool is_last = false;
+    for (uint64_t segment = 0; !is_last; segment++) {
+        const evh_status status = slices_need(heap, segment);
+        if (status) return status;
+        heap_lock_take(&heap->slices.lock);
+        const uint64_t heap_end = slices_count(heap->state.heap_bytes);
+        const uint64_t first = segment * SEGMENT_SLICES;
+        const uint64_t end = base_min(heap_end, first + SEGMENT_SLICES);
+        inspect_count(heap, first, end, &run, info);
+        heap_lock_drop(&heap->slices.lock);
+        is_last = end == heap_end;
+    }
     inspect_end_run(info, &run);
-    info->threads = heap->slices.cache_count;
+    info->threads = __atomic_load_n(&heap->slices.cache_count, __ATOMIC_RELAXED);
     return EVH_OK;
 }
 
@@ -199,7 +206,7 @@ EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap, uint64_t minimum,
     }
     /* All other threads are still: what their caches keep empty is free, too. */
     if (heap->is_writable) {
-        for (struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap)
+        for (struct cache *cache = slices_first_cache(heap); cache; cache = cache->next_of_heap)
             (void)owners_release_empty(cache);
         (void)owners_release_loaded(heap);
     }

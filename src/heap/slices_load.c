@@ -1,13 +1,14 @@
 /* slices_load.c -- a segment's metadata is validated, and its ephemeral state built from it.
  *
- * One reader serves loading and checking: an audit reads a segment's descriptors (a copy of them: the
- * pages of a revoked view may change at any moment), and finds whatever cannot be. Loading
+ * One reader serves loading and checking: an audit reads a segment's descriptors (a copy of them:
+ * the pages of a revoked view may change at any moment), and finds whatever cannot be. Loading
  * stops at the first finding; checking reports them all and throws the result away. What holds:
  *
  *  1. Every descriptor is of a known kind, and its other bits are those of that kind.
  *  2. Every slice belongs to one run, and every run lies inside the heap: tails follow their heads.
  *     A MEDIUM run lies in one segment.
- *  3. Every bitmap lies in a pool of its segment, overlaps no other, and has no bit beyond its slice.
+ *  3. Every bitmap lies in a pool of its segment, overlaps no other, and has no bit beyond its
+ *  slice.
  *  4. Metadata slices and checksum slices ascend with their segments, and the directory names them.
  *  5. The journal's slices are marked as such.
  */
@@ -19,12 +20,12 @@ struct audit {
     evh_heap *heap;
     evh_report *report;
     void *context;
-    evh_status first;      /* EVH_OK: nothing found */
-    bool is_over;          /* no more findings are wanted */
+    evh_status first; /* EVH_OK: nothing found */
+    bool is_over;     /* no more findings are wanted */
     bool is_load;
-    uint64_t first_slice;  /* of the segment */
-    uint32_t count;        /* its slices inside the heap */
-    uint64_t place;        /* offset of its descriptors in the file */
+    uint64_t first_slice; /* of the segment */
+    uint32_t count;       /* its slices inside the heap */
+    uint64_t place;       /* offset of its descriptors in the file */
     struct segment *segment;
     uint64_t descriptors[SEGMENT_SLICES];
 };
@@ -85,8 +86,8 @@ static bool audit_peek(struct audit *audit, uint64_t slice, uint64_t *descriptor
 
 /* ---- runs ---- */
 
-/* Tails `distance`, `distance` + 1, ... follow at `index`, as far as the run of `count` slices and the
- * segment go. Returns the slice behind them. */
+/* Tails `distance`, `distance` + 1, ... follow at `index`, as far as the run of `count` slices
+ * and the segment go. Returns the slice behind them. */
 static uint32_t audit_tails(struct audit *audit, uint32_t index, uint64_t distance, uint64_t count)
 {
     assert(distance > 0);
@@ -102,8 +103,8 @@ static uint32_t audit_tails(struct audit *audit, uint32_t index, uint64_t distan
     return index;
 }
 
-/* How far a run that begins before the segment reaches into it, and the distance of the segment's first
- * slice from its head. 0: none does. */
+/* How far a run that begins before the segment reaches into it, and the distance of the
+ * segment's first slice from its head. 0: none does. */
 static uint64_t audit_run_before(struct audit *audit, uint64_t *distance)
 {
     uint64_t descriptor = 0, place = 0;
@@ -249,8 +250,7 @@ static void audit_plain(struct audit *audit, uint32_t index)
         if (!audit_is_directory(audit, slice))
             audit_descriptor(audit, index, "a directory slice that the directory does not name");
         break;
-    default: /* BITMAP and JOURNAL */
-        break;
+    default: /* BITMAP and JOURNAL */ break;
     }
 }
 
@@ -280,27 +280,17 @@ static uint32_t audit_slice(struct audit *audit, uint32_t index)
         return index + 1;
     }
     switch (kind) {
-    case HEAP_FREE:
-        audit_free(audit, index);
-        return index + 1;
+    case HEAP_FREE: audit_free(audit, index); return index + 1;
     case HEAP_SMALL:
-    case HEAP_MEDIUM:
-        return audit_blocks(audit, index);
-    case HEAP_LARGE:
-        return audit_large(audit, index);
-    case HEAP_TAIL:
-        audit_descriptor(audit, index, "a tail without its head");
-        return index + 1;
+    case HEAP_MEDIUM: return audit_blocks(audit, index);
+    case HEAP_LARGE: return audit_large(audit, index);
+    case HEAP_TAIL: audit_descriptor(audit, index, "a tail without its head"); return index + 1;
     case HEAP_BITMAP:
     case HEAP_META:
     case HEAP_DIRECTORY:
     case HEAP_CHECKSUM:
-    case HEAP_JOURNAL:
-        audit_plain(audit, index);
-        return index + 1;
-    default:
-        audit_descriptor(audit, index, "of no known kind");
-        return index + 1;
+    case HEAP_JOURNAL: audit_plain(audit, index); return index + 1;
+    default: audit_descriptor(audit, index, "of no known kind"); return index + 1;
     }
 }
 
@@ -338,8 +328,7 @@ static void audit_entry(struct audit *audit, uint64_t number)
 /* Entries of segments that do not exist are zero. */
 static void audit_directory(struct audit *audit)
 {
-    const uint64_t segments =
-        slices_segment_count(slices_count(audit->heap->state.heap_bytes));
+    const uint64_t segments = slices_segment_count(slices_count(audit->heap->state.heap_bytes));
     const uint64_t *entries = slices_directory_entry(audit->heap, 0);
     for (uint64_t i = 0; i < HEAP_DIRECT_SEGMENTS + HEAP_INDIRECT_ENTRIES; i++) {
         const uint64_t first =
@@ -419,8 +408,8 @@ static void audit_segment(struct audit *audit, uint64_t number)
     memcpy(audit->descriptors, descriptors, sizeof audit->descriptors);
     audit->segment = os->memory_allocate(sizeof *audit->segment);
     if (!audit->segment) {
-        audit->first = base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to load a segment",
-                                 heap_path(heap));
+        audit->first =
+            base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to load a segment", heap_path(heap));
         audit->is_over = true;
         return;
     }
@@ -456,8 +445,10 @@ EVH_INTERNAL void slices_end_segment(struct segment *segment)
 
 /* ---- the ephemeral state ---- */
 
-/* Live blocks of a bitmap whose slot was validated. */
-static uint32_t load_count(const uint64_t *bits, uint32_t word_count)
+/* The loop is compiled twice: with the processor's instruction for counting bits, a slice of
+ * 64-byte blocks loads in half the time. */
+static inline __attribute__((always_inline)) uint32_t load_count_words(const uint64_t *bits,
+                                                                       uint32_t word_count)
 {
     uint32_t count = 0;
     assert(word_count > 0);
@@ -465,6 +456,23 @@ static uint32_t load_count(const uint64_t *bits, uint32_t word_count)
     for (uint32_t i = 0; i < word_count; i++)
         count += base_count_bits(__atomic_load_n(&bits[i], __ATOMIC_RELAXED));
     return count;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("popcnt"))) static uint32_t load_count_popcnt(const uint64_t *bits,
+                                                                    uint32_t word_count)
+{
+    return load_count_words(bits, word_count);
+}
+#endif
+
+/* Live blocks of a bitmap whose slot was validated. */
+static uint32_t load_count(const uint64_t *bits, uint32_t word_count)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("popcnt")) return load_count_popcnt(bits, word_count);
+#endif
+    return load_count_words(bits, word_count);
 }
 
 static void load_blocks(evh_heap *heap, const struct segment *segment, uint64_t number,
@@ -516,11 +524,11 @@ EVH_INTERNAL evh_status slices_load(evh_heap *heap, uint64_t number)
     audit_segment(&audit, number);
     const uint64_t mirror_bytes = SEGMENT_SLICES * SLICE_MIRROR_BYTES;
     if (!audit.first) {
-        const int error = os->map(slices->mirrors + number * mirror_bytes, mirror_bytes,
-                                  OS_MAP_ANONYMOUS, -1, 0);
+        const int error =
+            os->map(slices->mirrors + number * mirror_bytes, mirror_bytes, OS_MAP_ANONYMOUS, -1, 0);
         if (error)
-            audit.first = base_fail_os(error, NO_OFFSET, "%s: no memory to load a segment",
-                                       heap_path(heap));
+            audit.first =
+                base_fail_os(error, NO_OFFSET, "%s: no memory to load a segment", heap_path(heap));
     }
     if (audit.first) {
         slices_end_segment(audit.segment);

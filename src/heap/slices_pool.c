@@ -1,10 +1,10 @@
 /* slices_pool.c -- where bitmaps lie: slots of words, packed by size.
  *
- * A commit writes the pages that changed; bitmaps change with every allocation and free. So they are
- * packed: the bitmaps of 512 slices of 64-byte blocks fill 16 pages, wherever the slices are. A slot
- * of 1, 2 or 4 words shares a cache line with slots of its size; larger ones take whole lines. Slots of
- * different owners do not share a line while there is room: two threads that allocate would pass it
- * back and forth (measured: half the throughput).
+ * A commit writes the pages that changed; bitmaps change with every allocation and free. So they
+ * are packed: the bitmaps of 512 slices of 64-byte blocks fill 16 pages, wherever the slices are. A
+ * slot of 1, 2 or 4 words shares a cache line with slots of its size; larger ones take whole lines.
+ * Slots of different owners do not share a line while there is room: two threads that allocate
+ * would pass it back and forth (measured: half the throughput).
  *
  * What is in use is the set of slots that descriptors name, never stored: it is rebuilt here when a
  * segment is loaded.

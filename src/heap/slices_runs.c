@@ -1,9 +1,9 @@
 /* slices_runs.c -- free slices: found first fit, taken, given back.
  *
- * Every loaded segment has a bitmap of its free slices, so neighbours merge by nature. The search goes
- * over the bitmaps from the lowest address, which keeps the heap dense and its end free; a hint skips
- * the full segments at the front. Runs cross segments. Slices whose space was given back (holes) are
- * taken only when nothing else is left, before the heap grows.
+ * Every loaded segment has a bitmap of its free slices, so neighbours merge by nature. The search
+ * goes over the bitmaps from the lowest address, which keeps the heap dense and its end free; a
+ * hint skips the full segments at the front. Runs cross segments. Slices whose space was given back
+ * (holes) are taken only when nothing else is left, before the heap grows.
  */
 #include "heap/heap.h"
 

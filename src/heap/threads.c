@@ -1,15 +1,15 @@
 /* threads.c -- a thread's caches, and the gate that lets a commit run beside threads.
  *
- * A thread has one cache per heap; `heap_thread` holds the one it used last. It is valid for a heap if
- * the stamps agree. Stamps change when a heap is opened and rolled back and are never used twice, so
- * nothing has to be told to other threads. When a thread ends, its caches are parked with all they own,
- * for the next thread that comes; when a heap is closed, its caches are left to the threads that
- * still have them. The registry's lock stands between these two.
+ * A thread has one cache per heap; `heap_thread` holds the one it used last. It is valid for a heap
+ * if the stamps agree. Stamps change when a heap is opened and rolled back and are never used
+ * twice, so nothing has to be told to other threads. When a thread ends, its caches are parked with
+ * all they own, for the next thread that comes; when a heap is closed, its caches are left to the
+ * threads that still have them. The registry's lock stands between these two.
  *
  * The gate: evh_enter() counts the thread's brackets in its cache, then looks at the gate; a commit
- * closes the gate, then looks at all counts. One of the two sees the other, because the commit has the
- * system put a memory barrier into every running thread in between (membarrier); so a bracket costs
- * no barrier. Where the system has none, evh_enter() brings its own.
+ * closes the gate, then looks at all counts. One of the two sees the other, because the commit has
+ * the system put a memory barrier into every running thread in between (membarrier); so a bracket
+ * costs no barrier. Where the system has none, evh_enter() brings its own.
  */
 #include "heap/heap.h"
 
@@ -40,8 +40,7 @@ EVH_INTERNAL void heap_lock_wait(struct heap_lock *lock)
                                         __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
             return;
     }
-    while (__atomic_exchange_n(&lock->state, HEAP_LOCK_AWAITED, __ATOMIC_ACQUIRE) !=
-           HEAP_LOCK_OPEN)
+    while (__atomic_exchange_n(&lock->state, HEAP_LOCK_AWAITED, __ATOMIC_ACQUIRE) != HEAP_LOCK_OPEN)
         os->wait(&lock->state, HEAP_LOCK_AWAITED);
     assert(heap_lock_is_taken(lock));
 }
@@ -57,8 +56,16 @@ static void threads_use(struct cache *cache)
 
 static void threads_end_cache(struct cache *cache)
 {
-    assert(cache->depth == 0);
+    assert(cache != heap_thread.cache);
+    assert(cache->memory != NULL);
     os->memory_free(cache->memory);
+}
+
+/* Wake a committer that waits for brackets to close. */
+static void gate_wake_committer(evh_heap *heap)
+{
+    (void)__atomic_fetch_add(&heap->slices.gate_wakes, 1, __ATOMIC_SEQ_CST);
+    os->wake(&heap->slices.gate_wakes);
 }
 
 /* The thread ends: park what it has in open heaps, end what closed heaps left it. */
@@ -76,7 +83,7 @@ static void threads_exit(void *unused)
             threads_end_cache(cache);
         } else {
             /* A thread that ends inside its bracket must not hold up commits for ever. */
-            __atomic_store_n(&cache->depth, 0, __ATOMIC_RELEASE);
+            if (__atomic_exchange_n(&cache->depth, 0, __ATOMIC_SEQ_CST)) gate_wake_committer(heap);
             heap_lock_take(&heap->slices.lock);
             cache->has_thread = false;
             cache->next_parked = heap->slices.parked;
@@ -111,7 +118,8 @@ static struct cache *threads_take_cache(evh_heap *heap)
         slices->parked = cache->next_parked;
         cache->next_parked = NULL;
     } else if ((cache = threads_new_cache(heap)) != NULL) {
-        cache->id = ++slices->cache_count;
+        cache->id = slices->cache_count + 1;
+        __atomic_store_n(&slices->cache_count, cache->id, __ATOMIC_RELAXED);
         cache->next_of_heap = slices->caches;
         slices->caches = cache;
     }
@@ -129,13 +137,40 @@ static void threads_at_fork(void)
     threads_lock.state = HEAP_LOCK_OPEN;
 }
 
+/* Take a cache out of the calling thread's list, if it is there. */
+static bool threads_forget_own(struct cache *cache)
+{
+    struct cache **link = &heap_thread.caches;
+    while (*link && *link != cache) link = &(*link)->next_of_thread;
+    if (!*link) return false;
+    *link = cache->next_of_thread;
+    if (heap_thread.cache == cache) {
+        heap_thread.cache = THREADS_NONE;
+        heap_thread.stamp = 0;
+    }
+    assert(heap_thread.cache != cache);
+    return true;
+}
+
+/* The calling thread's cache in the heap, or NULL. Caches of closed heaps end on the way. */
+static struct cache *threads_find_cache(const evh_heap *heap)
+{
+    struct cache *next = NULL;
+    for (struct cache *cache = heap_thread.caches; cache; cache = next) {
+        const evh_heap *owner = __atomic_load_n(&cache->heap, __ATOMIC_ACQUIRE);
+        next = cache->next_of_thread;
+        assert(cache->has_thread);
+        if (owner == heap) return cache;
+        if (!owner && threads_forget_own(cache)) threads_end_cache(cache);
+    }
+    return NULL;
+}
+
 EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
 {
     assert(heap->compact == NULL);
     if (heap_thread.stamp == heap->stamp) return heap_thread.cache;
-    struct cache *cache = heap_thread.caches;
-    while (cache && __atomic_load_n(&cache->heap, __ATOMIC_RELAXED) != heap)
-        cache = cache->next_of_thread;
+    struct cache *cache = threads_find_cache(heap);
     if (!cache) {
         os_at_fork(threads_at_fork);
         const int error = os_at_thread_exit(threads_exit, &heap_thread);
@@ -162,8 +197,9 @@ EVH_INTERNAL void threads_detach_heap(evh_heap *heap)
     while (cache) {
         struct cache *next = cache->next_of_heap;
         assert(cache->heap == heap);
-        if (cache->has_thread)
-            __atomic_store_n(&cache->heap, NULL, __ATOMIC_RELAXED);
+        /* Another thread ends the cache when it meets it, or when it ends itself. */
+        if (cache->has_thread && !threads_forget_own(cache))
+            __atomic_store_n(&cache->heap, NULL, __ATOMIC_RELEASE);
         else
             threads_end_cache(cache);
         cache = next;
@@ -178,7 +214,7 @@ EVH_INTERNAL void threads_restamp(evh_heap *heap)
         assert(cache->stamp != heap->stamp);
         owners_forget(cache);
         cache->stamp = heap->stamp;
-        }
+    }
 }
 
 EVH_INTERNAL void threads_forked(evh_heap *heap)
@@ -199,8 +235,8 @@ EVH_INTERNAL void threads_forked(evh_heap *heap)
 
 /* ---- the gate ---- */
 
-/* The accesses of one side stay in order for the other by the committer's barrier; for the compiler, by
- * this. */
+/* The accesses of one side stay in order for the other by the committer's barrier; for the
+ * compiler, by this. */
 static inline void gate_compiler_barrier(void)
 {
     __asm__ volatile("" ::: "memory");
@@ -223,13 +259,6 @@ static void gate_prepare(evh_heap *heap)
     }
     heap_lock_drop(&slices->lock);
     assert((gate_read(heap) & GATE_UNPREPARED) == 0);
-}
-
-/* Wake a committer that waits for brackets to close. */
-static void gate_wake_committer(evh_heap *heap)
-{
-    (void)__atomic_fetch_add(&heap->slices.gate_wakes, 1, __ATOMIC_SEQ_CST);
-    os->wake(&heap->slices.gate_wakes);
 }
 
 static void gate_wait_open(evh_heap *heap)

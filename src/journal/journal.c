@@ -11,6 +11,8 @@ enum {
 
 static struct journal *journal_new(struct region *region, const evh_options *options)
 {
+    assert(region != NULL);
+    assert(options != NULL);
     struct journal *journal = os->memory_allocate(sizeof *journal);
     if (!journal || os->mutex_create(&journal->mutex)) {
         os->memory_free(journal);
@@ -67,6 +69,7 @@ struct journal_watch_run {
 
 static void journal_watch_one(uint64_t offset, uint64_t size, void *context)
 {
+    assert(size > 0);
     struct journal_watch_run *run = context;
     const uint64_t from = base_max(offset, run->from);
     if (run->error || from >= offset + size) return;
@@ -75,6 +78,7 @@ static void journal_watch_one(uint64_t offset, uint64_t size, void *context)
 
 evh_status journal_region_grew(struct journal *journal, uint64_t from)
 {
+    assert(from <= journal->region->mapped_bytes);
     if (!journal->watch) return EVH_OK;
     struct journal_watch_run run = {journal, from, 0};
     region_each_run(journal->region, journal->region->mapped_bytes, journal_watch_one, &run);
@@ -86,6 +90,7 @@ evh_status journal_region_grew(struct journal *journal, uint64_t from)
 
 static evh_status journal_watch(struct journal *journal)
 {
+    assert(journal->watch == NULL);
     struct region *region = journal->region;
     assert(region->mode == EVH_DURABLE);
     const int error = os->watch_open(region->base, region->reserved_bytes, journal->options.detect,
@@ -105,22 +110,22 @@ static evh_status journal_watch(struct journal *journal)
 
 /* ---- creating ---- */
 
-/* Slice 0 but for the headers: zeroes, and the checksums of what the heap layer has filled. */
+/* The whole new file in one piece, zeroes included, so that the file system keeps it in one piece too:
+ * what the heap layer has filled, and before it slice 0, empty but for the checksums. */
 static evh_status create_write_pages(struct region *region, uint64_t heap_bytes)
 {
-    unsigned char *first = os->memory_allocate(SLICE_BYTES);
-    if (!first) return journal_no_memory(region);
-    uint32_t *sums = (uint32_t *)(void *)(first + REGION_CHECKSUM_OFFSET);
-    int error = 0;
+    assert(heap_bytes >= REGION_NEW_BYTES);
     assert(heap_bytes <= PAGE_BYTES / 4 * PAGE_BYTES);
-    for (uint64_t page = SLICE_PAGES; page < heap_bytes >> PAGE_SHIFT && !error; page++) {
-        const unsigned char *image = region->base + (page << PAGE_SHIFT);
-        if (page_is_zero(image)) continue;
-        sums[page] = page_checksum(region->header.uuid, page, image);
-        error = os->write(region->file, page << PAGE_SHIFT, image, PAGE_BYTES);
+    unsigned char *bytes = os->memory_allocate(heap_bytes);
+    if (!bytes) return journal_no_memory(region);
+    uint32_t *sums = (uint32_t *)(void *)(bytes + REGION_CHECKSUM_OFFSET);
+    memcpy(bytes + SLICE_BYTES, region->base + SLICE_BYTES, heap_bytes - SLICE_BYTES);
+    for (uint64_t page = SLICE_PAGES; page < heap_bytes >> PAGE_SHIFT; page++) {
+        const unsigned char *image = bytes + (page << PAGE_SHIFT);
+        if (!page_is_zero(image)) sums[page] = page_checksum(region->header.uuid, page, image);
     }
-    if (!error) error = os->write(region->file, 0, first, SLICE_BYTES);
-    os->memory_free(first);
+    int error = os->write(region->file, 0, bytes, heap_bytes);
+    os->memory_free(bytes);
     if (!error) error = os->flush(region->file);
     if (!error) return EVH_OK;
     return base_fail_os(error, NO_OFFSET, "%s: cannot write the new heap", region->path);
@@ -129,6 +134,8 @@ static evh_status create_write_pages(struct region *region, uint64_t heap_bytes)
 evh_status journal_create(struct region *region, const struct journal_state *state,
                           const evh_options *options, struct journal **out)
 {
+    assert(state->heap_bytes <= region->mapped_bytes);
+    assert(out != NULL);
     assert(region->mode == EVH_DURABLE);
     assert(state->catalog != 0);
     evh_status status = create_write_pages(region, state->heap_bytes);
@@ -149,7 +156,7 @@ evh_status journal_create(struct region *region, const struct journal_state *sta
     journal->last_crc = next.chain_crc;
     journal->last_state = *state;
     journal->durable_state = *state;
-    journal->sized_bytes = region->file_bytes;
+    journal->sized_bytes = region_file_bytes(region);
     ring_seek(journal, next.tail_offset);
     status = journal_watch(journal);
     if (status) {
@@ -187,6 +194,7 @@ static evh_status journal_keep_name(struct journal *journal)
 
 static void journal_publish(struct journal *journal)
 {
+    assert(journal->region->mode == EVH_DURABLE);
     struct region *region = journal->region;
     struct region_status old;
     if (region_read_status(region, &old)) region->status.revoked_sequence = old.revoked_sequence;
@@ -194,10 +202,13 @@ static void journal_publish(struct journal *journal)
     region->status.opened_ns = os->time_ns();
     region->status.durable_sequence = journal->durable_sequence;
     region_publish_status(region);
+    /* From here on readers believe the page; without the lock they read the journal themselves. */
+    (void)os->lock(region->lock_file, REGION_LOCK_READY, 1, OS_LOCK_EXCLUSIVE);
 }
 
 evh_status journal_published(struct journal *journal)
 {
+    assert(journal->region->lock_file >= 0);
     const evh_status status = journal_keep_name(journal);
     if (status) return status;
     journal_publish(journal);
@@ -209,6 +220,8 @@ evh_status journal_published(struct journal *journal)
 evh_status journal_open(struct region *region, const evh_options *options, struct journal **out,
                         struct journal_state *state)
 {
+    assert(out != NULL);
+    assert(state != NULL);
     assert(region_has_file(region));
     struct journal *journal = journal_new(region, options);
     if (!journal) return journal_no_memory(region);
@@ -235,6 +248,9 @@ evh_status journal_open(struct region *region, const evh_options *options, struc
 /* Bring everything home. A reader's old view is no failure: what it holds back stays in the journal. */
 static evh_status journal_finish(struct journal *journal)
 {
+    assert(journal->region->mode == EVH_DURABLE);
+    assert(journal->watch != NULL);
+    assert(journal->built == NULL);
     checkpoint_stop(journal);
     os->mutex_lock(journal->mutex);
     evh_status status = flush_all(journal);
@@ -264,6 +280,8 @@ evh_status journal_close(struct journal *journal)
 void journal_set_checksums(struct journal *journal, journal_checksum_slice *find,
                            journal_is_checksum *is_checksum, void *context)
 {
+    assert(find != NULL);
+    assert(is_checksum != NULL);
     journal->checksums.find = find;
     journal->checksums.is_checksum = is_checksum;
     journal->checksums.context = context;
@@ -273,6 +291,8 @@ void journal_set_checksums(struct journal *journal, journal_checksum_slice *find
 
 void journal_info(struct journal *journal, evh_info *info)
 {
+    assert(journal != NULL);
+    assert(info != NULL);
     struct region *region = journal->region;
     os->mutex_lock(journal->mutex);
     const bool is_writer = region->mode == EVH_DURABLE;
@@ -301,6 +321,7 @@ void journal_info(struct journal *journal, evh_info *info)
 
 uint64_t journal_dirty_bytes(struct journal *journal)
 {
+    assert(journal != NULL);
     if (!journal->watch) return 0;
     os->mutex_lock(journal->mutex);
     /* Looking moves what is dirty into the carry, where the next commit finds it. Only the exact
@@ -315,6 +336,9 @@ uint64_t journal_dirty_bytes(struct journal *journal)
 /* The records held now, copied, so that the callback may do what it likes. */
 static evh_status log_gather(struct journal *journal, evh_commit_info **out, size_t *count)
 {
+    assert(journal->is_checkpointing);
+    assert(out != NULL);
+    assert(count != NULL);
     struct record_walk walk;
     size_t limit = 0;
     evh_commit_info *commits = NULL;
@@ -354,6 +378,7 @@ static evh_status log_gather(struct journal *journal, evh_commit_info **out, siz
 
 evh_status journal_log(struct journal *journal, evh_commit_visit *visit, void *context)
 {
+    assert(journal != NULL);
     assert(visit != NULL);
     evh_commit_info *commits = NULL;
     size_t count = 0;

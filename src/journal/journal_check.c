@@ -13,6 +13,8 @@ struct check_report {
 /* Report the thread's last error as a finding. */
 static void check_found(struct check_report *check, const char *object)
 {
+    assert(object != NULL);
+    assert(evh_last_error()->status != EVH_OK);
     const evh_error *error = evh_last_error();
     if (check->first.status == EVH_OK) check->first = *error;
     const evh_finding finding = {error->status, error->offset, object, error->message};
@@ -22,6 +24,7 @@ static void check_found(struct check_report *check, const char *object)
 
 static bool check_is_blank(const void *data, size_t size)
 {
+    assert(data != NULL);
     const unsigned char *bytes = data;
     for (size_t i = 0; i < size; i++)
         if (bytes[i]) return false;
@@ -30,6 +33,8 @@ static bool check_is_blank(const void *data, size_t size)
 
 static void check_headers(struct check_report *check)
 {
+    assert(check->journal->is_checkpointing);
+    assert(region_has_file(check->journal->region));
     struct region *region = check->journal->region;
     for (unsigned slot = 0; slot < REGION_SLOT_COUNT && !check->is_stopped; slot++) {
         struct region_header header;
@@ -41,7 +46,7 @@ static void check_headers(struct check_report *check)
                                region->path, slot);
         else if (check_is_blank(&header, sizeof header) && region->header.generation < 2)
             continue; /* not written yet */
-        else if (!region_check_header(&header, region->path, offset, region->file_bytes))
+        else if (!region_check_header(&header, region->path, offset, region_file_bytes(region)))
             continue;
         check_found(check, "header");
     }
@@ -49,6 +54,8 @@ static void check_headers(struct check_report *check)
 
 static void check_records(struct check_report *check)
 {
+    assert(check->journal->is_checkpointing);
+    assert(!check->is_stopped);
     struct journal *journal = check->journal;
     struct record_walk walk;
     walk_begin(&walk, journal);
@@ -72,15 +79,17 @@ static void check_records(struct check_report *check)
 /* Whether the journal, and not home, says what is on a page. */
 static bool check_is_covered(struct journal *journal, uint64_t page)
 {
+    assert(page >= SLICE_PAGES);
     if (!journal->has_view) return index_find(&journal->index, page) != NULL;
     return bits_has(&journal->overlaid, page);
 }
 
-/* Whether a page is what its checksum says. 0: no checkpoint has written it home, so it is zero. */
+/* Whether a page is what its checksum says. */
 static bool check_page_is_sound(const struct region *region, uint64_t page,
                                 const unsigned char *image, uint32_t sum)
 {
-    if (sum == 0) return page_is_zero(image);
+    if (sum == JOURNAL_SUM_UNKNOWN) return true;
+    if (sum == JOURNAL_SUM_NONE) return page_is_zero(image);
     return page_checksum(region->header.uuid, page, image) == sum;
 }
 
@@ -89,6 +98,9 @@ static bool check_page_is_sound(const struct region *region, uint64_t page,
 static evh_status check_slice(struct journal *journal, uint64_t slice, bool all,
                               unsigned char *buffer)
 {
+    assert(slice < region_file_bytes(journal->region) >> SLICE_SHIFT);
+    assert(slice > 0);
+    assert(buffer != NULL);
     struct region *region = journal->region;
     uint32_t sums[SLICE_PAGES];
     const uint64_t first = slice * SLICE_PAGES;
@@ -105,7 +117,7 @@ static evh_status check_slice(struct journal *journal, uint64_t slice, bool all,
         return base_fail_os(error ? error : EIO, slice << SLICE_SHIFT, "%s: cannot read a slice",
                             region->path);
     for (uint64_t i = 0; i < SLICE_PAGES; i++) {
-        if ((!all && sums[i] == 0) || check_is_covered(journal, first + i)) continue;
+        if ((!all && sums[i] == JOURNAL_SUM_NONE) || check_is_covered(journal, first + i)) continue;
         if (!check_page_is_sound(region, first + i, buffer + (i << PAGE_SHIFT), sums[i]))
             return base_fail(EVH_CORRUPT, (first + i) << PAGE_SHIFT,
                              "%s: page %llu does not match its checksum (at %llu): damaged on the "
@@ -118,12 +130,13 @@ static evh_status check_slice(struct journal *journal, uint64_t slice, bool all,
 
 evh_status journal_verify_slice(struct journal *journal, uint64_t slice)
 {
+    assert(journal != NULL);
     uint64_t behind = 0;
     if (slice == 0 || checkpoint_owns_slice(journal, slice, &behind)) return EVH_OK;
     unsigned char *buffer = os->memory_allocate(SLICE_BYTES);
     if (!buffer) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to verify a slice");
     os->mutex_lock(journal->mutex);
-    const uint64_t end = base_min(journal->last_state.heap_bytes, journal->region->file_bytes);
+    const uint64_t end = base_min(journal->last_state.heap_bytes, region_file_bytes(journal->region));
     const evh_status status =
         slice < end >> SLICE_SHIFT ? check_slice(journal, slice, false, buffer) : EVH_OK;
     os->mutex_unlock(journal->mutex);
@@ -133,6 +146,7 @@ evh_status journal_verify_slice(struct journal *journal, uint64_t slice)
 
 static void check_pages(struct check_report *check)
 {
+    assert(!check->is_stopped);
     struct journal *journal = check->journal;
     struct region *region = journal->region;
     unsigned char *buffer = os->memory_allocate(SLICE_BYTES);
@@ -141,7 +155,7 @@ static void check_pages(struct check_report *check)
         check_found(check, "page");
         return;
     }
-    const uint64_t end = base_min(journal->last_state.heap_bytes, region->file_bytes);
+    const uint64_t end = base_min(journal->last_state.heap_bytes, region_file_bytes(region));
     for (uint64_t slice = 1; slice < end >> SLICE_SHIFT && !check->is_stopped; slice++) {
         uint64_t behind = 0;
         if (checkpoint_owns_slice(journal, slice, &behind)) {
@@ -158,6 +172,7 @@ static void check_pages(struct check_report *check)
 
 evh_status journal_check(struct journal *journal, evh_report *report, void *context)
 {
+    assert(journal->region != NULL);
     struct check_report check = {.journal = journal, .report = report, .context = context};
     /* No checkpoint meanwhile: header, records and homes stand still. */
     os->mutex_lock(journal->mutex);

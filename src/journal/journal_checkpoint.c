@@ -17,6 +17,7 @@
 
 uint64_t checksum_offset(const struct journal_checksums *checksums, uint64_t page)
 {
+    assert(checksums != NULL);
     if (page < PAGE_BYTES / 4) return REGION_CHECKSUM_OFFSET + page * 4;
     if (!checksums->find) return 0;
     const uint64_t slice = checksums->find(checksums->context, page / SEGMENT_PAGES);
@@ -25,6 +26,7 @@ uint64_t checksum_offset(const struct journal_checksums *checksums, uint64_t pag
 
 bool checkpoint_owns_slice(const struct journal *journal, uint64_t slice, uint64_t *behind)
 {
+    assert(behind != NULL);
     if (region_is_journal(journal->region, slice, behind)) return true;
     const struct journal_checksums *checksums = &journal->checksums;
     *behind = slice + 1;
@@ -33,6 +35,8 @@ bool checkpoint_owns_slice(const struct journal *journal, uint64_t slice, uint64
 
 evh_status checksum_finish(struct checksum_writer *writer)
 {
+    assert(writer->at % PAGE_BYTES == 0);
+    assert(!writer->is_dirty || writer->at != 0);
     if (!writer->is_dirty) return EVH_OK;
     writer->is_dirty = false;
     const int error = os->write(writer->region->file, writer->at, writer->entries, PAGE_BYTES);
@@ -42,6 +46,8 @@ evh_status checksum_finish(struct checksum_writer *writer)
 
 evh_status checksum_put(struct checksum_writer *writer, uint64_t page, uint32_t value)
 {
+    assert(writer->region != NULL);
+    assert(page >= SLICE_PAGES);
     const uint64_t offset = checksum_offset(writer->checksums, page);
     if (offset == 0) return EVH_OK;
     const uint64_t at = base_round_down(offset, PAGE_BYTES);
@@ -83,6 +89,8 @@ struct checkpoint_set {
 static evh_status checkpoint_add(struct checkpoint_set *set, const struct journal_entry *entry,
                                  const unsigned char *record)
 {
+    assert(set->count <= set->limit);
+    assert(entry->page >= SLICE_PAGES);
     struct journal_node *node = index_find(&set->index, entry->page);
     if (!node) {
         const evh_status status = index_reserve(&set->index, 1);
@@ -116,6 +124,8 @@ static evh_status checkpoint_add(struct checkpoint_set *set, const struct journa
 static evh_status checkpoint_gather(struct journal *journal, uint64_t target,
                                     struct checkpoint_set *set, struct record_walk *walk)
 {
+    assert(journal->is_checkpointing);
+    assert(target > walk->sequence);
     evh_status status = EVH_OK;
     while (walk->sequence < target && !status) {
         bool found = false;
@@ -135,6 +145,8 @@ static evh_status checkpoint_gather(struct journal *journal, uint64_t target,
 
 static int checkpoint_compare(const void *left, const void *right)
 {
+    assert(left != NULL);
+    assert(right != NULL);
     const struct checkpoint_page *a = left;
     const struct checkpoint_page *b = right;
     return (a->page > b->page) - (a->page < b->page);
@@ -143,6 +155,8 @@ static int checkpoint_compare(const void *left, const void *right)
 static void checkpoint_compose(const struct journal *journal, const struct checkpoint_page *page,
                                unsigned char *image)
 {
+    assert(page->page >= SLICE_PAGES);
+    assert(!page->is_zero || !page->image);
     if (page->is_zero)
         memset(image, 0, PAGE_BYTES);
     else if (page->image)
@@ -156,6 +170,8 @@ static void checkpoint_compose(const struct journal *journal, const struct check
 static evh_status checkpoint_write_home(struct journal *journal, struct checkpoint_set *set,
                                         unsigned char *buffer)
 {
+    assert(journal->is_checkpointing);
+    assert(buffer != NULL);
     struct region *region = journal->region;
     struct checksum_writer sums = {.region = region, .checksums = &journal->checksums};
     evh_status status = EVH_OK;
@@ -186,6 +202,9 @@ static evh_status checkpoint_write_home(struct journal *journal, struct checkpoi
 /* Lock out views of commits below *target, lowering it while a reader's view refuses. */
 static evh_status checkpoint_lock_views(struct journal *journal, uint64_t from, uint64_t *target)
 {
+    assert(from >= journal->region->header.sequence);
+    assert(journal->is_checkpointing);
+    assert(*target > from);
     if (PLANTED(12)) return EVH_OK;
     const int file = journal->region->lock_file;
     int error = os->lock(file, REGION_LOCK_VIEWS, *target, OS_LOCK_EXCLUSIVE);
@@ -218,6 +237,8 @@ static evh_status checkpoint_lock_views(struct journal *journal, uint64_t from, 
 
 static void checkpoint_unlock_views(struct journal *journal, uint64_t target)
 {
+    assert(journal->is_checkpointing);
+    assert(target > 0);
     if (PLANTED(12)) return;
     (void)os->lock(journal->region->lock_file, REGION_LOCK_VIEWS, target, OS_UNLOCK);
 }
@@ -228,6 +249,8 @@ static void checkpoint_unlock_views(struct journal *journal, uint64_t target)
 static evh_status checkpoint_do(struct journal *journal, uint64_t target,
                                 struct region_header *next)
 {
+    assert(journal->is_checkpointing);
+    assert(target > journal->region->header.sequence);
     struct region *region = journal->region;
     struct checkpoint_set set = {0};
     struct record_walk walk;
@@ -267,6 +290,8 @@ static evh_status checkpoint_do(struct journal *journal, uint64_t target,
 /* Step 6, with the mutex held. */
 static void checkpoint_forget(struct journal *journal, uint64_t sequence)
 {
+    assert(journal->is_checkpointing);
+    assert(sequence <= journal->durable_sequence);
     index_forget(&journal->index, sequence);
     while (journal->live_first && journal->live_first->sequence <= sequence) {
         struct journal_live *live = journal->live_first;
@@ -280,6 +305,7 @@ static void checkpoint_forget(struct journal *journal, uint64_t sequence)
 
 void checkpoint_claim(struct journal *journal)
 {
+    assert(journal != NULL);
     while (journal->is_checkpointing) os->mutex_wait(journal->mutex);
     journal->is_checkpointing = true;
 }
@@ -293,6 +319,8 @@ void checkpoint_release(struct journal *journal)
 
 evh_status checkpoint_run(struct journal *journal, bool force)
 {
+    assert(journal_is_sound(journal));
+    assert(journal->region->home != NULL);
     checkpoint_claim(journal);
     struct region *region = journal->region;
     const uint64_t from = region->header.sequence;
@@ -332,6 +360,7 @@ evh_status checkpoint_run(struct journal *journal, bool force)
 
 evh_status journal_checkpoint(struct journal *journal)
 {
+    assert(journal->watch != NULL);
     os->mutex_lock(journal->mutex);
     evh_status status = flush_all(journal);
     if (!status) status = checkpoint_run(journal, false);
@@ -345,6 +374,8 @@ evh_status journal_checkpoint(struct journal *journal)
  * time for each. A ring that is smaller than what may wait bounds the bytes. */
 static bool checkpoint_is_due(const struct journal *journal, uint64_t part)
 {
+    assert(journal_is_sound(journal));
+    assert(part > 0);
     const uint64_t bytes = journal->options.checkpoint_bytes;
     return journal->live_bytes > base_min(bytes, ring_capacity(journal->region)) / part ||
            journal->index.node_count > bytes / PAGE_BYTES / part;
@@ -352,6 +383,7 @@ static bool checkpoint_is_due(const struct journal *journal, uint64_t part)
 
 static void checkpoint_background(void *context)
 {
+    assert(context != NULL);
     struct journal *journal = context;
     os->mutex_lock(journal->mutex);
     while (!journal->thread_stops) {
@@ -369,6 +401,8 @@ static void checkpoint_background(void *context)
 /* Start in the background at half the limit; make the committer do it, or wait, at the whole. */
 void checkpoint_consider(struct journal *journal)
 {
+    assert(journal_is_sound(journal));
+    assert(journal->built == NULL);
     if (!checkpoint_is_due(journal, 2) || journal->is_poisoned) return;
     if (journal->live_bytes < journal->quiet_until_bytes) return;
     if (!journal->options.no_thread && !journal->thread &&
@@ -389,6 +423,7 @@ void checkpoint_consider(struct journal *journal)
 
 void checkpoint_stop(struct journal *journal)
 {
+    assert(journal->built == NULL);
     if (!journal->thread) return;
     os->mutex_lock(journal->mutex);
     journal->thread_stops = true;

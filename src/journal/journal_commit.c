@@ -12,6 +12,7 @@ enum { COMMIT_PAGES_MAX = (1 << 23) - (1 << 16) };
 /* Room for a record of up to `pages` pages: a whole image each, its entry, the header. */
 static uint64_t commit_record_bytes_max(uint64_t pages)
 {
+    assert(pages <= COMMIT_PAGES_MAX);
     return base_round_up(sizeof(struct journal_record) +
                              pages * (PAGE_BYTES + sizeof(struct journal_entry)),
                          PAGE_BYTES);
@@ -19,6 +20,8 @@ static uint64_t commit_record_bytes_max(uint64_t pages)
 
 static unsigned char *commit_take_buffer(struct journal *journal, uint64_t bytes, uint64_t *size)
 {
+    assert(bytes > 0);
+    assert(size != NULL);
     unsigned char *buffer = journal->spare;
     if (buffer && journal->spare_bytes >= bytes) {
         *size = journal->spare_bytes;
@@ -31,6 +34,7 @@ static unsigned char *commit_take_buffer(struct journal *journal, uint64_t bytes
 
 struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pages)
 {
+    assert(journal != NULL);
     struct journal_pending *pending = os->memory_allocate(sizeof *pending);
     if (!pending) return NULL;
     pending->buffer =
@@ -45,6 +49,9 @@ struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pag
 static void commit_entry(struct commit_builder *builder, uint64_t page, enum journal_kind kind,
                          uint64_t data_at, uint32_t count)
 {
+    assert(kind == JOURNAL_RANGES || count == 0);
+    assert(builder->pending->entry_count == 0 || builder->entries[builder->pending->entry_count - 1].page < page);
+    assert(builder->at <= builder->pending->buffer_bytes);
     assert(data_at % 8 == 0);
     builder->entries[builder->pending->entry_count++] = (struct journal_entry){
         .page = page,
@@ -57,6 +64,8 @@ static void commit_entry(struct commit_builder *builder, uint64_t page, enum jou
 /* Write one page's change into the record. `page` is its present content. */
 void commit_page(struct commit_builder *builder, uint64_t number, const unsigned char *page)
 {
+    assert(number >= SLICE_PAGES);
+    assert(page != NULL);
     struct journal *journal = builder->journal;
     struct journal_node *node = index_find(&journal->index, number);
     unsigned char *data = builder->pending->buffer + builder->at;
@@ -95,6 +104,8 @@ void commit_page(struct commit_builder *builder, uint64_t number, const unsigned
 void commit_builder_begin(struct commit_builder *builder, struct journal *journal,
                           struct journal_pending *pending, uint64_t pages)
 {
+    assert(pages <= COMMIT_PAGES_MAX);
+    assert(pending->entry_count == 0);
     *builder = (struct commit_builder){
         .journal = journal,
         .pending = pending,
@@ -109,6 +120,7 @@ void commit_builder_begin(struct commit_builder *builder, struct journal *journa
  * place in the chain. */
 void commit_builder_end(struct commit_builder *builder, const struct journal_state *state)
 {
+    assert(state->catalog != 0);
     struct journal_pending *pending = builder->pending;
     const uint64_t size = pending->entry_count * sizeof(struct journal_entry);
     memmove(pending->buffer + builder->at, builder->entries, size);
@@ -133,6 +145,9 @@ void commit_builder_end(struct commit_builder *builder, const struct journal_sta
 /* Ask the watch; what it says joins the carry, which is then the set of dirty pages. */
 evh_status collect_dirty(struct journal *journal, bool *is_exact)
 {
+    assert(journal_is_sound(journal));
+    assert(journal->watch != NULL);
+    assert(is_exact != NULL);
     const struct os_pages *runs = NULL;
     size_t count = 0;
     const int error =
@@ -157,6 +172,8 @@ evh_status collect_dirty(struct journal *journal, bool *is_exact)
 
 static bool commit_is_dirty(const struct journal *journal, size_t *at, uint64_t page)
 {
+    assert(at != NULL);
+    assert(*at <= journal->carry.count);
     const struct journal_pages *dirty = &journal->carry;
     while (*at < dirty->count && dirty->runs[*at].first + dirty->runs[*at].count <= page) ++*at;
     return *at < dirty->count && dirty->runs[*at].first <= page;
@@ -166,6 +183,8 @@ static bool commit_is_dirty(const struct journal *journal, size_t *at, uint64_t 
  * too many. All threads are still. */
 static evh_status commit_bound_private(struct journal *journal)
 {
+    assert(journal_is_sound(journal));
+    assert(journal->options.private_max_bytes > 0);
     struct journal_bits *bits = &journal->private_pages;
     const evh_status status = bits_add(bits, journal->carry.runs, journal->carry.count);
     if (status) return status;
@@ -187,6 +206,8 @@ static evh_status commit_bound_private(struct journal *journal)
 /* A run of dirty pages, slice by slice: what the journal keeps for itself is none of a commit's. */
 static void commit_run(struct commit_builder *builder, uint64_t page, uint64_t end)
 {
+    assert(builder->journal->built == NULL);
+    assert(page >= SLICE_PAGES || page >= end);
     const struct region *region = builder->journal->region;
     while (page < end) {
         uint64_t behind = 0;
@@ -206,6 +227,9 @@ static void commit_run(struct commit_builder *builder, uint64_t page, uint64_t e
 static evh_status commit_build(struct journal *journal, const struct journal_state *state,
                                bool is_exact)
 {
+    assert(journal_is_sound(journal));
+    assert(state->heap_bytes % SLICE_BYTES == 0);
+    assert(journal->built == NULL);
     struct region *region = journal->region;
     const uint64_t pages = pages_count(&journal->carry);
     if (pages > COMMIT_PAGES_MAX)
@@ -264,6 +288,9 @@ evh_status journal_copy(struct journal *journal, const struct journal_state *sta
 /* Give the built record its place in the chain. The mutex is held. */
 static void commit_chain(struct journal *journal, struct journal_pending *pending)
 {
+    assert(journal_is_sound(journal));
+    assert(pending->entry_count * sizeof(struct journal_entry) < pending->bytes);
+    assert(pending->bytes % PAGE_BYTES == 0);
     struct journal_record *record = (struct journal_record *)(void *)pending->buffer;
     record->sequence = journal->begun_sequence + 1;
     record->salt = journal->salt;
@@ -279,6 +306,7 @@ static void commit_chain(struct journal *journal, struct journal_pending *pendin
  * nodes is there. */
 static void commit_index(struct journal *journal, struct journal_pending *pending)
 {
+    assert(pending->live->sequence == journal->begun_sequence + 1);
     const struct journal_record *record =
         (const struct journal_record *)(const void *)pending->buffer;
     const struct journal_entry *entries =
@@ -299,6 +327,8 @@ static void commit_index(struct journal *journal, struct journal_pending *pendin
 /* The built record did not get into the file: its pages are dirty again. */
 static void commit_fail_built(struct journal *journal, struct journal_pending *pending)
 {
+    assert(pending->live->sequence == 0);
+    assert(journal->built == NULL);
     pending_take_back(journal, pending, false);
     journal_note_failure(journal, pending->ticket, pending->ticket, evh_last_error()->status, true);
     pending_end(pending, journal);
@@ -307,9 +337,13 @@ static void commit_fail_built(struct journal *journal, struct journal_pending *p
 static evh_status commit_place(struct journal *journal, struct journal_pending *pending,
                                uint64_t *offset)
 {
+    assert(journal_is_sound(journal));
+    assert(pending->bytes > 0);
+    assert(offset != NULL);
     evh_status status = index_reserve(&journal->index, pending->entry_count);
-    /* Each turn frees or adds space; three see a ring grown, a checkpoint made, a view revoked. */
-    for (int turn = 0; turn < 4 && !status; turn++) {
+    /* Each turn frees or adds space. Three see a ring grown, a checkpoint made, a view revoked; more are
+     * needed where readers move on meanwhile, so that each checkpoint frees a little. */
+    for (int turn = 0; turn < 64 && !status; turn++) {
         if (journal->built_failures != journal->failures)
             return base_fail(EVH_FULL, NO_OFFSET,
                              "%s: the commit before this one failed, and this one with it",
@@ -326,6 +360,8 @@ static evh_status commit_place(struct journal *journal, struct journal_pending *
 /* Place the built record, chain it, index it, queue it. The mutex is held. */
 static evh_status commit_enqueue(struct journal *journal, struct journal_pending *pending)
 {
+    assert(journal_is_sound(journal));
+    assert(pending->next == NULL);
     uint64_t offset = 0;
     const evh_status status = commit_place(journal, pending, &offset);
     if (status) return status;
@@ -360,7 +396,7 @@ static evh_status commit_enqueue(struct journal *journal, struct journal_pending
  * meanwhile. */
 static evh_status commit_make_size_durable(struct journal *journal, uint64_t heap_bytes)
 {
-    const uint64_t file_bytes = journal->region->file_bytes;
+    const uint64_t file_bytes = region_file_bytes(journal->region);
     if (heap_bytes <= journal->sized_bytes) return EVH_OK;
     assert(heap_bytes <= file_bytes);
     os->mutex_unlock(journal->mutex);
@@ -378,6 +414,7 @@ static evh_status commit_make_size_durable(struct journal *journal, uint64_t hea
 evh_status journal_write(struct journal *journal, uint64_t ticket, bool flush,
                          void (*release)(void *context), void *context)
 {
+    assert(release != NULL);
     os->mutex_lock(journal->mutex);
     struct journal_pending *pending = journal->built;
     journal->built = NULL;

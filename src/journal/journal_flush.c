@@ -13,6 +13,7 @@
 
 evh_status flush_poison(struct journal *journal)
 {
+    assert(evh_last_error()->status != EVH_OK);
     if (!journal->is_poisoned) {
         journal->poison = *evh_last_error();
         journal->is_poisoned = true;
@@ -22,6 +23,7 @@ evh_status flush_poison(struct journal *journal)
 
 evh_status flush_poison_unlocked(struct journal *journal)
 {
+    assert(evh_last_error()->status != EVH_OK);
     os->mutex_lock(journal->mutex);
     const evh_status status = flush_poison(journal);
     os->mutex_unlock(journal->mutex);
@@ -30,6 +32,7 @@ evh_status flush_poison_unlocked(struct journal *journal)
 
 evh_status flush_poisoned(const struct journal *journal)
 {
+    assert(journal != NULL);
     if (!journal->is_poisoned) return EVH_OK;
     return base_fail(EVH_POISONED, journal->poison.offset,
                      "a flush failed earlier, only reopening tells what is on the disk (%.300s)",
@@ -43,6 +46,7 @@ evh_status journal_status(const struct journal *journal)
 
 void pending_end(struct journal_pending *pending, struct journal *journal)
 {
+    assert(journal != NULL);
     if (!pending) return;
     if (!journal->spare || journal->spare_bytes < pending->buffer_bytes) {
         unsigned char *smaller = journal->spare;
@@ -58,6 +62,8 @@ void pending_end(struct journal_pending *pending, struct journal *journal)
 
 void pending_take_back(struct journal *journal, struct journal_pending *pending, bool was_placed)
 {
+    assert(pending->buffer != NULL);
+    assert(pending->bytes > 0);
     const struct journal_record *record =
         (const struct journal_record *)(const void *)pending->buffer;
     const struct journal_entry *entries =
@@ -90,6 +96,7 @@ void pending_take_back(struct journal *journal, struct journal_pending *pending,
 void journal_note_failure(struct journal *journal, uint64_t first_ticket, uint64_t last_ticket,
                           evh_status status, bool is_reported)
 {
+    assert(status != EVH_OK);
     assert(first_ticket <= last_ticket);
     const size_t count = journal->failure_count;
     struct journal_failure *last = count ? &journal->failure[count - 1] : NULL;
@@ -120,12 +127,15 @@ evh_status journal_reserve_failures(struct journal *journal)
 static evh_status flush_report(const struct journal *journal,
                                const struct journal_failure *failure)
 {
+    assert(failure->first_ticket <= failure->last_ticket);
+    assert(failure->status != EVH_OK);
     return base_fail(failure->status, NO_OFFSET, "%s: a commit that was begun has failed: %s",
                      journal->region->path, evh_status_name(failure->status));
 }
 
 evh_status flush_unreported(const struct journal *journal)
 {
+    assert(journal != NULL);
     for (size_t i = 0; i < journal->failure_count; i++)
         if (!journal->failure[i].is_reported) return flush_report(journal, &journal->failure[i]);
     return EVH_OK;
@@ -134,6 +144,8 @@ evh_status flush_unreported(const struct journal *journal)
 /* What became of a ticket: its sequence, or its failure. */
 static evh_status flush_look_up(struct journal *journal, uint64_t ticket, uint64_t *sequence)
 {
+    assert(journal_is_sound(journal));
+    assert(sequence != NULL);
     uint64_t failed = 0;
     for (size_t i = 0; i < journal->failure_count; i++) {
         struct journal_failure *failure = &journal->failure[i];
@@ -156,12 +168,14 @@ struct flush_stretch {
     struct os_part parts[64];
     unsigned count;
     uint64_t offset;
-    struct journal_pending *behind; /* the first record that is not part of it */
+    uint64_t last_sequence; /* of its last record: others queue behind it meanwhile */
 };
 
 /* Gather the first stretch. The mutex is held; the records stay as they are until it is flushed. */
 static void flush_gather(const struct journal *journal, struct flush_stretch *stretch)
 {
+    assert(journal_is_sound(journal));
+    assert(journal->is_flushing);
     struct journal_pending *pending = journal->pending_first;
     assert(pending != NULL);
     stretch->count = 0;
@@ -172,10 +186,10 @@ static void flush_gather(const struct journal *journal, struct flush_stretch *st
            pending->live->offset == next) {
         all_written = all_written && pending->is_written;
         stretch->parts[stretch->count++] = (struct os_part){pending->buffer, pending->bytes};
+        stretch->last_sequence = pending->live->sequence;
         next += pending->bytes;
         pending = pending->next;
     }
-    stretch->behind = pending;
     if (PLANTED(2) && all_written) {
         stretch->parts[0] = stretch->parts[stretch->count - 1];
         stretch->offset = next - stretch->parts[0].size;
@@ -186,6 +200,8 @@ static void flush_gather(const struct journal *journal, struct flush_stretch *st
 static int flush_write(struct journal *journal, const struct flush_stretch *stretch,
                        bool *flush_failed)
 {
+    assert(stretch->count > 0);
+    assert(flush_failed != NULL);
     *flush_failed = false;
     if (!PLANTED(4))
         return os->write_sync(journal->region->file, stretch->offset, stretch->parts,
@@ -200,11 +216,15 @@ static int flush_write(struct journal *journal, const struct flush_stretch *stre
     return error;
 }
 
-/* The records before `end` are durable: their buffers are not needed any more. */
-static void flush_done(struct journal *journal, const struct journal_pending *end)
+/* The records up to `sequence` are durable: their buffers are not needed any more. */
+static void flush_done(struct journal *journal, uint64_t sequence)
 {
-    while (journal->pending_first != end) {
+    assert(journal->is_flushing);
+    assert(sequence > journal->durable_sequence);
+    while (journal->durable_sequence < sequence) {
         struct journal_pending *pending = journal->pending_first;
+        assert(pending != NULL);
+        assert(pending->live->sequence == journal->durable_sequence + 1);
         pending->live->data = journal->region->home + pending->live->offset;
         journal->durable_sequence = pending->live->sequence;
         journal->durable_state = pending->state;
@@ -219,6 +239,8 @@ static void flush_done(struct journal *journal, const struct journal_pending *en
 /* Overwrite the header of a record that may be on the disk in part, so that nobody finds it. */
 static evh_status flush_void(struct journal *journal, uint64_t offset)
 {
+    assert(offset % PAGE_BYTES == 0);
+    assert(offset >= REGION_FIRST_EXTENT_OFFSET);
     if (PLANTED(10)) return EVH_OK;
     static const struct journal_record nothing;
     const struct os_part part = {&nothing, sizeof nothing};
@@ -233,6 +255,7 @@ static evh_status flush_void(struct journal *journal, uint64_t offset)
 /* The live records behind `sequence` are no more. Their memory is the caller's. */
 static void flush_cut_live(struct journal *journal, uint64_t sequence)
 {
+    assert(sequence >= journal->region->header.sequence);
     struct journal_live *last = NULL;
     uint64_t bytes = 0;
     for (struct journal_live *live = journal->live_first; live && live->sequence <= sequence;
@@ -252,6 +275,7 @@ static void flush_cut_live(struct journal *journal, uint64_t sequence)
 static struct journal_pending *flush_cut_pending(struct journal *journal,
                                                  struct journal_pending *from)
 {
+    assert(from != NULL);
     struct journal_pending *last = NULL;
     for (struct journal_pending *p = journal->pending_first; p != from; p = p->next) last = p;
     if (last)
@@ -273,6 +297,9 @@ static struct journal_pending *flush_cut_pending(struct journal *journal,
 static void flush_take_back(struct journal *journal, struct journal_pending *from,
                             evh_status status)
 {
+    assert(journal_is_sound(journal));
+    assert(status != EVH_OK);
+    assert(journal->pending_first != NULL);
     assert(from != NULL);
     const uint64_t tail = from->live->offset;
     const uint64_t first_ticket = from->ticket;
@@ -300,6 +327,8 @@ static void flush_take_back(struct journal *journal, struct journal_pending *fro
 /* A stretch could not be written. The mutex is held. The failure stays the thread's last error. */
 static evh_status flush_failed_turn(struct journal *journal, uint64_t offset, bool flush_failed)
 {
+    assert(journal_is_sound(journal));
+    assert(journal->is_flushing);
     const evh_error failure = *evh_last_error();
     if (flush_failed)
         (void)flush_poison(journal);
@@ -311,6 +340,7 @@ static evh_status flush_failed_turn(struct journal *journal, uint64_t offset, bo
 /* The flusher's turn: everything pending now. The mutex is held, and released during the writing. */
 static evh_status flush_turn(struct journal *journal)
 {
+    assert(journal_is_sound(journal));
     assert(!journal->is_flushing);
     assert(journal->pending_first != NULL);
     journal->is_flushing = true;
@@ -330,7 +360,7 @@ static evh_status flush_turn(struct journal *journal)
         if (status)
             status = flush_failed_turn(journal, stretch.offset, flush_failed);
         else
-            flush_done(journal, stretch.behind);
+            flush_done(journal, stretch.last_sequence);
     }
     if (!status) region_publish_status(journal->region);
     journal->is_flushing = false;
@@ -340,6 +370,9 @@ static evh_status flush_turn(struct journal *journal)
 
 evh_status flush_write_only(struct journal *journal, struct journal_pending *pending)
 {
+    assert(journal_is_sound(journal));
+    assert(pending == journal->pending_last);
+    assert(!pending->is_written);
     const uint64_t offset = pending->live->offset;
     const uint64_t sequence = pending->live->sequence;
     const uint64_t failures = journal->failures;
@@ -360,6 +393,7 @@ evh_status flush_write_only(struct journal *journal, struct journal_pending *pen
 
 evh_status flush_all(struct journal *journal)
 {
+    assert(journal_is_sound(journal));
     evh_status status = flush_poisoned(journal);
     while (!status && (journal->pending_first || journal->is_flushing)) {
         if (journal->is_flushing)
@@ -372,6 +406,7 @@ evh_status flush_all(struct journal *journal)
 
 evh_status journal_wait(struct journal *journal, uint64_t ticket)
 {
+    assert(journal != NULL);
     os->mutex_lock(journal->mutex);
     evh_status status = EVH_OK;
     for (;;) {

@@ -11,6 +11,7 @@ static uint32_t index_bucket(const struct journal_index *index, uint64_t page)
 
 struct journal_node *index_find(struct journal_index *index, uint64_t page)
 {
+    assert(index != NULL);
     if (index->node_count == 0) return NULL;
     uint32_t at = index->buckets[index_bucket(index, page)];
     while (at != JOURNAL_NO_NODE) {
@@ -23,6 +24,8 @@ struct journal_node *index_find(struct journal_index *index, uint64_t page)
 
 static void index_link(struct journal_index *index, uint32_t at)
 {
+    assert(at < index->node_top);
+    assert(index->nodes[at].sequence != 0);
     const uint32_t bucket = index_bucket(index, index->nodes[at].page);
     index->nodes[at].next = index->buckets[bucket];
     index->buckets[bucket] = at;
@@ -31,6 +34,7 @@ static void index_link(struct journal_index *index, uint32_t at)
 /* Twice the buckets, all nodes in use linked anew. A free node has sequence 0. */
 static evh_status index_rehash(struct journal_index *index, uint32_t bucket_count)
 {
+    assert(bucket_count >= index->bucket_count);
     assert(base_is_power_of_two(bucket_count));
     uint32_t *buckets = os->memory_allocate(bucket_count * sizeof *buckets);
     if (!buckets)
@@ -47,6 +51,7 @@ static evh_status index_rehash(struct journal_index *index, uint32_t bucket_coun
 
 evh_status index_reserve(struct journal_index *index, uint32_t more)
 {
+    assert(index->node_count <= index->node_limit);
     const uint64_t need = (uint64_t)index->node_count + more;
     if (need >= JOURNAL_NO_NODE / 2)
         return base_fail(EVH_LIMIT, NO_OFFSET, "a commit of %llu pages is too large",
@@ -89,6 +94,7 @@ struct journal_node *index_add(struct journal_index *index, uint64_t page)
 
 void index_remove(struct journal_index *index, uint64_t page)
 {
+    assert(index->node_count <= index->node_top);
     if (index->node_count == 0) return;
     uint32_t *link = &index->buckets[index_bucket(index, page)];
     while (*link != JOURNAL_NO_NODE) {
@@ -109,6 +115,8 @@ void index_remove(struct journal_index *index, uint64_t page)
 void index_note(struct journal_node *node, struct journal_live *live,
                 const struct journal_entry *entry, const unsigned char *record)
 {
+    assert(live->sequence != 0);
+    assert(record != NULL);
     assert(node->page == entry->page);
     node->sequence = live->sequence;
     const uint64_t at = (uint64_t)entry->data_offset * 8;
@@ -135,6 +143,7 @@ void index_note(struct journal_node *node, struct journal_live *live,
 
 void index_forget(struct journal_index *index, uint64_t sequence)
 {
+    assert(index->node_count <= index->node_limit);
     for (uint32_t bucket = 0; bucket < index->bucket_count && index->node_count; bucket++) {
         uint32_t *link = &index->buckets[bucket];
         while (*link != JOURNAL_NO_NODE) {
@@ -166,6 +175,7 @@ void index_end(struct journal_index *index)
 
 static evh_status bits_reserve(struct journal_bits *bits, uint64_t page_count)
 {
+    assert(bits != NULL);
     const uint64_t need = (page_count + 63) / 64;
     if (need <= bits->word_count) return EVH_OK;
     const uint64_t word_count = base_max(need, 2 * bits->word_count);
@@ -181,6 +191,7 @@ static evh_status bits_reserve(struct journal_bits *bits, uint64_t page_count)
 
 evh_status bits_add(struct journal_bits *bits, const struct os_pages *runs, size_t count)
 {
+    assert(bits != NULL);
     if (count == 0) return EVH_OK;
     const struct os_pages *last = &runs[count - 1];
     const evh_status status = bits_reserve(bits, last->first + last->count);
@@ -196,6 +207,7 @@ evh_status bits_add(struct journal_bits *bits, const struct os_pages *runs, size
 
 void bits_remove(struct journal_bits *bits, uint64_t page)
 {
+    assert(bits != NULL);
     if (page / 64 >= bits->word_count) return;
     const uint64_t bit = 1ull << (page % 64);
     bits->count -= !!(bits->words[page / 64] & bit);
@@ -210,6 +222,7 @@ void bits_end(struct journal_bits *bits)
 
 static evh_status pages_reserve(struct journal_pages *pages, size_t limit)
 {
+    assert(pages->count <= pages->limit);
     if (limit <= pages->limit) return EVH_OK;
     size_t size = pages->limit ? pages->limit : 64;
     while (size < limit) size *= 2;
@@ -223,6 +236,7 @@ static evh_status pages_reserve(struct journal_pages *pages, size_t limit)
 /* Append behind the last run, or join it. Room is there. */
 static void pages_append(struct journal_pages *pages, uint64_t first, uint64_t count)
 {
+    assert(count > 0);
     struct os_pages *last = pages->count ? &pages->runs[pages->count - 1] : NULL;
     if (last && first <= last->first + last->count) {
         const uint64_t end = base_max(last->first + last->count, first + count);
@@ -235,6 +249,7 @@ static void pages_append(struct journal_pages *pages, uint64_t first, uint64_t c
 
 evh_status pages_add(struct journal_pages *pages, uint64_t first, uint64_t count)
 {
+    assert(count > 0);
     const struct os_pages run = {first, count};
     const struct os_pages *last = pages->count ? &pages->runs[pages->count - 1] : NULL;
     if (last && first < last->first) return pages_merge(pages, &run, 1);
@@ -246,6 +261,7 @@ evh_status pages_add(struct journal_pages *pages, uint64_t first, uint64_t count
 
 evh_status pages_merge(struct journal_pages *pages, const struct os_pages *more, size_t count)
 {
+    assert(pages != NULL);
     if (count == 0) return EVH_OK;
     struct journal_pages merged = {NULL, 0, 0};
     if (pages->count == 0) { /* the common case, without a new array */
@@ -272,6 +288,7 @@ evh_status pages_merge(struct journal_pages *pages, const struct os_pages *more,
 
 uint64_t pages_count(const struct journal_pages *pages)
 {
+    assert(pages->count <= pages->limit);
     uint64_t count = 0;
     for (size_t i = 0; i < pages->count; i++) count += pages->runs[i].count;
     return count;

@@ -177,6 +177,29 @@ struct journal {
     uint64_t commits, checkpoints, pages_committed;
 };
 
+/**
+ * The invariants that can be seen at a glance; for assertions. The mutex is held, or no other thread
+ * knows the journal.
+ */
+static inline bool journal_is_sound(const struct journal *journal)
+{
+    const uint64_t home = journal->region->header.sequence;
+    const struct journal_live *first = journal->live_first;
+    const struct journal_live *last = journal->live_last;
+    if (journal->durable_sequence < home) return false;
+    if (journal->begun_sequence < journal->durable_sequence) return false;
+    if ((first == NULL) != (last == NULL)) return false;
+    if ((first == NULL) != (journal->live_bytes == 0)) return false;
+    if (first && first->sequence != home + 1 && !PLANTED(5)) return false;
+    if (last && last->sequence != journal->begun_sequence) return false;
+    if ((journal->pending_first == NULL) != (journal->pending_last == NULL)) return false;
+    if (journal->pending_first &&
+        journal->pending_first->live->sequence != journal->durable_sequence + 1)
+        return false;
+    if (journal->index.node_count > journal->index.node_limit) return false;
+    return journal->tail <= journal->tail_limit;
+}
+
 /* ---- journal_page.c: one page ---- */
 
 /** The words in which two pages differ. */

@@ -70,6 +70,13 @@ struct journal_range {
 
 static_assert(sizeof(struct journal_range) == 4, "on disk");
 
+/* What a page's checksum can say instead of a checksum. */
+enum {
+    JOURNAL_SUM_NONE = 0,    /* no checkpoint has written the page home: it is zero */
+    JOURNAL_SUM_UNKNOWN = 1, /* its space was to be given back: it is zero, or what it was */
+    JOURNAL_SUM_FIRST = 2,   /* the lowest checksum: a CRC-32C below it is put 2 higher */
+};
+
 enum {
     JOURNAL_PAGE_WORDS = PAGE_BYTES / 8,
     JOURNAL_RANGES_BYTES_MAX = 3072, /* above, a whole image is written */

@@ -5,6 +5,7 @@ static const unsigned char page_of_zeroes[PAGE_BYTES];
 
 static uint64_t page_word(const unsigned char *page, uint32_t word)
 {
+    assert(word < JOURNAL_PAGE_WORDS);
     uint64_t value;
     memcpy(&value, page + 8 * word, sizeof value);
     return value;
@@ -29,6 +30,7 @@ void page_compare(const unsigned char *a, const unsigned char *b,
 
 bool page_is_zero(const unsigned char *page)
 {
+    assert(page != NULL);
     return memcmp(page, page_of_zeroes, PAGE_BYTES) == 0;
 }
 
@@ -39,7 +41,7 @@ const unsigned char *page_base(const struct journal *journal, const struct journ
         return node->image_at == JOURNAL_ZERO_IMAGE ? page_of_zeroes
                                                     : node->image_in->data + node->image_at;
     assert(journal->region->home != NULL);
-    assert(page_number < journal->region->file_bytes >> PAGE_SHIFT);
+    assert(page_number < region_file_bytes(journal->region) >> PAGE_SHIFT);
     return journal->region->home + (page_number << PAGE_SHIFT);
 }
 
@@ -47,6 +49,8 @@ const unsigned char *page_base(const struct journal *journal, const struct journ
 static bool page_next_run(const uint64_t mask[JOURNAL_MASK_WORDS], uint32_t word, uint32_t *first,
                           uint32_t *count)
 {
+    assert(first != NULL);
+    assert(count != NULL);
     while (word < JOURNAL_PAGE_WORDS) {
         const uint64_t bits = mask[word / 64] >> (word % 64);
         if (bits) {
@@ -74,6 +78,7 @@ static bool page_next_run(const uint64_t mask[JOURNAL_MASK_WORDS], uint32_t word
 
 uint32_t page_ranges_bytes(const uint64_t mask[JOURNAL_MASK_WORDS])
 {
+    assert(mask != NULL);
     uint32_t words = 0;
     uint32_t runs = 0;
     uint64_t carry = 0; /* the top bit of the group before: a run that goes on is counted once */
@@ -88,6 +93,7 @@ uint32_t page_ranges_bytes(const uint64_t mask[JOURNAL_MASK_WORDS])
 uint32_t page_write_ranges(const unsigned char *page, const uint64_t mask[JOURNAL_MASK_WORDS],
                            unsigned char *out, uint32_t *count)
 {
+    assert(out != NULL);
     assert(page_ranges_bytes(mask) <= JOURNAL_RANGES_BYTES_MAX);
     uint32_t runs = 0;
     uint32_t first = 0, words = 0, next = 0;
@@ -110,6 +116,7 @@ uint32_t page_write_ranges(const unsigned char *page, const uint64_t mask[JOURNA
 
 bool page_ranges_are_sound(const unsigned char *ranges, uint64_t size, uint32_t count)
 {
+    assert(ranges != NULL);
     if (count == 0 || count > JOURNAL_PAGE_WORDS) return false;
     uint64_t need = base_round_up(count * sizeof(struct journal_range), 8);
     if (need > size) return false;
@@ -128,6 +135,8 @@ bool page_ranges_are_sound(const unsigned char *ranges, uint64_t size, uint32_t 
 void page_apply_ranges(unsigned char *page, const unsigned char *ranges, uint32_t count,
                        uint64_t *mask)
 {
+    assert(count > 0);
+    assert(count <= JOURNAL_PAGE_WORDS);
     const unsigned char *data = ranges + base_round_up(count * sizeof(struct journal_range), 8);
     for (uint32_t i = 0; i < count; i++) {
         struct journal_range range;
@@ -146,6 +155,7 @@ void page_apply_ranges(unsigned char *page, const unsigned char *ranges, uint32_
 void page_compose(const struct journal *journal, const struct journal_node *node,
                   uint64_t page_number, unsigned char image[PAGE_BYTES])
 {
+    assert(image != NULL);
     memcpy(image, page_base(journal, node, page_number), PAGE_BYTES);
     if (node && node->ranges_in)
         page_apply_ranges(image, node->ranges_in->data + node->ranges_at, node->ranges_count, NULL);
@@ -153,8 +163,10 @@ void page_compose(const struct journal *journal, const struct journal_node *node
 
 uint32_t page_checksum(const uint8_t uuid[16], uint64_t page, const unsigned char *image)
 {
+    assert(uuid != NULL);
+    assert(image != NULL);
     uint32_t crc = base_crc32c(0, uuid, 16);
     crc = base_crc32c(crc, &page, sizeof page);
     crc = base_crc32c(crc, image, PAGE_BYTES);
-    return crc ? crc : 1; /* 0 says: no checksum known */
+    return crc < JOURNAL_SUM_FIRST ? crc + JOURNAL_SUM_FIRST : crc;
 }

@@ -14,6 +14,8 @@ enum {
 
 void walk_begin(struct record_walk *walk, struct journal *journal)
 {
+    assert(journal != NULL);
+    assert(journal->region->header.magic == REGION_MAGIC);
     const struct region_header *header = &journal->region->header;
     *walk = (struct record_walk){
         .journal = journal,
@@ -28,6 +30,7 @@ void walk_begin(struct record_walk *walk, struct journal *journal)
 
 void walk_end(struct record_walk *walk)
 {
+    assert(walk != NULL);
     os->memory_free(walk->window);
     walk->window = NULL;
     walk->record = NULL;
@@ -41,6 +44,7 @@ const struct journal_record *walk_record(const struct record_walk *walk)
 
 const struct journal_entry *walk_entries(const struct record_walk *walk, uint32_t *count)
 {
+    assert(count != NULL);
     const struct journal_record *record = walk_record(walk);
     *count = record->entry_count;
     return (const struct journal_entry *)(const void *)(walk->record + record->entries_offset);
@@ -49,6 +53,7 @@ const struct journal_entry *walk_entries(const struct record_walk *walk, uint32_
 /* Whether a record header is the successor that the walk looks for. */
 static bool walk_follows(const struct record_walk *walk, const struct journal_record *record)
 {
+    assert(record != NULL);
     if (record->magic != JOURNAL_MAGIC) return false;
     if (memcmp(record->uuid, walk->journal->region->header.uuid, sizeof record->uuid) != 0)
         return false;
@@ -65,6 +70,8 @@ static bool walk_follows(const struct record_walk *walk, const struct journal_re
 static evh_status walk_read_window(struct record_walk *walk, uint64_t offset, uint64_t need,
                                    uint64_t limit)
 {
+    assert(need > 0);
+    assert(need <= limit - offset);
     struct region *region = walk->journal->region;
     const uint64_t ahead = base_min(base_max(WALK_WINDOW_MIN, 4 * walk->window_bytes),
                                     WALK_WINDOW_MAX);
@@ -94,6 +101,8 @@ static evh_status walk_read_window(struct record_walk *walk, uint64_t offset, ui
 static evh_status walk_look(struct record_walk *walk, uint64_t offset, uint64_t limit,
                             struct journal_record *record, bool *follows)
 {
+    assert(offset % PAGE_BYTES == 0);
+    assert(follows != NULL);
     struct region *region = walk->journal->region;
     *follows = false;
     if (offset < walk->window_offset ||
@@ -114,6 +123,7 @@ static evh_status walk_look(struct record_walk *walk, uint64_t offset, uint64_t 
 
 static evh_status walk_corrupt(const struct record_walk *walk, uint64_t at, const char *what)
 {
+    assert(walk->record != NULL);
     return base_fail(EVH_CORRUPT, walk->record_offset + at, "%s: journal: commit %llu: %s",
                      walk->journal->region->path, (unsigned long long)(walk->sequence + 1), what);
 }
@@ -121,6 +131,8 @@ static evh_status walk_corrupt(const struct record_walk *walk, uint64_t at, cons
 static bool walk_entry_is_sound(const struct journal_record *record,
                                 const struct journal_entry *entry, const unsigned char *data)
 {
+    assert(record->entries_offset <= record->record_bytes);
+    assert(data != NULL);
     const uint64_t at = (uint64_t)entry->data_offset * 8;
     switch (entry->kind) {
     case JOURNAL_ZERO: return entry->count == 0 && entry->data_offset == 0;
@@ -137,6 +149,7 @@ static bool walk_entry_is_sound(const struct journal_record *record,
 /* The content of a record whose checksums are right: a hostile file can have those too. */
 static evh_status walk_check_content(const struct record_walk *walk)
 {
+    assert(walk->record_offset % PAGE_BYTES == 0);
     const struct journal_record *record = walk_record(walk);
     const struct region *region = walk->journal->region;
     if (record->entries_offset % 8 != 0 || record->entries_offset < sizeof *record ||
@@ -170,6 +183,7 @@ static evh_status walk_check_content(const struct record_walk *walk)
 /* Try the successor at `offset`, whose extent ends at `limit`. */
 static evh_status walk_try(struct record_walk *walk, uint64_t offset, uint64_t limit, bool *found)
 {
+    assert(found != NULL);
     struct journal_record record;
     bool follows = false;
     *found = false;
@@ -196,6 +210,8 @@ static evh_status walk_try(struct record_walk *walk, uint64_t offset, uint64_t l
 
 evh_status walk_next(struct record_walk *walk, bool *found)
 {
+    assert(found != NULL);
+    assert(walk->sequence >= walk->journal->region->header.sequence);
     struct region *region = walk->journal->region;
     const uint32_t extents = ring_extent_count(region);
     evh_status status = EVH_OK;

@@ -4,20 +4,28 @@
 /* Put one page back to the last begun commit. */
 static void rollback_page(struct journal *journal, uint64_t page)
 {
+    assert(page >= SLICE_PAGES);
+    assert(journal->watch != NULL);
     struct region *region = journal->region;
     const struct journal_node *node = index_find(&journal->index, page);
     if (node) {
         page_compose(journal, node, page, region->base + (page << PAGE_SHIFT));
         return;
     }
-    /* No live record changed it: without its private copy it shows its home. */
-    (void)os->discard(region->base + (page << PAGE_SHIFT), PAGE_BYTES);
-    os->watch_discarded(journal->watch, page << PAGE_SHIFT, PAGE_BYTES);
+    /* No live record changed it: without its private copy it shows its home. The system refuses to
+     * drop a locked page (mlock): then the copy becomes what its home is. */
+    unsigned char *address = region->base + (page << PAGE_SHIFT);
+    if (os->discard(address, PAGE_BYTES))
+        memcpy(address, region->home + (page << PAGE_SHIFT), PAGE_BYTES);
+    else
+        os->watch_discarded(journal->watch, page << PAGE_SHIFT, PAGE_BYTES);
 }
 
 /* With the mutex held and all threads still. */
 static evh_status rollback_pages(struct journal *journal)
 {
+    assert(journal_is_sound(journal));
+    assert(journal->built == NULL);
     struct region *region = journal->region;
     bool is_exact = false;
     evh_status status = collect_dirty(journal, &is_exact);
@@ -34,17 +42,18 @@ static evh_status rollback_pages(struct journal *journal)
             rollback_page(journal, page);
         }
     }
-    status = bits_add(&journal->private_pages, journal->carry.runs, journal->carry.count);
+    /* It is done, and must not fail any more. A private page that is not noted is never given up; what
+     * was just put back counts as written, and what this does not pass over is compared later. */
+    (void)bits_add(&journal->private_pages, journal->carry.runs, journal->carry.count);
     journal->carry.count = 0;
-    if (status) return status;
-    /* What was just put back counts as written: collect once more, and pass over it. */
-    status = collect_dirty(journal, &is_exact);
+    (void)collect_dirty(journal, &is_exact);
     journal->carry.count = 0;
-    return status;
+    return EVH_OK;
 }
 
 evh_status journal_rollback(struct journal *journal, struct journal_state *state)
 {
+    assert(state != NULL);
     os->mutex_lock(journal->mutex);
     assert(journal->built == NULL);
     evh_status status = flush_poisoned(journal);
@@ -57,10 +66,12 @@ evh_status journal_rollback(struct journal *journal, struct journal_state *state
 evh_status journal_committed_page(struct journal *journal, uint64_t page,
                                   unsigned char image[PAGE_BYTES])
 {
+    assert(image != NULL);
+    assert(page >= SLICE_PAGES);
     os->mutex_lock(journal->mutex);
     const struct journal_node *node = index_find(&journal->index, page);
     evh_status status = EVH_OK;
-    if (!node && page >= journal->region->file_bytes >> PAGE_SHIFT)
+    if (!node && page >= region_file_bytes(journal->region) >> PAGE_SHIFT)
         status = base_fail(EVH_INVALID, page << PAGE_SHIFT, "%s: the file ends before page %llu",
                            journal->region->path, (unsigned long long)page);
     if (!status) page_compose(journal, node, page, image);
@@ -74,6 +85,9 @@ evh_status journal_committed_page(struct journal *journal, uint64_t page,
 static evh_status patch_build(struct journal *journal, const struct journal_word *words,
                               size_t word_count)
 {
+    assert(journal_is_sound(journal));
+    assert(word_count > 0);
+    assert(words != NULL);
     struct journal_pending *pending = commit_new_pending(journal, word_count);
     if (!pending) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to mark free space");
     struct commit_builder builder;
@@ -108,6 +122,7 @@ static void patch_release(void *context)
 evh_status journal_patch(struct journal *journal, const struct journal_word *words,
                          size_t word_count)
 {
+    assert(words != NULL);
     os->mutex_lock(journal->mutex);
     assert(journal->built == NULL);
     evh_status status = flush_poisoned(journal);
@@ -129,11 +144,13 @@ evh_status journal_patch(struct journal *journal, const struct journal_word *wor
  * zeroes. Header and home are claimed. */
 static evh_status punch_checksums(struct journal *journal, uint64_t offset, uint64_t size)
 {
+    assert(journal->is_checkpointing);
+    assert(size > 0);
     struct checksum_writer sums = {.region = journal->region, .checksums = &journal->checksums};
     evh_status status = EVH_OK;
     const uint64_t end = (offset + size) >> PAGE_SHIFT;
     for (uint64_t page = offset >> PAGE_SHIFT; page < end && !status; page++)
-        status = checksum_put(&sums, page, 0);
+        status = checksum_put(&sums, page, JOURNAL_SUM_UNKNOWN);
     if (!status) status = checksum_finish(&sums);
     if (status) return status;
     const int error = os->flush(journal->region->file);
@@ -144,6 +161,7 @@ static evh_status punch_checksums(struct journal *journal, uint64_t offset, uint
 
 evh_status journal_punch(struct journal *journal, uint64_t offset, uint64_t size)
 {
+    assert(journal->watch != NULL);
     struct region *region = journal->region;
     assert(offset % SLICE_BYTES == 0);
     assert(size % SLICE_BYTES == 0);

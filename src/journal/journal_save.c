@@ -4,6 +4,8 @@
 /* Take the finished temporary file to its name, or give it up. */
 static evh_status save_finish(int file, const char *path, evh_status status)
 {
+    assert(file >= 0);
+    assert(path != NULL);
     int error = status ? 0 : os->flush(file);
     if (!status && !error) error = os->publish(file, path, true);
     if (!status && error)
@@ -18,6 +20,8 @@ static evh_status save_finish(int file, const char *path, evh_status status)
 
 static evh_status save_begin(const char *path, unsigned permissions, uint64_t size, int *file)
 {
+    assert(size > 0);
+    assert(file != NULL);
     int error = os->open_temporary(path, permissions ? permissions : 0600, file);
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot save a heap there", path);
     error = os->allocate(*file, 0, size);
@@ -30,6 +34,7 @@ static evh_status save_begin(const char *path, unsigned permissions, uint64_t si
 evh_status journal_save_bytes(const void *data, uint64_t size, const char *path,
                               unsigned permissions)
 {
+    assert(size > 0);
     assert(data != NULL);
     int file = -1;
     evh_status status = save_begin(path, permissions, size, &file);
@@ -48,6 +53,8 @@ struct save_slices {
 static evh_status save_find_checksums(uint64_t heap_bytes, journal_checksum_slice *find,
                                       void *context, struct save_slices *out)
 {
+    assert(out->count == 0);
+    assert(heap_bytes > 0);
     const uint64_t segments = (heap_bytes + SEGMENT_BYTES - 1) >> SEGMENT_SHIFT;
     out->slices = os->memory_allocate(segments * sizeof *out->slices);
     if (!out->slices) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to save a heap");
@@ -60,6 +67,7 @@ static evh_status save_find_checksums(uint64_t heap_bytes, journal_checksum_slic
 
 static bool save_is_checksum(const struct save_slices *set, uint64_t slice)
 {
+    assert(set != NULL);
     for (size_t i = 0; i < set->count; i++)
         if (set->slices[i] == slice) return true;
     return false;
@@ -75,6 +83,8 @@ struct save_run {
 
 static void save_slice(struct save_run *run, uint64_t slice)
 {
+    assert(slice > 0);
+    assert(run->status == EVH_OK);
     const unsigned char *bytes = run->source->base + (slice << SLICE_SHIFT);
     bool is_zero = true;
     for (uint64_t i = 0; i < SLICE_PAGES && !run->status; i++) {
@@ -94,6 +104,8 @@ static void save_slice(struct save_run *run, uint64_t slice)
 
 static void save_one_run(uint64_t offset, uint64_t size, void *context)
 {
+    assert(offset % SLICE_BYTES == 0);
+    assert(size % SLICE_BYTES == 0);
     struct save_run *run = context;
     const uint64_t end = (offset + size) >> SLICE_SHIFT;
     for (uint64_t slice = offset >> SLICE_SHIFT; slice < end && !run->status; slice++)
@@ -104,6 +116,7 @@ static void save_one_run(uint64_t offset, uint64_t size, void *context)
 static void save_header(const struct region *source, const struct journal_state *state,
                         struct region *target)
 {
+    assert(state->catalog != 0);
     struct region_header *header = &target->header;
     *header = (struct region_header){
         .magic = REGION_MAGIC,
@@ -130,6 +143,7 @@ static void save_header(const struct region *source, const struct journal_state 
  * file system's own metadata. */
 static evh_status save_first_slice(struct region *target)
 {
+    assert(target->file >= 0);
     unsigned char *zeroes = os->memory_allocate(SLICE_BYTES);
     if (!zeroes) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to save a heap");
     const int error = os->write(target->file, 0, zeroes, SLICE_BYTES);
@@ -142,6 +156,8 @@ evh_status journal_save(const struct region *source, const struct journal_state 
                         const char *path, unsigned permissions, journal_checksum_slice *find,
                         void *context)
 {
+    assert(state->heap_bytes > 0);
+    assert(path != NULL);
     assert(state->heap_bytes % SLICE_BYTES == 0);
     uint64_t end_bytes = state->heap_bytes;
     for (unsigned i = 0; i < REGION_EXTENT_MAX; i++) {

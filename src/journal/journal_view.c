@@ -23,6 +23,8 @@ enum { VIEW_ATTEMPTS = 1000 };
 static void view_apply_entry(const struct region *region, const struct journal_entry *entry,
                              const unsigned char *record)
 {
+    assert(entry->page >= SLICE_PAGES);
+    assert((entry->page + 1) << PAGE_SHIFT <= region->mapped_bytes);
     unsigned char *page = region->base + (entry->page << PAGE_SHIFT);
     const unsigned char *data = record + (uint64_t)entry->data_offset * 8;
     switch (entry->kind) {
@@ -36,20 +38,30 @@ static void view_apply_entry(const struct region *region, const struct journal_e
 
 static evh_status view_drop_caches(struct journal *journal)
 {
+    assert(journal->region->mode == EVH_DURABLE);
     struct region *region = journal->region;
-    if (!os->flush(region->file)) journal->sized_bytes = region->file_bytes;
+    if (!os->flush(region->file)) journal->sized_bytes = region_file_bytes(region);
     os->drop_cache(region->file, 0, SLICE_BYTES);
     return region_read_header(region); /* what was read before came from the cache */
 }
 
+/* What the status page says was durable. Asked before the walk that must find it: afterwards a writer
+ * may have come and gone. */
+static uint64_t view_published(struct journal *journal)
+{
+    assert(journal->region->lock_file >= 0);
+    struct region_status status;
+    return region_read_status(journal->region, &status) ? status.durable_sequence : 0;
+}
+
 /* The chain ended at walk->sequence. Was more acknowledged? Whoever made a commit durable published
  * that in the status page, and later records repeat it. */
-static evh_status view_check_end(struct journal *journal, const struct record_walk *walk)
+static evh_status view_check_end(struct journal *journal, const struct record_walk *walk,
+                                 uint64_t published)
 {
-    struct region_status status;
-    uint64_t durable = walk->durable;
-    if (region_read_status(journal->region, &status))
-        durable = base_max(durable, status.durable_sequence);
+    assert(walk->sequence >= journal->region->header.sequence);
+    assert(walk->journal == journal);
+    const uint64_t durable = base_max(walk->durable, published);
     if (durable <= walk->sequence) return EVH_OK;
     return base_fail(EVH_CORRUPT, walk->tail,
                      "%s: journal: commit %llu was durable, but its record (at %llu or at an "
@@ -61,6 +73,8 @@ static evh_status view_check_end(struct journal *journal, const struct record_wa
 /* Note one recovered record as live, and index it. */
 static evh_status view_index_record(struct journal *journal, const struct record_walk *walk)
 {
+    assert(journal->region->home != NULL);
+    assert(walk->record != NULL);
     uint32_t count = 0;
     const struct journal_entry *entries = walk_entries(walk, &count);
     const evh_status status = index_reserve(&journal->index, count);
@@ -86,6 +100,7 @@ static evh_status view_index_record(struct journal *journal, const struct record
 static evh_status view_walk(struct journal *journal, struct record_walk *walk, uint64_t limit,
                             evh_status (*each)(struct journal *, const struct record_walk *))
 {
+    assert(walk->journal == journal);
     evh_status status = EVH_OK;
     bool found = true;
     while (found && !status && walk->sequence < limit) {
@@ -98,12 +113,15 @@ static evh_status view_walk(struct journal *journal, struct record_walk *walk, u
 /* The heap may have grown in this commit: its pages must be mapped before they are laid over. */
 static evh_status view_map(struct journal *journal, const struct record_walk *walk)
 {
+    assert(journal->region == walk->journal->region);
+    assert(walk->state.heap_bytes % SLICE_BYTES == 0);
     if (walk->state.heap_bytes <= journal->region->mapped_bytes) return EVH_OK;
     return region_map(journal->region, walk->state.heap_bytes);
 }
 
 static evh_status view_recover_record(struct journal *journal, const struct record_walk *walk)
 {
+    assert(journal->region->mode == EVH_DURABLE);
     uint32_t count = 0;
     const struct journal_entry *entries = walk_entries(walk, &count);
     const evh_status mapped = view_map(journal, walk);
@@ -119,6 +137,9 @@ static evh_status view_recover_record(struct journal *journal, const struct reco
 
 evh_status view_recover(struct journal *journal, struct journal_state *state)
 {
+    assert(journal->live_first == NULL);
+    assert(journal->begun_sequence == 0);
+    assert(state != NULL);
     struct region *region = journal->region;
     struct record_walk walk;
     evh_status status = view_drop_caches(journal);
@@ -127,7 +148,7 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
     walk.from_device = true;
     status = region_map(region, walk.state.heap_bytes);
     if (!status) status = view_walk(journal, &walk, UINT64_MAX, view_recover_record);
-    if (!status) status = view_check_end(journal, &walk);
+    if (!status) status = view_check_end(journal, &walk, view_published(journal));
     if (!status) status = walk_void_torn(&walk);
     if (!status) {
         journal->begun_sequence = walk.sequence;
@@ -145,28 +166,67 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
 
 /* ---- views ---- */
 
-/* How far a view may go, and whether somebody is writing. */
-static evh_status view_limit(struct journal *journal, uint64_t *limit, bool *has_writer)
+/* Whether a writer is at work whose status page is its own. While one is still recovering it appends
+ * nothing, and the page is its predecessor's: then the journal alone tells what there is. */
+static evh_status view_has_writer(struct journal *journal, bool *has_writer)
 {
     struct region *region = journal->region;
-    const int error = os->lock_is_taken(region->lock_file, REGION_LOCK_WRITER, 1, has_writer);
+    assert(has_writer != NULL);
+    const int error = os->lock_is_taken(region->lock_file, REGION_LOCK_READY, 1, has_writer);
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot ask for its lock", region->path);
-    *limit = UINT64_MAX;
-    if (!*has_writer) return EVH_OK;
-    struct region_status status;
-    *limit = region->header.sequence;
-    if (region_read_status(region, &status))
-        *limit = base_max(*limit, status.durable_sequence);
+    return EVH_OK;
+}
+
+/* The newest durable commit: what the writer published, or the end of the journal. `*is_settled` false:
+ * a writer began meanwhile, and what was found may be its unflushed work. */
+static evh_status view_find_newest(struct journal *journal, uint64_t *sequence, bool *is_settled)
+{
+    struct region *region = journal->region;
+    assert(sequence != NULL);
+    assert(is_settled != NULL);
+    bool has_writer = false;
+    evh_status status = view_has_writer(journal, &has_writer);
+    *is_settled = true;
+    *sequence = region->header.sequence;
+    if (status) return status;
+    if (has_writer) {
+        struct region_status published;
+        if (region_read_status(region, &published))
+            *sequence = base_max(*sequence, published.durable_sequence);
+        return EVH_OK;
+    }
+    /* What nobody has flushed yet is made to last before it is shown. A reader that may not do that
+     * on its file system shows it all the same. */
+    (void)os->flush(region->file);
+    status = region_read_header(region);
+    if (status) return status;
+    const uint64_t generation = region->header.generation;
+    const uint64_t published = view_published(journal);
+    struct record_walk walk;
+    walk_begin(&walk, journal);
+    status = view_walk(journal, &walk, UINT64_MAX, NULL);
+    *sequence = walk.sequence;
+    if (!status) status = view_check_end(journal, &walk, published);
+    walk_end(&walk);
+    const evh_error failure = *evh_last_error();
+    evh_status asked = view_has_writer(journal, &has_writer);
+    if (!asked) asked = region_read_header(region);
+    if (asked) return asked;
+    *is_settled = !has_writer && region->header.generation == generation;
+    if (status && *is_settled) return base_fail(status, failure.offset, "%s", failure.message);
     return EVH_OK;
 }
 
 static int view_lock(struct journal *journal, uint64_t sequence, enum os_lock_kind kind)
 {
+    assert(journal->region->lock_file >= 0);
+    assert(sequence < REGION_LOCK_VIEWS);
     return os->lock(journal->region->lock_file, REGION_LOCK_VIEWS + sequence, 1, kind);
 }
 
 static evh_status view_apply_record(struct journal *journal, const struct record_walk *walk)
 {
+    assert(journal->region->mode != EVH_DURABLE);
     uint32_t count = 0;
     const struct journal_entry *entries = walk_entries(walk, &count);
     evh_status status = view_map(journal, walk);
@@ -181,6 +241,7 @@ static evh_status view_apply_record(struct journal *journal, const struct record
 /* Show the file again where an earlier view lay over it. */
 static void view_uncover(struct journal *journal)
 {
+    assert(journal->region->mode != EVH_DURABLE);
     struct journal_bits *bits = &journal->overlaid;
     for (uint64_t word = 0; word < bits->word_count; word++)
         for (uint64_t left = bits->words[word]; left; left &= left - 1) {
@@ -192,12 +253,16 @@ static void view_uncover(struct journal *journal)
 
 static void view_protect_run(uint64_t offset, uint64_t size, void *context)
 {
+    assert(offset % SLICE_BYTES == 0);
+    assert(size > 0);
     struct journal *journal = context;
     (void)os->protect(journal->region->base + offset, size, journal->view_is_writable);
 }
 
 static void view_protect(struct journal *journal, bool writable)
 {
+    assert(journal->region->base != NULL || journal->region->mapped_bytes == 0);
+    assert(journal->watch == NULL);
     if (journal->region->mode != EVH_READ_ONLY) return;
     journal->view_is_writable = writable;
     region_each_run(journal->region, journal->region->mapped_bytes, view_protect_run, journal);
@@ -207,6 +272,9 @@ static void view_protect(struct journal *journal, bool writable)
 static evh_status view_build(struct journal *journal, uint64_t sequence,
                              struct journal_state *state, bool *is_stable)
 {
+    assert(!journal->has_view || journal->region->base != NULL);
+    assert(state != NULL);
+    assert(is_stable != NULL);
     struct region *region = journal->region;
     struct record_walk walk;
     *is_stable = false;
@@ -236,25 +304,16 @@ static evh_status view_build(struct journal *journal, uint64_t sequence,
 static evh_status view_attempt(struct journal *journal, struct journal_state *state,
                                uint64_t *sequence, bool *is_stable)
 {
+    assert(sequence != NULL);
+    assert(is_stable != NULL);
     struct region *region = journal->region;
     *is_stable = false;
     evh_status status = region_measure(region);
     if (!status) status = region_read_header(region);
     if (status) return status;
-    uint64_t limit = 0;
-    bool has_writer = false;
-    status = view_limit(journal, &limit, &has_writer);
-    if (status) return status;
-    *sequence = limit;
-    if (!has_writer) {
-        struct record_walk walk;
-        walk_begin(&walk, journal);
-        status = view_walk(journal, &walk, UINT64_MAX, NULL);
-        *sequence = walk.sequence;
-        if (!status) status = view_check_end(journal, &walk);
-        walk_end(&walk);
-        if (status) return status;
-    }
+    bool is_settled = false;
+    status = view_find_newest(journal, sequence, &is_settled);
+    if (status || !is_settled) return status;
     const int error = view_lock(journal, *sequence, OS_LOCK_SHARED);
     if (error == EAGAIN) return EVH_OK; /* a checkpoint beyond it runs: there is a newer commit */
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot lock a view", region->path);
@@ -268,6 +327,8 @@ static evh_status view_attempt(struct journal *journal, struct journal_state *st
 
 static evh_status view_take(struct journal *journal, struct journal_state *state)
 {
+    assert(journal->region->mode != EVH_DURABLE);
+    assert(journal->watch == NULL);
     const bool had_view = journal->has_view;
     const uint64_t old = journal->view_sequence;
     view_protect(journal, true);
@@ -296,6 +357,7 @@ evh_status view_open(struct journal *journal, struct journal_state *state)
 
 void view_close(struct journal *journal)
 {
+    assert(journal != NULL);
     if (journal->has_view && journal->region->lock_file >= 0)
         (void)view_lock(journal, journal->view_sequence, OS_UNLOCK);
     journal->has_view = false;
@@ -303,6 +365,7 @@ void view_close(struct journal *journal)
 
 evh_status journal_refresh(struct journal *journal, struct journal_state *state)
 {
+    assert(state != NULL);
     if (journal->region->mode != EVH_READ_ONLY)
         return base_fail(EVH_MODE, NO_OFFSET, "%s: only a read-only heap can be refreshed",
                          journal->region->path);
@@ -311,6 +374,7 @@ evh_status journal_refresh(struct journal *journal, struct journal_state *state)
 
 bool journal_view_valid(const struct journal *journal)
 {
+    assert(journal != NULL);
     if (!journal->has_view) return journal->region->mode == EVH_DURABLE;
     struct region_status status;
     if (!region_read_status(journal->region, &status)) return true; /* nobody ever wrote beside us */

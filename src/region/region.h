@@ -160,6 +160,12 @@ static inline void *region_at(const struct region *region, uint64_t offset, uint
     return region->base + offset;
 }
 
+/** The file's length. Any thread, also while another lets it grow. */
+static inline uint64_t region_file_bytes(const struct region *region)
+{
+    return __atomic_load_n(&region->file_bytes, __ATOMIC_RELAXED);
+}
+
 static inline bool region_has_file(const struct region *region)
 {
     return region->file >= 0;

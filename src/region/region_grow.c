@@ -8,6 +8,7 @@
 
 bool region_is_journal(const struct region *region, uint64_t slice, uint64_t *end)
 {
+    assert(region != NULL);
     if (slice == 0) {
         if (end) *end = 1;
         return true;
@@ -26,6 +27,7 @@ bool region_is_journal(const struct region *region, uint64_t slice, uint64_t *en
 /* The lowest journal slice at or behind `slice`, or `limit`. */
 static uint64_t grow_next_journal(const struct region *region, uint64_t slice, uint64_t limit)
 {
+    assert(slice <= limit);
     uint64_t next = limit;
     if (slice == 0) return 0;
     for (unsigned i = 0; i < REGION_EXTENT_MAX; i++) {
@@ -39,6 +41,7 @@ static uint64_t grow_next_journal(const struct region *region, uint64_t slice, u
 void region_each_run(const struct region *region, uint64_t end_bytes,
                      void (*run)(uint64_t offset, uint64_t size, void *context), void *context)
 {
+    assert(run != NULL);
     assert(end_bytes % SLICE_BYTES == 0);
     const uint64_t limit = end_bytes >> SLICE_SHIFT;
     uint64_t slice = 0;
@@ -58,6 +61,8 @@ void region_each_run(const struct region *region, uint64_t end_bytes,
 /* The file's next length for a need: as much again, within 64 MiB, within the limits. */
 static uint64_t grow_target(const struct region *region, uint64_t need_bytes)
 {
+    assert(need_bytes <= region->reserved_bytes);
+    assert(need_bytes > region->mapped_bytes);
     const uint64_t step = base_min(region->mapped_bytes, SEGMENT_BYTES);
     uint64_t target = base_max(need_bytes, region->mapped_bytes + step);
     target = base_round_up(target, SLICE_BYTES);
@@ -67,6 +72,8 @@ static uint64_t grow_target(const struct region *region, uint64_t need_bytes)
 /* Map [from, to) in the region's mode, leaving out journal extents. */
 static evh_status grow_map(struct region *region, uint64_t from, uint64_t to)
 {
+    assert(from <= to);
+    assert(to <= region->reserved_bytes);
     assert(from % SLICE_BYTES == 0);
     assert(to % SLICE_BYTES == 0);
     const bool from_file = region->mode == EVH_DURABLE;
@@ -88,6 +95,7 @@ static evh_status grow_map(struct region *region, uint64_t from, uint64_t to)
 
 evh_status region_extend_home(struct region *region, uint64_t file_bytes)
 {
+    assert(file_bytes % SLICE_BYTES == 0);
     assert(file_bytes > region->file_bytes);
     assert(file_bytes <= region->reserved_bytes);
     if (region->home) {
@@ -98,13 +106,15 @@ evh_status region_extend_home(struct region *region, uint64_t file_bytes)
             return base_fail_os(error, region->file_bytes, "%s: cannot map its new space",
                                 region->path);
     }
-    region->file_bytes = file_bytes;
+    __atomic_store_n(&region->file_bytes, file_bytes, __ATOMIC_RELAXED);
     return EVH_OK;
 }
 
 /* With the region's mutex held. */
 static evh_status grow_locked(struct region *region, uint64_t need_bytes)
 {
+    assert(region->mapped_bytes <= region->reserved_bytes);
+    assert(region->mode != EVH_READ_ONLY);
     if (need_bytes <= region->mapped_bytes) return EVH_OK;
     if (need_bytes > region->reserved_bytes)
         return base_fail(EVH_FULL, NO_OFFSET,
@@ -136,6 +146,7 @@ static evh_status grow_locked(struct region *region, uint64_t need_bytes)
 
 evh_status region_grow(struct region *region, uint64_t need_bytes, uint64_t *mapped_from)
 {
+    assert(region->base != NULL);
     assert(mapped_from != NULL);
     os->mutex_lock(region->mutex);
     *mapped_from = region->mapped_bytes;
@@ -148,6 +159,7 @@ evh_status region_grow(struct region *region, uint64_t need_bytes, uint64_t *map
  * that the allocator has, and behind the other extents. */
 static uint64_t grow_extent_floor(const struct region *region, uint64_t floor_bytes)
 {
+    assert(floor_bytes % SLICE_BYTES == 0);
     uint64_t first = base_max(floor_bytes, region->mapped_bytes) >> SLICE_SHIFT;
     for (unsigned i = 0; i < REGION_EXTENT_MAX; i++) {
         const struct region_extent e = region_extent_at(region, i);
@@ -161,6 +173,9 @@ static uint64_t grow_extent_floor(const struct region *region, uint64_t floor_by
 static evh_status grow_extent_locked(struct region *region, uint64_t floor_bytes,
                                      uint32_t slice_count, unsigned number)
 {
+    assert(slice_count > 0);
+    assert(region->mode == EVH_DURABLE);
+    assert(number < REGION_EXTENT_MAX);
     const uint64_t first = grow_extent_floor(region, floor_bytes);
     uint64_t end = 0;
     if (first > UINT32_MAX || !base_add(first, slice_count, &end) || end > UINT32_MAX ||
@@ -198,6 +213,7 @@ evh_status region_allocate_extent(struct region *region, uint64_t floor_bytes, u
 
 void region_drop_extent(struct region *region, unsigned number)
 {
+    assert(region_extent_at(region, number + 1).slice_count == 0);
     assert(number < REGION_EXTENT_MAX);
     assert(region_extent_at(region, number).slice_count != 0);
     __atomic_store_n(&region->header.extents[number].slice_count, 0, __ATOMIC_RELEASE);

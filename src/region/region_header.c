@@ -19,6 +19,7 @@ static uint64_t header_slot_offset(unsigned slot)
 
 static uint32_t header_crc(const struct region_header *header)
 {
+    assert(header != NULL);
     return base_crc32c(0, header, offsetof(struct region_header, crc));
 }
 
@@ -26,6 +27,8 @@ static uint32_t header_crc(const struct region_header *header)
 static evh_status header_check_extents(const struct region_header *header, const char *path,
                                        uint64_t offset, uint64_t file_bytes)
 {
+    assert(header != NULL);
+    assert(path != NULL);
     const uint64_t file_slices = file_bytes >> SLICE_SHIFT;
     bool ended = false;
     for (unsigned i = 0; i < REGION_EXTENT_MAX; i++) {
@@ -56,6 +59,7 @@ static evh_status header_check_extents(const struct region_header *header, const
 /* Whether the journal's tail lies in an extent (or at its end), on a page boundary. */
 static bool header_tail_is_sound(const struct region_header *header)
 {
+    assert(header != NULL);
     const uint64_t tail = header->tail_offset;
     if (tail % PAGE_BYTES != 0) return false;
     if (tail >= REGION_FIRST_EXTENT_OFFSET && tail <= SLICE_BYTES) return true;
@@ -71,6 +75,9 @@ static bool header_tail_is_sound(const struct region_header *header)
 static evh_status header_check_kind(const struct region_header *header, const char *path,
                                     uint64_t offset)
 {
+    assert(header != NULL);
+    assert(path != NULL);
+    assert(offset % REGION_SLOT_STRIDE == 0);
     if (header->magic == __builtin_bswap64(REGION_MAGIC) ||
         (header->magic == REGION_MAGIC && header->byte_order == __builtin_bswap32(REGION_BYTE_ORDER)))
         return base_fail(EVH_BYTE_ORDER, offset,
@@ -100,6 +107,8 @@ static evh_status header_check_kind(const struct region_header *header, const ch
 evh_status region_check_header(const struct region_header *header, const char *path,
                                uint64_t offset, uint64_t file_bytes)
 {
+    assert(header != NULL);
+    assert(path != NULL);
     evh_status status = header_check_kind(header, path, offset);
     if (status) return status;
     if (header->mode != EVH_DURABLE)
@@ -131,6 +140,8 @@ evh_status region_check_header(const struct region_header *header, const char *p
 static evh_status header_read_slot(struct region *region, unsigned slot,
                                    struct region_header *header)
 {
+    assert(region_has_file(region));
+    assert(header != NULL);
     size_t done = 0;
     const uint64_t offset = header_slot_offset(slot);
     const int error = os->read(region->file, offset, header, sizeof *header, &done);
@@ -145,9 +156,24 @@ static evh_status header_read_slot(struct region *region, unsigned slot,
     return EVH_OK;
 }
 
+/* Verify a slot that was read. Beside a reader the file grows, always before a header that says so:
+ * measured again, it is long enough. */
+static evh_status header_check_slot(struct region *region, unsigned slot,
+                                    const struct region_header *header)
+{
+    assert(slot < REGION_SLOT_COUNT);
+    assert(header != NULL);
+    const uint64_t offset = header_slot_offset(slot);
+    evh_status status = region_check_header(header, region->path, offset, region->file_bytes);
+    if (status == EVH_TRUNCATED && region->mode != EVH_DURABLE && !region_measure(region))
+        status = region_check_header(header, region->path, offset, region->file_bytes);
+    return status;
+}
+
 /* A failure that tells more than another: what to report when neither slot is usable. */
 static int header_failure_rank(evh_status status)
 {
+    assert(status < EVH_STATUS_COUNT);
     switch (status) {
     case EVH_IO: return 6;
     case EVH_VERSION: return 5;
@@ -169,9 +195,7 @@ evh_status region_read_header(struct region *region)
     int worst = 0;
     for (unsigned i = 0; i < REGION_SLOT_COUNT; i++) {
         results[i] = header_read_slot(region, i, &slots[i]);
-        if (!results[i])
-            results[i] = region_check_header(&slots[i], region->path, header_slot_offset(i),
-                                             region->file_bytes);
+        if (!results[i]) results[i] = header_check_slot(region, i, &slots[i]);
         errors[i] = *evh_last_error();
         if (!results[i] && (best < 0 || slots[i].generation > slots[best].generation)) best = (int)i;
         if (results[i] && header_failure_rank(results[i]) > header_failure_rank(results[worst]))
@@ -200,6 +224,8 @@ evh_status region_read_header(struct region *region)
 evh_status region_write_header(struct region *region, struct region_header *next,
                                bool *flush_failed)
 {
+    assert(region->slot < REGION_SLOT_COUNT);
+    assert(flush_failed != NULL);
     assert(region_has_file(region));
     assert(next->magic == REGION_MAGIC);
     assert(header_tail_is_sound(next));
@@ -234,11 +260,13 @@ void region_adopt_header(struct region *region, const struct region_header *next
 
 static uint32_t status_crc(const struct region_status *status)
 {
+    assert(status != NULL);
     return base_crc32c(0, status, offsetof(struct region_status, crc));
 }
 
 void region_publish_status(struct region *region)
 {
+    assert(region->status.durable_sequence >= region->header.sequence);
     assert(region_has_file(region));
     struct region_status *status = &region->status;
     status->magic = REGION_STATUS_MAGIC;
@@ -249,6 +277,7 @@ void region_publish_status(struct region *region)
 
 bool region_read_status(struct region *region, struct region_status *status)
 {
+    assert(status != NULL);
     assert(region_has_file(region));
     /* A writer may be writing it at this moment: a torn copy fails its checksum, the next is whole. */
     for (int attempt = 0; attempt < 100; attempt++) {

@@ -104,6 +104,8 @@ static_assert(sizeof(struct region_status) == 128, "on disk");
 
 /* Bytes of the lock file description, far behind any data. */
 #define REGION_LOCK_WRITER ((1ull << 62) - 1) /* held exclusively by the one writer */
+#define REGION_LOCK_READY ((1ull << 62) - 2)  /* likewise, from when its status page is published:
+                                                 before that, the page is its predecessor's */
 #define REGION_LOCK_VIEWS (1ull << 62)        /* byte REGION_LOCK_VIEWS + s: a reader's view of s */
 
 #endif

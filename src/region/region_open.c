@@ -11,6 +11,7 @@
 
 static struct region *open_new_region(const char *path, evh_mode mode)
 {
+    assert(path != NULL);
     struct region *region = os->memory_allocate(sizeof *region);
     if (!region) return NULL;
     const size_t size = strlen(path) + 1;
@@ -30,12 +31,15 @@ static struct region *open_new_region(const char *path, evh_mode mode)
 
 static evh_status open_no_memory(const char *path)
 {
+    assert(path != NULL);
     return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to open it", path);
 }
 
 /* The error of open(2), in words of ours. */
 static evh_status open_failed(int error, const char *path, bool writing)
 {
+    assert(error != 0);
+    assert(path != NULL);
     const evh_status status = base_fail_os(error, NO_OFFSET, "%s: cannot open it%s", path,
                                            writing ? " for writing" : "");
     return status;
@@ -44,6 +48,8 @@ static evh_status open_failed(int error, const char *path, bool writing)
 /* The file's kind, size and identity. */
 static evh_status open_identify(struct region *region, const evh_options *options)
 {
+    assert(region_has_file(region));
+    assert(options != NULL);
     struct os_file_info info;
     const int error = os->information(region->file, &info);
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot ask for its size", region->path);
@@ -65,6 +71,7 @@ static evh_status open_identify(struct region *region, const evh_options *option
 /* Locks are held on a description of their own, which no mapping and no child can keep alive. */
 static evh_status open_lock_file(struct region *region)
 {
+    assert(region_has_file(region));
     assert(region->lock_file < 0);
     const unsigned flags = region->mode == EVH_DURABLE ? OS_OPEN_WRITE : 0;
     int error = os->open(region->path, flags, 0, &region->lock_file);
@@ -83,6 +90,7 @@ static evh_status open_lock_file(struct region *region)
 
 static evh_status open_take_writer_lock(struct region *region)
 {
+    assert(region->lock_file >= 0);
     assert(region->mode == EVH_DURABLE);
     const int error = os->lock(region->lock_file, REGION_LOCK_WRITER, 1, OS_LOCK_EXCLUSIVE);
     if (!error) return EVH_OK;
@@ -109,6 +117,7 @@ static evh_status open_take_writer_lock(struct region *region)
 /* Reserve addresses: as much as asked for, or at least what the heap needs now. */
 static evh_status open_reserve(struct region *region, uint64_t need, uint64_t preferred)
 {
+    assert(region->base == NULL);
     assert(region->reserved_bytes >= need);
     uint64_t size = base_round_up(region->reserved_bytes, SLICE_BYTES);
     void *base = NULL;
@@ -128,6 +137,8 @@ static evh_status open_reserve(struct region *region, uint64_t need, uint64_t pr
 /* The limit on a heap's size: the caller's, else the file's, else the default. */
 static uint64_t open_size_max(uint64_t asked, uint64_t stored, uint64_t need)
 {
+    assert(need % SLICE_BYTES == 0);
+    assert(need <= REGION_SIZE_MAX);
     uint64_t size = asked ? asked : stored ? stored : REGION_RESERVE_DEFAULT;
     size = base_min(size, REGION_SIZE_MAX);
     size = base_max(size, need);
@@ -137,6 +148,8 @@ static uint64_t open_size_max(uint64_t asked, uint64_t stored, uint64_t need)
 /* A second mapping, of the file as it is: what commits are compared with. Writers only. */
 static evh_status open_map_home(struct region *region)
 {
+    assert(region->reserved_bytes > 0);
+    assert(region->base != NULL);
     assert(region->mode == EVH_DURABLE);
     assert(region->home == NULL);
     void *home = NULL;
@@ -160,6 +173,8 @@ struct open_map_run {
 /* A run, without what is mapped already. */
 static void open_map_one(uint64_t offset, uint64_t size, void *context)
 {
+    assert(offset % SLICE_BYTES == 0);
+    assert(size > 0);
     struct open_map_run *run = context;
     const uint64_t from = base_max(offset, run->region->mapped_bytes);
     if (run->status || from >= offset + size) return;
@@ -174,6 +189,8 @@ static void open_map_one(uint64_t offset, uint64_t size, void *context)
 
 evh_status region_measure(struct region *region)
 {
+    assert(region_has_file(region));
+    assert(region->mode != EVH_DURABLE);
     struct os_file_info info;
     const int error = os->information(region->file, &info);
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot ask for its size", region->path);
@@ -183,6 +200,7 @@ evh_status region_measure(struct region *region)
 
 evh_status region_map(struct region *region, uint64_t heap_bytes)
 {
+    assert(region->mode != EVH_MEMORY);
     assert(region_has_file(region));
     assert(heap_bytes % SLICE_BYTES == 0);
     if (heap_bytes <= region->mapped_bytes) return EVH_OK;
@@ -191,6 +209,10 @@ evh_status region_map(struct region *region, uint64_t heap_bytes)
                          "%s: the heap has grown to %llu bytes, beyond the addresses reserved for "
                          "it; close and open it again",
                          region->path, (unsigned long long)heap_bytes);
+    if (heap_bytes > region->file_bytes && region->mode != EVH_DURABLE) {
+        const evh_status status = region_measure(region); /* it grew since */
+        if (status) return status;
+    }
     if (heap_bytes > region->file_bytes)
         return base_fail(EVH_TRUNCATED, region->file_bytes,
                          "%s: the file ends at %llu, the heap at %llu: its end was cut off",
@@ -215,6 +237,7 @@ evh_status region_map(struct region *region, uint64_t heap_bytes)
 
 evh_status region_open(const char *path, const evh_options *options, struct region **out)
 {
+    assert(out != NULL);
     assert(path != NULL);
     assert(options != NULL);
     struct region *region = open_new_region(path, options->mode);
@@ -249,6 +272,8 @@ failed:
 
 evh_status region_create(const char *path, const evh_options *options, struct region **out)
 {
+    assert(path != NULL);
+    assert(out != NULL);
     assert(options->mode == EVH_DURABLE);
     struct region *region = open_new_region(path, EVH_DURABLE);
     if (!region) return open_no_memory(path);
@@ -296,6 +321,7 @@ failed:
 
 evh_status region_publish(struct region *region)
 {
+    assert(region->mode == EVH_DURABLE);
     assert(region_has_file(region));
     assert(region->lock_file < 0);
     const int error = os->publish(region->file, region->path, false);
@@ -310,6 +336,7 @@ evh_status region_publish(struct region *region)
 evh_status region_open_memory(uint64_t size_max, uint64_t heap_bytes, uint64_t preferred,
                               struct region **out)
 {
+    assert(out != NULL);
     assert(heap_bytes % SLICE_BYTES == 0);
     struct region *region = open_new_region("memory", EVH_MEMORY);
     if (!region) return open_no_memory("memory");
@@ -330,6 +357,8 @@ evh_status region_open_memory(uint64_t size_max, uint64_t heap_bytes, uint64_t p
 
 evh_status region_open_buffer(void *buffer, uint64_t size, struct region **out)
 {
+    assert(out != NULL);
+    assert(size >= SLICE_BYTES);
     assert(buffer != NULL);
     struct region *region = open_new_region("memory", EVH_MEMORY);
     if (!region) return open_no_memory("memory");
@@ -348,7 +377,12 @@ evh_status region_close(struct region *region)
     if (region->home) (void)os->release((void *)(uintptr_t)region->home, region->reserved_bytes);
     if (region->base && !region->is_borrowed)
         (void)os->release(region->base, region->reserved_bytes);
-    if (region->lock_file >= 0) (void)os->close(region->lock_file);
+    if (region->lock_file >= 0) {
+        /* A child that was forked a moment ago may hold the description still. */
+        if (region->mode == EVH_DURABLE)
+            (void)os->lock(region->lock_file, REGION_LOCK_READY, 2, OS_UNLOCK);
+        (void)os->close(region->lock_file);
+    }
     if (region->file >= 0) {
         const int error = os->close(region->file);
         if (error)
@@ -362,6 +396,7 @@ evh_status region_close(struct region *region)
 
 void region_forked(struct region *region)
 {
+    assert(region->process != os->process());
     assert(region != NULL);
     if (region->lock_file >= 0) (void)os->close(region->lock_file);
     region->lock_file = -1;

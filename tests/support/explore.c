@@ -1,11 +1,12 @@
 /* explore.c -- power cuts and kills at every point of a log, and what the heap is after each.
  *
- * Which images. With k operations pending (written, not flushed), a cut may leave any subset of them,
- * each write in whole or in part. Of those, in this order of preference:
- *   nothing, everything (what a killed process leaves), every subset if k <= 8; else each alone, all
- *   but each, every prefix and suffix, random ones; of a write: prefixes, suffixes and random sets of
- *   its sectors, beside none or all of the others. Lost sectors of the journal and of the header may
- *   also hold zeroes or garbage: recovery must not care what a sector holds that it never flushed.
+ * Which images. With k operations pending (written, not flushed), a cut may leave any subset of
+ * them, each write in whole or in part. Of those, in this order of preference:
+ *   nothing, everything (what a killed process leaves), every subset if k <= 8; else each alone,
+ *   all but each, every prefix and suffix, random ones; of a write: prefixes, suffixes and random
+ *   sets of its sectors, beside none or all of the others. Lost sectors of the journal and of the
+ *   header may also hold zeroes or garbage: recovery must not care what a sector holds that it
+ *   never flushed.
  * A cut has far more images than its share; it takes that many of them at random.
  */
 #include "support/explore.h"
@@ -20,22 +21,29 @@ enum { SEEN_BITS = 22, SEEN_LIMIT = (1 << SEEN_BITS) / 4 * 3, EXPLORE_SUBSETS_MA
 
 /* One image to be: what reaches the device. */
 enum choice_kind {
-    CHOOSE_NONE, CHOOSE_ALL, CHOOSE_MASK, CHOOSE_ALONE, CHOOSE_BUT, CHOOSE_PREFIX, CHOOSE_SUFFIX,
-    CHOOSE_RANDOM, CHOOSE_TORN,
+    CHOOSE_NONE,
+    CHOOSE_ALL,
+    CHOOSE_MASK,
+    CHOOSE_ALONE,
+    CHOOSE_BUT,
+    CHOOSE_PREFIX,
+    CHOOSE_SUFFIX,
+    CHOOSE_RANDOM,
+    CHOOSE_TORN,
 };
 
 struct choice {
     enum choice_kind kind;
-    uint64_t which;  /* the mask, the operation, or the seed of a random subset */
-    uint64_t others; /* TORN: 0 none of the others, 1 all, 2 random */
+    uint64_t which;      /* the mask, the operation, or the seed of a random subset */
+    uint64_t others;     /* TORN: 0 none of the others, 1 all, 2 random */
     uint64_t first, end; /* TORN: the sectors that arrive; first > end: a random set */
     enum sim_lost lost;  /* TORN: what the sectors hold that do not */
     uint64_t seed;
 };
 
-static const char *const choice_names[] = {"nothing arrived", "everything arrived", "subset",
-                                           "alone",           "all but",            "prefix up to",
-                                           "suffix from",     "random subset",      "torn"};
+static const char *const choice_names[] = {
+    "nothing arrived", "everything arrived", "subset",        "alone", "all but",
+    "prefix up to",    "suffix from",        "random subset", "torn"};
 
 static uint64_t mixed(uint64_t x)
 {
@@ -74,8 +82,8 @@ static void build_torn(struct sim_disk *disk, struct sim *target, const struct c
 {
     const size_t i = choice->which;
     const uint64_t sectors = sim_pending_sectors(disk, i);
-    const bool garbage = choice->lost != SIM_LOST_OLD &&
-                         may_be_garbage(disk, sim_pending_operation(disk, i));
+    const bool garbage =
+        choice->lost != SIM_LOST_OLD && may_be_garbage(disk, sim_pending_operation(disk, i));
     for (uint64_t sector = 0; sector < sectors; sector++) {
         const bool arrives = choice->first > choice->end
                                  ? mixed(choice->seed + sector) & 1
@@ -139,9 +147,8 @@ static struct choice choose(struct explorer *explorer, const struct sim_disk *di
         choice.kind = CHOOSE_MASK;
         choice.which = pick(explorer, 1ull << k);
     } else {
-        static const enum choice_kind kinds[] = {CHOOSE_ALONE,  CHOOSE_BUT,
-                                                 CHOOSE_PREFIX, CHOOSE_SUFFIX,
-                                                 CHOOSE_RANDOM, CHOOSE_RANDOM};
+        static const enum choice_kind kinds[] = {CHOOSE_ALONE,  CHOOSE_BUT,    CHOOSE_PREFIX,
+                                                 CHOOSE_SUFFIX, CHOOSE_RANDOM, CHOOSE_RANDOM};
         choice.kind = kinds[pick(explorer, 6)];
         choice.which = pick(explorer, k);
     }
@@ -179,8 +186,9 @@ struct cut {
 };
 
 static const char *const operation_names[] = {
-    "new file", "write",    "write_sync", "flush",  "failed flush", "failed write_sync", "allocate",
-    "truncate", "punch",    "create",     "publish", "flush_directory", "mark"};
+    "new file",          "write",           "write_sync", "flush", "failed flush",
+    "failed write_sync", "allocate",        "truncate",   "punch", "create",
+    "publish",           "flush_directory", "mark"};
 
 static void trace_log(const struct sim_log *log, size_t count)
 {
@@ -209,8 +217,8 @@ static void trace(const struct cut *cut)
 }
 
 __attribute__((format(printf, 3, 4))) static void violate(struct explorer *explorer,
-                                                          const struct cut *cut,
-                                                          const char *format, ...)
+                                                          const struct cut *cut, const char *format,
+                                                          ...)
 {
     if (explorer->violation[0]) return;
     const struct sim_operation *operation = &cut->log->operations[cut->index];
@@ -237,8 +245,8 @@ __attribute__((format(printf, 3, 4))) static void violate(struct explorer *explo
 /* A finding is kept for the message. */
 static bool keep_finding(const evh_finding *finding, void *context)
 {
-    snprintf(context, 200, "%s at 0x%llx: %s", finding->object,
-             (unsigned long long)finding->offset, finding->message);
+    snprintf(context, 200, "%s at 0x%llx: %s", finding->object, (unsigned long long)finding->offset,
+             finding->message);
     return false;
 }
 
@@ -272,8 +280,9 @@ static bool check_content(struct explorer *explorer, const struct cut *cut, evh_
     bool is_old = false;
     for (size_t i = 0; i < explorer->history.count; i++)
         is_old = is_old || explorer->history.hashes[i] == hash;
-    violate(explorer, cut, "%s", is_old ? "an acknowledged commit is lost, or a failed one is back"
-                                        : "the content is that of no commit");
+    violate(explorer, cut, "%s",
+            is_old ? "an acknowledged commit is lost, or a failed one is back"
+                   : "the content is that of no commit");
     return false;
 }
 
@@ -285,9 +294,15 @@ static void explore_log(struct explorer *explorer, const struct cut *parent,
 static void go_on(struct explorer *explorer, const struct cut *cut, struct sim *machine,
                   evh_heap *heap, struct window window)
 {
-    static const struct workload_plan after_plan = {
-        .name = "after recovery", .slots = 24, .mutate = 6, .commit = 3, .checkpoint = 1,
-        .rollback = 1, .group = 2, .medium = 3, .checkpoint_bytes = 24 << 10};
+    static const struct workload_plan after_plan = {.name = "after recovery",
+                                                    .slots = 24,
+                                                    .mutate = 6,
+                                                    .commit = 3,
+                                                    .checkpoint = 1,
+                                                    .rollback = 1,
+                                                    .group = 2,
+                                                    .medium = 3,
+                                                    .checkpoint_bytes = 24 << 10};
     const unsigned level = cut->level + 1;
     struct workload_plan plan = after_plan;
     plan.slots = explorer->plan->work->slots;
@@ -334,8 +349,7 @@ static void check_image(struct explorer *explorer, const struct cut *cut,
     const struct sim_counts *counts = sim_counts(machine);
     if (counts->descriptors || counts->reservations)
         violate(explorer, cut, "leaked %llu descriptors, %llu reservations",
-                (unsigned long long)counts->descriptors,
-                (unsigned long long)counts->reservations);
+                (unsigned long long)counts->descriptors, (unsigned long long)counts->reservations);
 }
 
 /* ---- cuts ---- */
@@ -395,8 +409,7 @@ static void explore_log(struct explorer *explorer, const struct cut *parent,
         const struct sim_operation *operation = &log->operations[i];
         uint64_t share = images ? images / changes : explorer->plan->images_per_cut;
         if (images && pick(explorer, changes) < images % changes) share++;
-        struct cut cut = {.log = log, .index = i, .level = level, .disk = disk,
-                          .parent = parent};
+        struct cut cut = {.log = log, .index = i, .level = level, .disk = disk, .parent = parent};
         if (operation->kind == SIM_MARK) {
             window_step(&window, operation);
             continue;

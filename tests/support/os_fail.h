@@ -1,8 +1,8 @@
 /* os_fail.h -- the real system, whose n-th call fails.
  *
- * os_fail_use() puts a table in front of the real one that counts the calls that can fail, fails the
- * ones it was told to, and keeps account of descriptors, reservations and memory, so that a test sees
- * what a failure leaked.
+ * os_fail_use() puts a table in front of the real one that counts the calls that can fail, fails
+ * the ones it was told to, and keeps account of descriptors, reservations and memory, so that a
+ * test sees what a failure leaked.
  */
 #ifndef EVERHEAP_TESTS_SUPPORT_OS_FAIL_H
 #define EVERHEAP_TESTS_SUPPORT_OS_FAIL_H
@@ -10,13 +10,13 @@
 #include "os/os.h"
 
 enum os_fail_kind {
-    OS_FAIL_OPEN = 1,      /* open, open_temporary, publish, information, locks */
+    OS_FAIL_OPEN = 1, /* open, open_temporary, publish, information, locks */
     OS_FAIL_READ = 2,
-    OS_FAIL_WRITE = 4,     /* write, and write_sync before its flush: half is written */
-    OS_FAIL_FLUSH = 8,     /* flush, flush_directory, and write_sync in its flush */
-    OS_FAIL_SPACE = 16,    /* allocate, punch, truncate */
-    OS_FAIL_MAP = 32,      /* reserve, map, protect, discard, and the dirty pages' watch */
-    OS_FAIL_MEMORY = 64,   /* memory_allocate, memory_resize, mutex_create */
+    OS_FAIL_WRITE = 4,   /* write, and write_sync before its flush: half is written */
+    OS_FAIL_FLUSH = 8,   /* flush, flush_directory, and write_sync in its flush */
+    OS_FAIL_SPACE = 16,  /* allocate, punch, truncate */
+    OS_FAIL_MAP = 32,    /* reserve, map, protect, discard, and the dirty pages' watch */
+    OS_FAIL_MEMORY = 64, /* memory_allocate, memory_resize, mutex_create */
     OS_FAIL_THREAD = 128,
     OS_FAIL_CLOSE = 256,
     OS_FAIL_SYSTEM = OS_FAIL_OPEN | OS_FAIL_READ | OS_FAIL_WRITE | OS_FAIL_FLUSH | OS_FAIL_SPACE |

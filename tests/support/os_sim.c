@@ -116,10 +116,9 @@ static void file_prepare(struct sim_file *file)
 {
     if (!file->cached) {
         file->memory = memfd_create("os_sim", MFD_CLOEXEC);
-        if (file->memory < 0 || ftruncate(file->memory, SIM_FILE_BYTES_MAX))
-            sim_die("no memfd");
-        file->cached = mmap(NULL, SIM_FILE_BYTES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED,
-                            file->memory, 0);
+        if (file->memory < 0 || ftruncate(file->memory, SIM_FILE_BYTES_MAX)) sim_die("no memfd");
+        file->cached =
+            mmap(NULL, SIM_FILE_BYTES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, file->memory, 0);
         if (file->cached == MAP_FAILED) sim_die("no map of a memfd");
         file->touched = calloc(2 * SIM_PAGE_WORDS, sizeof(uint64_t));
         if (!file->touched) sim_die("no memory");
@@ -591,7 +590,8 @@ static void drop_pages(struct sim *machine, uint32_t index, uint64_t offset, uin
 static void call_drop_cache(int number, uint64_t offset, uint64_t size)
 {
     const uint32_t index = sim_descriptor_at(number)->file;
-    const uint64_t end = size == 0 || size > SIM_FILE_BYTES_MAX ? SIM_FILE_BYTES_MAX : offset + size;
+    const uint64_t end =
+        size == 0 || size > SIM_FILE_BYTES_MAX ? SIM_FILE_BYTES_MAX : offset + size;
     drop_pages(sim, index, offset, end);
 }
 
@@ -680,8 +680,7 @@ static bool lock_refuses(const struct sim_lock *lock, uint32_t descriptor, uint6
                          uint64_t end, enum os_lock_kind kind)
 {
     if (lock->end == lock->offset || lock->descriptor == descriptor) return false;
-    if (sim->descriptors[lock->descriptor].file != sim->descriptors[descriptor].file)
-        return false;
+    if (sim->descriptors[lock->descriptor].file != sim->descriptors[descriptor].file) return false;
     if (lock->end <= offset || end <= lock->offset) return false;
     return kind == OS_LOCK_EXCLUSIVE || lock->kind == OS_LOCK_EXCLUSIVE;
 }

@@ -2,8 +2,8 @@
  *
  * A `struct sim` is a machine: files, names, locks, a clock and a source of random numbers, all
  * deterministic. sim_use() makes it the one that the library's calls reach. What reads and maps see
- * is the cached image of a file (a memfd, so that private and shared maps behave as the kernel's own).
- * Every call that changes something durable is recorded in the machine's log.
+ * is the cached image of a file (a memfd, so that private and shared maps behave as the kernel's
+ * own). Every call that changes something durable is recorded in the machine's log.
  *
  * A `struct sim_disk` is the other side: what a log leaves on the device. sim_disk_step() takes it
  * over one operation of the log; between the steps its durable bytes and its pending operations say
@@ -28,13 +28,14 @@
 enum {
     SIM_SECTOR_BYTES = 512,
     SIM_FILE_BYTES_MAX = 128 << 20,
-    SIM_FILE_MAX = 12,       /* files that one machine ever has, until sim_reset() */
+    SIM_FILE_MAX = 12, /* files that one machine ever has, until sim_reset() */
     SIM_NAME_MAX = 8,
     SIM_PATH_MAX = 64,
     SIM_DESCRIPTOR_MAX = 64,
     SIM_LOCK_MAX = 64,
     SIM_THREAD_MAX = 4,
-    SIM_PAGE_WORDS = SIM_FILE_BYTES_MAX / PAGE_BYTES / 64, /* of a bitmap with a bit for each page */
+    SIM_PAGE_WORDS =
+        SIM_FILE_BYTES_MAX / PAGE_BYTES / 64, /* of a bitmap with a bit for each page */
 };
 
 /* ---- the log ---- */
@@ -49,8 +50,8 @@ enum sim_kind {
     SIM_ALLOCATE,
     SIM_TRUNCATE, /* offset: the new size */
     SIM_PUNCH,
-    SIM_CREATE,   /* path in data; file gets a name */
-    SIM_PUBLISH,  /* likewise */
+    SIM_CREATE,  /* path in data; file gets a name */
+    SIM_PUBLISH, /* likewise */
     SIM_FLUSH_DIRECTORY,
     SIM_MARK, /* the test's own: value and extra */
 };
@@ -60,7 +61,7 @@ struct sim_operation {
     uint32_t file;
     uint64_t offset; /* of writes: rounded to whole sectors */
     uint64_t size;
-    uint64_t end;    /* of writes: where the write itself ended: the file is at least so long */
+    uint64_t end; /* of writes: where the write itself ended: the file is at least so long */
     uint64_t value;
     uint64_t extra;
     size_t data; /* of writes: where the bytes begin in the log */
@@ -91,8 +92,8 @@ struct sim_durable {
     unsigned char *bytes; /* SIM_FILE_BYTES_MAX of addresses */
     uint32_t *stamps;     /* of each sector: operations up to this order are superseded in it */
     uint64_t size;
-    uint64_t extent;      /* bytes ever used: beyond, all is zero */
-    uint64_t *changed;    /* pages, since the last image */
+    uint64_t extent;   /* bytes ever used: beyond, all is zero */
+    uint64_t *changed; /* pages, since the last image */
     bool exists;
 };
 
@@ -114,8 +115,13 @@ struct sim_disk {
 
 /* ---- the machine ---- */
 
-enum sim_fault_kind { SIM_FAULT_WRITE = 1, SIM_FAULT_FLUSH = 2, SIM_FAULT_ALLOCATE = 4,
-                      SIM_FAULT_READ = 8, SIM_FAULT_MEMORY = 16 };
+enum sim_fault_kind {
+    SIM_FAULT_WRITE = 1,
+    SIM_FAULT_FLUSH = 2,
+    SIM_FAULT_ALLOCATE = 4,
+    SIM_FAULT_READ = 8,
+    SIM_FAULT_MEMORY = 16
+};
 
 struct sim_counts {
     uint64_t writes, write_bytes, write_syncs, flushes, allocates, punches, reads, maps;
@@ -145,8 +151,8 @@ void sim_kill(struct sim *sim);
 void sim_revive(struct sim *sim);
 /** Whether collect() answers with every page (true, the default) or asks the real tiers. */
 void sim_set_compare(struct sim *sim, bool compare);
-/** Whether threads can be started (no by default). They run one at a time, and take turns at calls to
- *  the system, as the machine's seed has it. */
+/** Whether threads can be started (no by default). They run one at a time, and take turns at calls
+ *  to the system, as the machine's seed has it. */
 void sim_set_threads(struct sim *sim, bool has_threads);
 /** Fail the n-th call (1: the next) of the `kinds` with `error`, and `times` - 1 after it. */
 void sim_fail(struct sim *sim, unsigned kinds, uint64_t nth, int error, uint64_t times);
@@ -207,8 +213,8 @@ struct sim_content {
     unsigned char *cached; /* SIM_FILE_BYTES_MAX of addresses */
     uint64_t *size;
     bool *exists;
-    uint64_t *touched;     /* pages that may differ from the image's base */
-    uint64_t *used;        /* bytes beyond are zero */
+    uint64_t *touched; /* pages that may differ from the image's base */
+    uint64_t *used;    /* bytes beyond are zero */
 };
 struct sim_content sim_content(struct sim *sim, uint32_t file);
 /** As sim_content(), all NULL if the machine never had that file. */

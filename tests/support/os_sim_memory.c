@@ -1,4 +1,5 @@
-/* os_sim_memory.c -- the simulated machine's calls for maps, dirty pages, memory, chance and time. */
+/* os_sim_memory.c -- the simulated machine's calls for maps, dirty pages, memory, chance and
+ * time. */
 #include "support/os_sim_machine.h"
 
 #include <errno.h>
@@ -142,8 +143,7 @@ static int call_watch_collect(struct os_watch *watch, uint64_t end, const struct
 {
     struct sim_watch *mine = watch_of(watch);
     if (sim_fault(SIM_FAULT_MEMORY)) return ENOMEM;
-    if (mine->real)
-        return os_linux()->watch_collect(mine->real, end, runs, run_count, is_exact);
+    if (mine->real) return os_linux()->watch_collect(mine->real, end, runs, run_count, is_exact);
     const uint64_t end_page = end / PAGE_BYTES;
     *run_count = 0;
     for (size_t i = 0; i < mine->added_count; i++) {

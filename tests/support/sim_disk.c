@@ -1,4 +1,5 @@
-/* sim_disk.c -- the device under a simulated machine, and the images that a power cut leaves on it. */
+/* sim_disk.c -- the device under a simulated machine, and the images that a power cut leaves on
+ * it. */
 #include "support/os_sim.h"
 
 #include <stdio.h>
@@ -9,16 +10,16 @@
 struct surface {
     unsigned char *bytes;
     uint64_t *size;
-    uint64_t *pages;         /* a bit for each page: changed */
-    const uint32_t *stamps;  /* sectors with a stamp above `order` are superseded */
+    uint64_t *pages;        /* a bit for each page: changed */
+    const uint32_t *stamps; /* sectors with a stamp above `order` are superseded */
     uint32_t order;
     uint64_t *identity;
 };
 
 static void *disk_map(size_t size)
 {
-    void *got = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                     -1, 0);
+    void *got = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (got == MAP_FAILED) {
         fprintf(stderr, "sim_disk: no memory\n");
         abort();
@@ -26,8 +27,10 @@ static void *disk_map(size_t size)
     return got;
 }
 
-enum { DISK_STAMPS_BYTES = SIM_FILE_BYTES_MAX / SIM_SECTOR_BYTES * sizeof(uint32_t),
-       DISK_CHANGED_BYTES = SIM_PAGE_WORDS * sizeof(uint64_t) };
+enum {
+    DISK_STAMPS_BYTES = SIM_FILE_BYTES_MAX / SIM_SECTOR_BYTES * sizeof(uint32_t),
+    DISK_CHANGED_BYTES = SIM_PAGE_WORDS * sizeof(uint64_t)
+};
 
 struct sim_disk *sim_disk_create(void)
 {
@@ -62,8 +65,9 @@ static void durable_clear(struct sim_durable *file)
 {
     if (file->bytes) {
         memset(file->bytes, 0, file->extent);
-        memset(file->stamps, 0, DISK_STAMPS_BYTES / (SIM_FILE_BYTES_MAX / PAGE_BYTES) *
-                                    ((file->extent + PAGE_BYTES - 1) / PAGE_BYTES));
+        memset(file->stamps, 0,
+               DISK_STAMPS_BYTES / (SIM_FILE_BYTES_MAX / PAGE_BYTES) *
+                   ((file->extent + PAGE_BYTES - 1) / PAGE_BYTES));
         memset(file->changed, 0xff, DISK_CHANGED_BYTES);
     }
     file->size = file->extent = 0;
@@ -139,8 +143,8 @@ static void surface_page(struct surface *surface, uint64_t offset)
     surface->pages[offset / PAGE_BYTES / 64] |= 1ull << offset / PAGE_BYTES % 64;
 }
 
-/* The identity of an image is the exclusive or of one such hash for each sector that is not zero, and
- * of one for each file's size: what changes is taken out and put in again. */
+/* The identity of an image is the exclusive or of one such hash for each sector that is not zero,
+ * and of one for each file's size: what changes is taken out and put in again. */
 static uint64_t sector_hash(uint64_t sector, const unsigned char *bytes)
 {
     uint64_t lanes[4] = {1, 2, 3, 4}, any = 0;
@@ -211,18 +215,13 @@ static void surface_apply(struct surface *surface, const struct sim_log *log,
     case SIM_SYNC_FAILED:
         surface_write(surface, log, operation, 0, operation->size / SIM_SECTOR_BYTES);
         break;
-    case SIM_ALLOCATE:
-        surface_resize(surface, base_max(*surface->size, end));
-        break;
+    case SIM_ALLOCATE: surface_resize(surface, base_max(*surface->size, end)); break;
     case SIM_TRUNCATE:
         surface_zero(surface, operation->offset, *surface->size);
         surface_resize(surface, operation->offset);
         break;
-    case SIM_PUNCH:
-        surface_zero(surface, operation->offset, base_min(end, *surface->size));
-        break;
-    default:
-        break;
+    case SIM_PUNCH: surface_zero(surface, operation->offset, base_min(end, *surface->size)); break;
+    default: break;
     }
 }
 
@@ -255,8 +254,8 @@ static struct surface durable_surface(struct sim_disk *disk, uint32_t file, uint
     struct sim_durable *durable = &disk->files[file];
     durable_prepare(durable);
     durable->exists = true;
-    return (struct surface){durable->bytes, &durable->size, durable->changed, durable->stamps,
-                            order, &disk->identity};
+    return (struct surface){durable->bytes,  &durable->size, durable->changed,
+                            durable->stamps, order,          &disk->identity};
 }
 
 static void durable_reached(struct sim_durable *file, const struct sim_operation *operation)
@@ -361,9 +360,7 @@ void sim_disk_step(struct sim_disk *disk, const struct sim_log *log, size_t inde
     case SIM_FLUSH:
         if (!disk->ignores_flushes) disk_flush(disk, operation->file, false, NULL);
         break;
-    case SIM_FLUSH_FAILED:
-        disk_flush(disk, operation->file, false, &operation->value);
-        break;
+    case SIM_FLUSH_FAILED: disk_flush(disk, operation->file, false, &operation->value); break;
     case SIM_SYNC_FAILED:
         durable_apply_some(disk, log, operation, ++disk->order, operation->value);
         break;
@@ -375,11 +372,8 @@ void sim_disk_step(struct sim_disk *disk, const struct sim_log *log, size_t inde
         durable_prepare(&disk->files[operation->file]);
         disk->files[operation->file].exists = true;
         break;
-    case SIM_MARK:
-        break;
-    default:
-        pending_add(disk, log, index);
-        break;
+    case SIM_MARK: break;
+    default: pending_add(disk, log, index); break;
     }
 }
 
@@ -457,11 +451,11 @@ static struct surface image_surface(struct sim_disk *disk, struct sim *target, s
     durable_prepare(&disk->files[operation->file]);
     *content.exists = true;
     if (is_write(operation))
-        *content.used = base_max(*content.used, base_round_up(operation->offset + operation->size,
-                                                              PAGE_BYTES));
-    return (struct surface){content.cached, content.size, content.touched,
-                            disk->files[operation->file].stamps, disk->pending[i].order,
-                            sim_identity(target)};
+        *content.used =
+            base_max(*content.used, base_round_up(operation->offset + operation->size, PAGE_BYTES));
+    return (struct surface){content.cached,         content.size,
+                            content.touched,        disk->files[operation->file].stamps,
+                            disk->pending[i].order, sim_identity(target)};
 }
 
 void sim_image_apply(struct sim_disk *disk, struct sim *target, size_t i)

@@ -35,9 +35,7 @@ void window_step(struct window *window, const struct sim_operation *mark)
         window->ids[window->count] = id;
         window->hashes[window->count++] = mark->extra;
         break;
-    case MARK_HANDED:
-        window->handed = id;
-        break;
+    case MARK_HANDED: window->handed = id; break;
     case MARK_ACKNOWLEDGED:
         if (at < window->count) window_drop(window, 0, at);
         window->may_be_absent = false;
@@ -58,7 +56,8 @@ void window_step(struct window *window, const struct sim_operation *mark)
 bool window_allows(const struct window *window, uint64_t hash, bool is_kill)
 {
     for (uint32_t i = 0; i < window->count; i++)
-        if (window->hashes[i] == hash && (!is_kill || window->ids[i] >= window->handed)) return true;
+        if (window->hashes[i] == hash && (!is_kill || window->ids[i] >= window->handed))
+            return true;
     if (!window->is_any) return false;
     for (size_t i = 0; i < window->history->count; i++)
         if (window->history->hashes[i] == hash) return true;
@@ -112,7 +111,8 @@ __attribute__((format(printf, 2, 3))) static void problem(struct workload *work,
 
 static void mark(struct workload *work, enum mark kind, uint64_t id, uint64_t hash)
 {
-    /* A write that fails may take back what was handed over before it: its ticket says so, later. */
+    /* A write that fails may take back what was handed over before it: its ticket says so,
+     * later. */
     if (kind == MARK_HANDED && work->plan->fault_kinds) return;
     sim_mark(work->machine, id << 8 | kind, hash);
     const struct sim_log *log = sim_log(work->machine);
@@ -156,9 +156,7 @@ static void change_block(struct workload *work, unsigned char *block, size_t siz
             memcpy(block + i, &value, 8);
         }
         break;
-    case 1:
-        memset(block, 0, size);
-        break;
+    case 1: memset(block, 0, size); break;
     case 2: {
         const size_t first = chance(work, size);
         memset(block + first, (int)(value & 0xff), base_min(size - first, 1 + value % 700));
@@ -194,8 +192,8 @@ static void change_slot(struct workload *work, evh_ref *slot)
         break;
     default:
         if (!block) {
-            block = chance(work, 4) ? evh_malloc(work->heap, size)
-                                    : evh_calloc(work->heap, 1, size);
+            block =
+                chance(work, 4) ? evh_malloc(work->heap, size) : evh_calloc(work->heap, 1, size);
             *slot = evh_ref_to(work->heap, block);
         }
         if (block) change_block(work, block, evh_usable_size(work->heap, block));
@@ -213,8 +211,8 @@ static void change_root(struct workload *work)
     } else if (action == 1) {
         (void)evh_root_remove_tagged(work->heap, tag);
     } else {
-        unsigned char *root = action == 2 ? evh_root(work->heap, name, 64)
-                                          : evh_root_tagged(work->heap, tag, 64);
+        unsigned char *root =
+            action == 2 ? evh_root(work->heap, name, 64) : evh_root_tagged(work->heap, tag, 64);
         if (root) root[chance(work, 64)]++;
     }
 }
@@ -248,8 +246,7 @@ static bool fault_was_planned(const struct workload *work)
 /* A commit failed. Without a fault it may not; after a clean failure it must never appear. */
 static void commit_failed(struct workload *work, uint64_t id, const char *what)
 {
-    if (!fault_was_planned(work))
-        problem(work, "%s failed: %s", what, evh_last_error()->message);
+    if (!fault_was_planned(work)) problem(work, "%s failed: %s", what, evh_last_error()->message);
     if (!is_poisoned(work)) mark(work, MARK_FAILED, id, 0);
 }
 
@@ -327,8 +324,8 @@ evh_options workload_options(const struct workload_plan *plan)
                          .checkpoint_bytes = plan->checkpoint_bytes,
                          .journal_max_bytes = plan->journal_max_bytes,
                          .private_max_bytes = plan->private_max_bytes,
-                         .size_max_bytes = plan->size_max_bytes ? plan->size_max_bytes
-                                                                : SIM_FILE_BYTES_MAX / 2};
+                         .size_max_bytes =
+                             plan->size_max_bytes ? plan->size_max_bytes : SIM_FILE_BYTES_MAX / 2};
 }
 
 /* After a close or a kill: what is there must be what may be there. */
@@ -409,9 +406,9 @@ static void plan_fault(struct workload *work)
 static void step(struct workload *work)
 {
     const struct workload_plan *plan = work->plan;
-    const unsigned weights[] = {plan->mutate,     plan->commit, plan->group,  plan->rollback,
-                                plan->checkpoint, plan->trim,   plan->reopen, plan->kill,
-                                plan->fault};
+    const unsigned weights[] = {plan->mutate,   plan->commit,     plan->group,
+                                plan->rollback, plan->checkpoint, plan->trim,
+                                plan->reopen,   plan->kill,       plan->fault};
     enum { ACTIONS = sizeof weights / sizeof weights[0] };
     uint64_t total = 0;
     for (int i = 0; i < ACTIONS; i++) total += weights[i];
@@ -464,8 +461,8 @@ bool workload_run(struct workload *work, struct sim *machine, const struct workl
 }
 
 bool workload_continue(struct workload *work, struct sim *machine, evh_heap *heap,
-                       const struct workload_plan *plan, const struct window *window,
-                       uint64_t seed, unsigned steps)
+                       const struct workload_plan *plan, const struct window *window, uint64_t seed,
+                       unsigned steps)
 {
     *work = (struct workload){.machine = machine, .plan = plan, .heap = heap, .random = seed};
     work->options = workload_options(plan);

@@ -44,18 +44,18 @@ uint64_t content_hash(evh_heap *heap);
 /* How much of what a workload does. Weights are relative. */
 struct workload_plan {
     const char *name;
-    unsigned steps;             /* operations */
-    unsigned slots;             /* blocks at most */
+    unsigned steps; /* operations */
+    unsigned slots; /* blocks at most */
     unsigned commit, group, rollback, checkpoint, trim, reopen, kill, save;
-    unsigned mutate;            /* weight of a change */
-    unsigned large;             /* of blocks above 64 KiB among changes, in percent */
-    unsigned medium;            /* of blocks of 4 to 60 KiB, in percent */
-    bool varied;                /* blocks of all sizes, else of a few */
-    unsigned fault;             /* weight of a planned fault */
+    unsigned mutate; /* weight of a change */
+    unsigned large;  /* of blocks above 64 KiB among changes, in percent */
+    unsigned medium; /* of blocks of 4 to 60 KiB, in percent */
+    bool varied;     /* blocks of all sizes, else of a few */
+    unsigned fault;  /* weight of a planned fault */
     unsigned fault_kinds;
     uint64_t checkpoint_bytes, journal_max_bytes, size_max_bytes, private_max_bytes;
-    bool background;            /* a background thread checkpoints */
-    bool real_tiers;            /* dirty pages by the kernel's means instead of comparing all */
+    bool background; /* a background thread checkpoints */
+    bool real_tiers; /* dirty pages by the kernel's means instead of comparing all */
 };
 
 struct workload {
@@ -65,14 +65,14 @@ struct workload {
     evh_options options;
     uint64_t random;
     uint64_t next_id;
-    uint64_t last_hash;    /* of the last commit that was begun and did not fail */
+    uint64_t last_hash; /* of the last commit that was begun and did not fail */
     uint64_t pending_ids[WINDOW_MAX / 2];
     evh_ticket tickets[WINDOW_MAX / 2];
     unsigned pending_count; /* begun, not waited for */
     struct window window;   /* followed while working, to check what a reopening finds */
     size_t window_stepped;
     uint64_t commits;
-    char problem[256];      /* "" or what was wrong: the workload stops */
+    char problem[256]; /* "" or what was wrong: the workload stops */
 };
 
 /** The options of a plan. */
@@ -82,8 +82,8 @@ bool workload_run(struct workload *work, struct sim *machine, const struct workl
                   uint64_t seed);
 /** Go on in a heap that is open, with `steps` operations; ids continue from the window's. */
 bool workload_continue(struct workload *work, struct sim *machine, evh_heap *heap,
-                       const struct workload_plan *plan, const struct window *window,
-                       uint64_t seed, unsigned steps);
+                       const struct workload_plan *plan, const struct window *window, uint64_t seed,
+                       unsigned steps);
 /** Close what is open as a killed process would: nothing reaches the machine. */
 void workload_abandon(struct workload *work);
 

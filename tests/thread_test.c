@@ -1,0 +1,556 @@
+/* thread_test.c -- many threads in one heap: remote frees, threads that come and go, the gate. */
+#include "heap/heap.h"
+#include "test.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+
+static evh_heap *threads_open(void)
+{
+    const evh_options options = {.misuse = EVH_MISUSE_STATUS};
+    evh_heap *heap = evh_open_memory(NULL, 0, &options);
+    CHECK(heap != NULL);
+    return heap;
+}
+
+static void threads_close(evh_heap *heap)
+{
+    slices_fold(heap);
+    if (evh_check(heap, NULL, NULL))
+        test_fail(__FILE__, __LINE__, "check: %s", evh_last_error()->message);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+static uint64_t live_blocks(evh_heap *heap)
+{
+    evh_info info = {0};
+    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+    return info.live_blocks;
+}
+
+static uint64_t effort(uint64_t count)
+{
+    const char *text = getenv("EFFORT");
+    return text ? count * strtoull(text, NULL, 10) : count;
+}
+
+static void run_thread(void *(*run)(void *), void *context)
+{
+    pthread_t thread;
+    CHECK_EQUAL(pthread_create(&thread, NULL, run, context), 0);
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+}
+
+/* ---- remote frees ---- */
+
+enum { PIPE_SIZE = 512 };
+
+struct pipe {
+    evh_heap *heap;
+    uint64_t count;
+    size_t size; /* 0: random */
+    uint64_t *slots[PIPE_SIZE];
+};
+
+static void *pipe_consume(void *context)
+{
+    struct pipe *pipe = context;
+    for (uint64_t i = 0; i < pipe->count; i++) {
+        uint64_t **slot = &pipe->slots[i % PIPE_SIZE];
+        uint64_t *block = NULL;
+        while (!(block = __atomic_load_n(slot, __ATOMIC_ACQUIRE))) sched_yield();
+        CHECK_EQUAL(*block, i);
+        evh_free(pipe->heap, block);
+        __atomic_store_n(slot, NULL, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+static void pipe_produce(struct pipe *pipe)
+{
+    uint64_t seed = test_seed();
+    for (uint64_t i = 0; i < pipe->count; i++) {
+        uint64_t **slot = &pipe->slots[i % PIPE_SIZE];
+        while (__atomic_load_n(slot, __ATOMIC_ACQUIRE)) sched_yield();
+        const size_t size = pipe->size ? pipe->size : test_random(&seed) % 20000 + 8;
+        uint64_t *block = evh_malloc(pipe->heap, size);
+        CHECK(block != NULL);
+        *block = i;
+        __atomic_store_n(slot, block, __ATOMIC_RELEASE);
+    }
+}
+
+TEST(blocks_freed_by_another_thread_are_used_again)
+{
+    static const size_t sizes[] = {16, 64, 8192, 20000, 100000, 0};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct pipe pipe = {.heap = threads_open(), .count = effort(20000), .size = sizes[i]};
+        pthread_t consumer;
+        CHECK_EQUAL(pthread_create(&consumer, NULL, pipe_consume, &pipe), 0);
+        pipe_produce(&pipe);
+        CHECK_EQUAL(pthread_join(consumer, NULL), 0);
+        CHECK(pipe.heap->state.heap_bytes < (uint64_t)160 << 20);
+        slices_fold(pipe.heap);
+        CHECK_EQUAL(live_blocks(pipe.heap), 1);
+        threads_close(pipe.heap);
+    }
+}
+
+struct one_block {
+    evh_heap *heap;
+    void *block;
+    unsigned frees;
+    evh_status last;
+};
+
+static void *free_elsewhere(void *context)
+{
+    struct one_block *one = context;
+    for (unsigned i = 0; i < one->frees; i++) {
+        (void)base_fail(EVH_UNSUPPORTED, NO_OFFSET, "none");
+        evh_free(one->heap, one->block);
+    }
+    one->last = evh_last_error()->status;
+    return NULL;
+}
+
+TEST(freeing_twice_is_detected_whoever_frees)
+{
+    static const size_t sizes[] = {16, 1000, 8192, 30000, 200000};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct one_block one = {.heap = threads_open(), .frees = 2};
+        /* Twice by the other thread. */
+        one.block = evh_malloc(one.heap, sizes[i]);
+        void *keep = evh_malloc(one.heap, sizes[i]);
+        run_thread(free_elsewhere, &one);
+        CHECK_EQUAL(one.last, EVH_DOUBLE_FREE);
+        CHECK_EQUAL(evh_usable_size(one.heap, one.block), 0);
+        /* Once there, then here, before anything was folded. */
+        one.block = keep;
+        one.frees = 1;
+        run_thread(free_elsewhere, &one);
+        CHECK_EQUAL(one.last, EVH_UNSUPPORTED);
+        evh_free(one.heap, one.block);
+        CHECK_EQUAL(evh_last_error()->status, EVH_DOUBLE_FREE);
+        /* Once here, then there. */
+        one.block = evh_malloc(one.heap, sizes[i]);
+        evh_free(one.heap, one.block);
+        run_thread(free_elsewhere, &one);
+        CHECK_EQUAL(one.last, EVH_DOUBLE_FREE);
+        slices_fold(one.heap);
+        CHECK_EQUAL(live_blocks(one.heap), 1);
+        threads_close(one.heap);
+    }
+}
+
+TEST(folding_puts_every_remote_free_into_the_bitmaps)
+{
+    enum { COUNT = 5000 };
+    struct one_block one = {.heap = threads_open(), .frees = 1};
+    void **blocks = malloc(COUNT * sizeof *blocks);
+    for (unsigned i = 0; i < COUNT; i++) blocks[i] = evh_malloc(one.heap, i % 3000 + 1);
+    for (unsigned i = 0; i < COUNT; i += 100) {
+        one.block = blocks[i];
+        run_thread(free_elsewhere, &one);
+    }
+    CHECK_EQUAL(live_blocks(one.heap), 1 + COUNT - COUNT / 100);
+    slices_fold(one.heap);
+    slices_reset(one.heap); /* from here on only the bitmaps count */
+    CHECK_EQUAL(live_blocks(one.heap), 1 + COUNT - COUNT / 100);
+    for (unsigned i = 0; i < COUNT; i++)
+        CHECK_EQUAL(evh_usable_size(one.heap, blocks[i]) != 0, i % 100 != 0);
+    free(blocks);
+    threads_close(one.heap);
+}
+
+/* ---- threads that come and go ---- */
+
+enum { CHURN_BLOCKS = 64 };
+
+struct churn {
+    evh_heap *heap;
+    void *left[CHURN_BLOCKS]; /* what the last thread left to others */
+    uint64_t seed;
+};
+
+static void *churn_once(void *context)
+{
+    struct churn *churn = context;
+    for (unsigned i = 0; i < CHURN_BLOCKS; i++) {
+        evh_free(churn->heap, churn->left[i]);
+        churn->left[i] = evh_malloc(churn->heap, test_random(&churn->seed) % 3000 + 1);
+        CHECK(churn->left[i] != NULL);
+    }
+    return NULL;
+}
+
+TEST(thousands_of_short_threads_leave_nothing_behind)
+{
+    struct churn churn = {.heap = threads_open(), .seed = test_seed()};
+    for (unsigned i = 0; i < effort(2000); i++) run_thread(churn_once, &churn);
+    CHECK_EQUAL(live_blocks(churn.heap), 1 + CHURN_BLOCKS);
+    CHECK(churn.heap->state.heap_bytes <= 8 << 20);
+    CHECK(churn.heap->slices.cache_count <= 3); /* caches are inherited */
+    threads_close(churn.heap);
+}
+
+enum { MANY = 16 };
+
+struct owner {
+    evh_heap *heap;
+    pthread_barrier_t *barrier;
+    void *blocks[2000];
+};
+
+static void *own_blocks(void *context)
+{
+    struct owner *owner = context;
+    pthread_barrier_wait(owner->barrier); /* all at once, so that each has a cache of its own */
+    for (unsigned i = 0; i < 2000; i++) {
+        owner->blocks[i] = evh_malloc(owner->heap, 64);
+        CHECK(owner->blocks[i] != NULL);
+    }
+    pthread_barrier_wait(owner->barrier);
+    return NULL;
+}
+
+TEST(what_ended_threads_owned_is_taken_over_before_the_heap_grows)
+{
+    evh_heap *heap = threads_open();
+    pthread_barrier_t barrier;
+    pthread_t threads[MANY];
+    struct owner *owners = calloc(MANY, sizeof *owners);
+    CHECK_EQUAL(pthread_barrier_init(&barrier, NULL, MANY), 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        owners[i].heap = heap;
+        owners[i].barrier = &barrier;
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, own_blocks, &owners[i]), 0);
+    }
+    for (unsigned i = 0; i < MANY; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    CHECK(heap->slices.cache_count >= MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        for (unsigned k = 0; k < 2000; k++) evh_free(heap, owners[i].blocks[k]);
+    const uint64_t heap_bytes = heap->state.heap_bytes;
+    void **blocks = calloc(MANY * 2000, sizeof *blocks);
+    for (unsigned i = 0; i < MANY * 1900; i++) {
+        blocks[i] = evh_malloc(heap, 64);
+        CHECK(blocks[i] != NULL);
+    }
+    CHECK_EQUAL(heap->state.heap_bytes, heap_bytes);
+    for (unsigned i = 0; i < MANY * 1900; i++) evh_free(heap, blocks[i]);
+    slices_fold(heap);
+    CHECK_EQUAL(live_blocks(heap), 1);
+    free(blocks);
+    free(owners);
+    pthread_barrier_destroy(&barrier);
+    threads_close(heap);
+}
+
+/* A thread that outlives heaps it has used, and a heap that may lie where another lay. */
+static void *outlive(void *context)
+{
+    pthread_barrier_t *barrier = context;
+    for (unsigned i = 0; i < 20; i++) {
+        pthread_barrier_wait(barrier); /* the heap is open */
+        evh_heap *heap = *(evh_heap *volatile *)((void **)(void *)(barrier + 1));
+        void *block = evh_malloc(heap, 100);
+        CHECK(block != NULL);
+        evh_free(heap, block);
+        CHECK(evh_malloc(heap, 200) != NULL);
+        pthread_barrier_wait(barrier); /* and is closed by the other thread */
+    }
+    return NULL;
+}
+
+TEST(a_heap_is_closed_while_other_threads_keep_its_caches)
+{
+    struct {
+        pthread_barrier_t barrier;
+        evh_heap *heap;
+    } shared;
+    pthread_t thread;
+    CHECK_EQUAL(pthread_barrier_init(&shared.barrier, NULL, 2), 0);
+    CHECK_EQUAL(pthread_create(&thread, NULL, outlive, &shared), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        shared.heap = threads_open();
+        CHECK(evh_malloc(shared.heap, 50) != NULL);
+        pthread_barrier_wait(&shared.barrier);
+        pthread_barrier_wait(&shared.barrier);
+        CHECK_EQUAL(live_blocks(shared.heap), 3);
+        threads_close(shared.heap);
+    }
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    pthread_barrier_destroy(&shared.barrier);
+}
+
+TEST(one_thread_uses_many_heaps_in_turn)
+{
+    evh_heap *heaps[MANY];
+    void *blocks[MANY][10];
+    for (unsigned i = 0; i < MANY; i++) heaps[i] = threads_open();
+    for (unsigned k = 0; k < 10; k++)
+        for (unsigned i = 0; i < MANY; i++) {
+            blocks[i][k] = evh_malloc(heaps[i], 64);
+            CHECK(blocks[i][k] != NULL);
+        }
+    for (unsigned k = 0; k < 10; k++)
+        for (unsigned i = 0; i < MANY; i++) {
+            (void)base_fail(EVH_UNSUPPORTED, NO_OFFSET, "none");
+            evh_free(heaps[(i + 1) % MANY], blocks[i][k]);
+            CHECK_EQUAL(evh_last_error()->status, EVH_BAD_POINTER);
+            evh_free(heaps[i], blocks[i][k]);
+        }
+    for (unsigned i = 0; i < MANY; i++) {
+        CHECK_EQUAL(live_blocks(heaps[i]), 1);
+        threads_close(heaps[i]);
+    }
+}
+
+/* ---- everything at once ---- */
+
+/*
+ * Strategy: threads exchange blocks through a shared table: each takes what it finds in a slot,
+ * checks and frees it (mostly another thread's), and leaves a new block; now and then a thread ends
+ * and another one begins. Invariants: contents stay, nothing is handed out twice, and at the end
+ * exactly the blocks in the table are live.
+ */
+enum { TABLE = 1000, WORKERS = 4 };
+
+struct exchange {
+    evh_heap *heap;
+    uint64_t *table[TABLE];
+    uint64_t seed;
+    uint64_t operations;
+};
+
+struct worker {
+    struct exchange *exchange;
+    uint64_t number;
+};
+
+static void exchange_end(evh_heap *heap, uint64_t *block)
+{
+    if (!block) return;
+    const uint64_t size = block[0];
+    CHECK(size >= 16);
+    CHECK_EQUAL(block[size / 8 - 1], (uintptr_t)block);
+    block[size / 8 - 1] = 0;
+    evh_free(heap, block);
+}
+
+static uint64_t *exchange_make(evh_heap *heap, uint64_t random)
+{
+    const uint64_t mask = random % 500 ? 0x7ff : 0x3ffff;
+    const uint64_t size = (random >> 16 & mask) / 8 * 8 + 16;
+    uint64_t *block = evh_malloc(heap, size);
+    CHECK(block != NULL);
+    block[0] = size;
+    block[size / 8 - 1] = (uint64_t)(uintptr_t)block;
+    return block;
+}
+
+static void *exchange_work(void *context)
+{
+    struct worker *worker = context;
+    struct exchange *exchange = worker->exchange;
+    uint64_t seed = exchange->seed + worker->number;
+    for (uint64_t i = 0; i < exchange->operations; i++) {
+        const uint64_t random = test_random(&seed);
+        uint64_t *made = random % 7 ? exchange_make(exchange->heap, random) : NULL;
+        uint64_t **slot = &exchange->table[(random >> 40) % TABLE];
+        exchange_end(exchange->heap, __atomic_exchange_n(slot, made, __ATOMIC_ACQ_REL));
+    }
+    return NULL;
+}
+
+TEST(threads_exchange_blocks)
+{
+    struct exchange *exchange = calloc(1, sizeof *exchange);
+    exchange->heap = threads_open();
+    exchange->seed = test_seed();
+    exchange->operations = effort(5000);
+    for (unsigned round = 0; round < 10; round++) {
+        pthread_t threads[WORKERS];
+        struct worker workers[WORKERS];
+        for (unsigned i = 0; i < WORKERS; i++) {
+            workers[i] = (struct worker){exchange, round * WORKERS + i};
+            CHECK_EQUAL(pthread_create(&threads[i], NULL, exchange_work, &workers[i]), 0);
+        }
+        for (unsigned i = 0; i < WORKERS; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+        uint64_t live = 1;
+        for (unsigned i = 0; i < TABLE; i++) live += exchange->table[i] != NULL;
+        CHECK_EQUAL(live_blocks(exchange->heap), live);
+        slices_fold(exchange->heap);
+        CHECK_EQUAL(live_blocks(exchange->heap), live);
+        if (round % 3 == 2) slices_reset(exchange->heap);
+        CHECK_EQUAL(live_blocks(exchange->heap), live);
+    }
+    CHECK(exchange->heap->state.heap_bytes < (uint64_t)256 << 20);
+    for (unsigned i = 0; i < TABLE; i++) exchange_end(exchange->heap, exchange->table[i]);
+    slices_fold(exchange->heap);
+    CHECK_EQUAL(live_blocks(exchange->heap), 1);
+    threads_close(exchange->heap);
+    free(exchange);
+}
+
+/* ---- the gate ---- */
+
+struct counters {
+    evh_heap *heap;
+    uint64_t first, second; /* equal outside brackets */
+    uint32_t stop;
+    uint32_t entered;
+};
+
+static void *count_in_brackets(void *context)
+{
+    struct counters *counters = context;
+    while (!__atomic_load_n(&counters->stop, __ATOMIC_RELAXED)) {
+        evh_enter(counters->heap);
+        __atomic_fetch_add(&counters->first, 1, __ATOMIC_RELAXED);
+        evh_free(counters->heap, evh_malloc(counters->heap, 64));
+        evh_enter(counters->heap); /* nested: never waits */
+        __atomic_fetch_add(&counters->second, 1, __ATOMIC_RELAXED);
+        evh_leave(counters->heap);
+        evh_leave(counters->heap);
+        __atomic_store_n(&counters->entered, 1, __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+TEST(nobody_is_inside_a_bracket_while_the_gate_is_closed)
+{
+    struct counters counters = {.heap = threads_open()};
+    pthread_t threads[3];
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, count_in_brackets, &counters), 0);
+    for (unsigned i = 0; i < effort(2000); i++) {
+        CHECK_EQUAL(gate_close(counters.heap), EVH_OK);
+        const uint64_t first = __atomic_load_n(&counters.first, __ATOMIC_RELAXED);
+        const uint64_t second = __atomic_load_n(&counters.second, __ATOMIC_RELAXED);
+        slices_fold(counters.heap);
+        CHECK_EQUAL(__atomic_load_n(&counters.first, __ATOMIC_RELAXED), second);
+        gate_open(counters.heap);
+        CHECK_EQUAL(first, second);
+        if (i % 16 == 0) sched_yield();
+    }
+    __atomic_store_n(&counters.stop, 1, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < 3; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    CHECK(counters.entered);
+    CHECK_EQUAL(counters.first, counters.second);
+    threads_close(counters.heap);
+}
+
+TEST(the_gate_is_not_closed_from_inside)
+{
+    evh_heap *heap = threads_open();
+    evh_enter(heap);
+    evh_enter(heap);
+    CHECK(gate_is_inside(heap));
+    CHECK_EQUAL(gate_close(heap), EVH_BUSY);
+    evh_leave(heap);
+    CHECK_EQUAL(gate_close(heap), EVH_BUSY);
+    evh_leave(heap);
+    CHECK(!gate_is_inside(heap));
+    CHECK_EQUAL(gate_close(heap), EVH_OK);
+    gate_open(heap);
+    threads_close(heap);
+}
+
+struct inside {
+    evh_heap *heap;
+    pthread_barrier_t barrier;
+    uint32_t is_closing;
+};
+
+/* Inside, and inside once more after the committer began to wait. */
+static void *stay_inside(void *context)
+{
+    struct inside *inside = context;
+    evh_enter(inside->heap);
+    pthread_barrier_wait(&inside->barrier);
+    while (!(__atomic_load_n(&inside->heap->slices.gate, __ATOMIC_SEQ_CST) & GATE_CLOSED))
+        sched_yield();
+    for (unsigned i = 0; i < 100; i++) {
+        evh_enter(inside->heap);
+        evh_leave(inside->heap);
+    }
+    evh_leave(inside->heap);
+    return NULL;
+}
+
+TEST(a_nested_bracket_does_not_wait_for_a_committer_that_waits_for_it)
+{
+    struct inside inside = {.heap = threads_open()};
+    pthread_t thread;
+    CHECK_EQUAL(pthread_barrier_init(&inside.barrier, NULL, 2), 0);
+    for (unsigned i = 0; i < 50; i++) {
+        CHECK_EQUAL(pthread_create(&thread, NULL, stay_inside, &inside), 0);
+        pthread_barrier_wait(&inside.barrier);
+        CHECK_EQUAL(gate_close(inside.heap), EVH_OK);
+        CHECK(!gate_is_inside(inside.heap));
+        gate_open(inside.heap);
+        CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    }
+    pthread_barrier_destroy(&inside.barrier);
+    threads_close(inside.heap);
+}
+
+/* Ends inside its bracket, while a committer waits. */
+static void *end_inside(void *context)
+{
+    struct inside *inside = context;
+    evh_enter(inside->heap);
+    pthread_barrier_wait(&inside->barrier);
+    while (!(__atomic_load_n(&inside->heap->slices.gate, __ATOMIC_SEQ_CST) & GATE_CLOSED))
+        sched_yield();
+    return NULL;
+}
+
+TEST(a_thread_that_ends_inside_its_bracket_does_not_hold_up_commits)
+{
+    struct inside inside = {.heap = threads_open()};
+    pthread_t thread;
+    CHECK_EQUAL(pthread_barrier_init(&inside.barrier, NULL, 2), 0);
+    for (unsigned i = 0; i < 50; i++) {
+        CHECK_EQUAL(pthread_create(&thread, NULL, end_inside, &inside), 0);
+        pthread_barrier_wait(&inside.barrier);
+        CHECK_EQUAL(gate_close(inside.heap), EVH_OK);
+        gate_open(inside.heap);
+        CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    }
+    pthread_barrier_destroy(&inside.barrier);
+    threads_close(inside.heap);
+}
+
+/* The system of the test, without membarrier. */
+static int no_barrier(void)
+{
+    return 38; /* ENOSYS */
+}
+
+TEST(the_gate_works_without_membarrier)
+{
+    static struct os_calls calls;
+    calls = *os_linux();
+    calls.barrier_all_threads = no_barrier;
+    os_use(&calls);
+    struct counters counters = {.heap = threads_open()};
+    pthread_t threads[3];
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, count_in_brackets, &counters), 0);
+    bool is_equal = true;
+    for (unsigned i = 0; i < effort(1000); i++) {
+        CHECK_EQUAL(gate_close(counters.heap), EVH_OK);
+        is_equal = is_equal && __atomic_load_n(&counters.first, __ATOMIC_RELAXED) ==
+                                   __atomic_load_n(&counters.second, __ATOMIC_RELAXED);
+        gate_open(counters.heap);
+    }
+    __atomic_store_n(&counters.stop, 1, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < 3; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    CHECK(counters.heap->slices.gate & GATE_FENCED);
+    CHECK(is_equal);
+    threads_close(counters.heap);
+    os_use(NULL);
+}

@@ -196,7 +196,8 @@ cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover
 # ---- benchmarks ---------------------------------------------------------------------------------
 
 # What is installed is compared with; what is not is left out, and the benchmark says so.
-has = $(shell printf '\#include <$(1)>\nint main(void) { return 0; }\n' | \
+HASH := \#
+has = $(shell printf '$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
 	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
 HAS_LMDB = $(call has,lmdb.h,-llmdb)
 HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)

@@ -397,10 +397,10 @@ int main(int argc, char **argv)
     if (bench_option(options, "tiny")) {
         run_size("96 MiB", 96 * BENCH_MIB, 3, 1);
     } else {
-        run_size("1 GiB", BENCH_GIB, is_quick ? 11 : 31, is_quick ? 3 : 9);
+        run_size("1 GiB", BENCH_GIB, is_quick ? 11 : 21, is_quick ? 3 : 5);
         const bool has_space = bench_space_bytes() > 30000000000u;
         if (bench_option(options, "large") || (!is_quick && has_space))
-            run_size("10 GiB", 10 * BENCH_GIB, is_quick ? 11 : 31, is_quick ? 3 : 9);
+            run_size("10 GiB", 10 * BENCH_GIB, is_quick ? 11 : 21, is_quick ? 3 : 5);
         else
             printf("\nleft out: 10 GiB (%s)\n",
                    is_quick ? "--large includes it" : "30 GB should be free, or give --large");

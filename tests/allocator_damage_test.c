@@ -89,6 +89,63 @@ TEST(check_finds_bits_behind_the_last_block_and_bitmaps_that_overlap)
     buffer_close(&made);
 }
 
+TEST(check_finds_small_bitmaps_that_overlap)
+{
+    struct buffer_heap made = buffer_open(16 << 20);
+    static const size_t sizes[] = {1000, 1100, 400, 200}; /* slots of 1, 1, 4 and 8 words */
+    uint64_t *descriptors[4];
+    for (unsigned i = 0; i < 4; i++) {
+        const uint64_t offset = evh_ref_to(made.heap, evh_malloc(made.heap, sizes[i])).offset;
+        descriptors[i] = slices_descriptor(made.heap, offset >> SLICE_SHIFT);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned k = 0; k < 4; k++) {
+            if (i == k) continue;
+            const uint64_t before = *descriptors[i];
+            *descriptors[i] =
+                descriptor_of_blocks(descriptor_class(before), descriptor_slot(*descriptors[k]));
+            CHECK(findings(made.heap) > 0);
+            *descriptors[i] = before;
+        }
+    CHECK_EQUAL(findings(made.heap), 0);
+    buffer_close(&made);
+}
+
+TEST(check_finds_segments_that_share_their_metadata)
+{
+    struct buffer_heap made = buffer_open(260 << 20);
+    for (unsigned i = 0; i < 200; i++) CHECK(evh_malloc(made.heap, 1 << 20) != NULL);
+    uint64_t *entries = slices_directory_entry(made.heap, 0);
+    CHECK(entries[3] != 0);
+    for (unsigned i = 1; i < 4; i++)
+        for (unsigned k = 1; k < 4; k++) {
+            if (i == k) continue;
+            const uint64_t before = entries[i];
+            entries[i] = entries[k];
+            CHECK(findings(made.heap) > 0);
+            entries[i] = before;
+        }
+    CHECK_EQUAL(findings(made.heap), 0);
+    buffer_close(&made);
+}
+
+TEST(a_run_whose_tail_is_missing_in_the_next_segment_is_refused)
+{
+    struct buffer_heap made = buffer_open(160 << 20);
+    void *run = evh_malloc(made.heap, 70 << 20);
+    const uint64_t place = slices_descriptor_offset(made.heap, SEGMENT_SLICES);
+    CHECK_EQUAL(evh_close(made.heap), EVH_OK);
+    memset((unsigned char *)made.buffer + place, 0, 8);
+    buffer_attach(&made);
+    CHECK(made.heap != NULL);
+    CHECK_EQUAL(evh_usable_size(made.heap, run), 0);
+    CHECK_EQUAL(last_status(), EVH_CORRUPT);
+    CHECK_EQUAL(evh_last_error()->offset, place);
+    CHECK_EQUAL(evh_close(made.heap), EVH_OK);
+    made.heap = NULL;
+    buffer_close(&made);
+}
+
 /* A damaged segment is found at first use; nothing is handed out of it, and nothing crashes. */
 TEST(a_damaged_segment_is_refused_when_it_is_loaded)
 {

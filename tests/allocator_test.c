@@ -471,6 +471,81 @@ TEST(everything_that_is_freed_becomes_one_run_again)
     allocator_close(heap);
 }
 
+TEST(slices_that_become_empty_are_free_at_once)
+{
+    enum { COUNT = 100 * 1024 };
+    evh_heap *heap = allocator_open();
+    void **blocks = malloc(COUNT * sizeof *blocks);
+    for (unsigned i = 0; i < COUNT; i++) blocks[i] = evh_malloc(heap, 64);
+    const uint64_t before = allocator_info(heap).free_bytes;
+    for (unsigned i = 0; i < COUNT; i++) evh_free(heap, blocks[i]);
+    CHECK(allocator_info(heap).free_bytes >= before + (uint64_t)97 * SLICE_BYTES);
+    free(blocks);
+    allocator_close(heap);
+}
+
+TEST(bitmap_slots_are_used_again)
+{
+    evh_heap *heap = allocator_open();
+    uint64_t metadata = 0;
+    for (unsigned round = 0; round < 3000; round++) {
+        void *blocks[64];
+        for (unsigned i = 0; i < 64; i++) {
+            blocks[i] = evh_malloc(heap, i % 2 ? 3000 : 8192);
+            CHECK(blocks[i] != NULL);
+        }
+        for (unsigned i = 0; i < 64; i++) evh_free(heap, blocks[i]);
+        if (round == 0) metadata = allocator_info(heap).metadata_bytes;
+    }
+    CHECK_EQUAL(allocator_info(heap).metadata_bytes, metadata);
+    allocator_close(heap);
+}
+
+TEST(medium_runs_lie_in_one_segment)
+{
+    evh_heap *heap = allocator_open();
+    void *run = evh_malloc(heap, 130 << 20);
+    CHECK(run != NULL);
+    evh_free(heap, run); /* now free slices lie on both sides of segment borders */
+    for (unsigned i = 0; i < 2000; i++) CHECK(evh_malloc(heap, 60000) != NULL);
+    CHECK(heap->state.heap_bytes < (uint64_t)200 << 20);
+    allocator_close(heap);
+}
+
+TEST(what_lay_in_the_memory_before_does_not_matter)
+{
+    struct buffer_heap made = buffer_open(160 << 20);
+    CHECK_EQUAL(evh_close(made.heap), EVH_OK);
+    memset(made.buffer, 0xa5, made.size);
+    const evh_options options = {.misuse = EVH_MISUSE_STATUS, .must_create = true};
+    made.heap = evh_open_memory(made.buffer, made.size, &options);
+    CHECK(made.heap != NULL);
+    CHECK(evh_malloc(made.heap, 70 << 20) != NULL);
+    for (unsigned i = 0; i < 20000; i++) CHECK(evh_malloc(made.heap, i % 3000 + 1) != NULL);
+    CHECK(made.heap->state.heap_bytes > SEGMENT_BYTES);
+    CHECK_EQUAL(allocator_info(made.heap).live_blocks, 20002);
+    buffer_reopen(&made);
+    CHECK_EQUAL(allocator_info(made.heap).live_blocks, 20002);
+    buffer_close(&made);
+}
+
+TEST(slices_of_a_heap_that_was_opened_are_allocated_from_before_it_grows)
+{
+    enum { COUNT = 50000 };
+    struct buffer_heap made = buffer_open(64 << 20);
+    uint64_t *places = malloc(COUNT * sizeof *places);
+    for (unsigned i = 0; i < COUNT; i++)
+        places[i] = evh_ref_to(made.heap, evh_malloc(made.heap, 100)).offset;
+    for (unsigned i = 0; i < COUNT; i += 2)
+        evh_free(made.heap, evh_at(made.heap, (evh_ref){places[i]}));
+    free(places);
+    const uint64_t heap_bytes = made.heap->state.heap_bytes;
+    buffer_reopen(&made);
+    for (unsigned i = 0; i < COUNT / 2 - COUNT / 50; i++) CHECK(evh_malloc(made.heap, 100) != NULL);
+    CHECK_EQUAL(made.heap->state.heap_bytes, heap_bytes);
+    buffer_close(&made);
+}
+
 TEST(a_full_heap_says_so_and_goes_on_when_something_is_freed)
 {
     const evh_options options = {.misuse = EVH_MISUSE_STATUS, .size_max_bytes = 8 << 20};

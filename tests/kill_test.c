@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { THREADS = 3, KILLS_DEFAULT = 200, LIST_MAX = 150, MOMENT_MAX_US = 20000 };
+enum { THREADS = 3, KILLS_DEFAULT = 200, LIST_MAX = 150, MOMENT_MAX_US = 40000 };
 
 EVH_REF(node);
 

@@ -215,13 +215,20 @@ static void check_account(const struct os_fail_account *before, const char *what
 }
 
 /* Thousands of lives flush a hundred times each: that is for memory, where there is some. */
+static char in_memory[64];
+
+static void swept_remove(void)
+{
+    unlink(in_memory);
+}
+
 static const char *swept_path(const char *name)
 {
-    static char path[64];
     if (access("/dev/shm", W_OK)) return test_path(name);
-    snprintf(path, sizeof path, "/dev/shm/everheap-%s-%d", name, (int)getpid());
-    unlink(path);
-    return path;
+    if (!in_memory[0]) atexit(swept_remove); /* also when a check fails */
+    snprintf(in_memory, sizeof in_memory, "/dev/shm/everheap-%s-%d", name, (int)getpid());
+    unlink(in_memory);
+    return in_memory;
 }
 
 /* A life whose n-th call of the kinds fails. False: it has fewer calls. */

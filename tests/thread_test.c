@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static evh_heap *threads_open(void)
 {
@@ -164,6 +166,105 @@ TEST(folding_puts_every_remote_free_into_the_bitmaps)
     threads_close(one.heap);
 }
 
+struct race {
+    evh_heap *heap;
+    pthread_barrier_t barrier;
+    void *block;
+    uint32_t refused;
+};
+
+static void *free_in_race(void *context)
+{
+    struct race *race = context;
+    for (unsigned i = 0; i < 2000; i++) {
+        pthread_barrier_wait(&race->barrier);
+        (void)base_fail(EVH_UNSUPPORTED, NO_OFFSET, "none");
+        evh_free(race->heap, race->block);
+        if (evh_last_error()->status == EVH_DOUBLE_FREE)
+            __atomic_fetch_add(&race->refused, 1, __ATOMIC_RELAXED);
+        pthread_barrier_wait(&race->barrier);
+    }
+    return NULL;
+}
+
+TEST(of_two_threads_that_free_a_block_at_once_one_is_refused)
+{
+    struct race race = {.heap = threads_open()};
+    pthread_t threads[2];
+    CHECK_EQUAL(pthread_barrier_init(&race.barrier, NULL, 3), 0);
+    for (unsigned i = 0; i < 2; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, free_in_race, &race), 0);
+    for (unsigned i = 0; i < 2000; i++) {
+        race.block = evh_malloc(race.heap, 64);
+        pthread_barrier_wait(&race.barrier);
+        pthread_barrier_wait(&race.barrier);
+        CHECK_EQUAL(race.refused, i + 1);
+    }
+    for (unsigned i = 0; i < 2; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    pthread_barrier_destroy(&race.barrier);
+    threads_close(race.heap);
+}
+
+static void *own_one(void *context)
+{
+    struct one_block *one = context;
+    one->block = evh_malloc(one->heap, 64);
+    CHECK(evh_malloc(one->heap, 64) != NULL);
+    return NULL;
+}
+
+/* A thread looked up a slice's owner, was delayed, and announces its free to a cache that has
+ * given the slice up meanwhile. */
+TEST(a_remote_free_announced_to_a_former_owner_reaches_the_present_one)
+{
+    struct one_block one = {.heap = threads_open(), .frees = 1};
+    run_thread(own_one, &one);
+    struct slice *slice = &one.heap->slices.table[evh_ref_to(one.heap, one.block).offset >> 16];
+    struct cache *former = slice->cache;
+    CHECK(slice_owner(slice) == former);
+    struct cache *own = threads_attach(one.heap);
+    CHECK(own != former);
+    CHECK(owners_reclaim(own));
+    CHECK(slice_owner(slice) == NULL);
+    const uint64_t live = live_blocks(one.heap);
+
+    slice->cache = former;
+    CHECK_EQUAL(remote_free(one.heap, slice, 0), EVH_OK);
+    CHECK_EQUAL(live_blocks(one.heap), live - 1);
+    slices_fold(one.heap); /* nobody owns it: folded under the lock */
+    CHECK_EQUAL(slice->bits[0] & 3, 2);
+
+    evh_free(one.heap, evh_malloc(one.heap, 64)); /* adopts the slice */
+    CHECK(slice_owner(slice) == own);
+    slice->cache = former;
+    CHECK_EQUAL(remote_free(one.heap, slice, 1), EVH_OK);
+    slice->cache = own;
+    CHECK(former->pending != 0);
+    slices_fold(one.heap); /* forwarded to its owner, and folded there */
+    CHECK_EQUAL(slice->bits[0] & 3, 0);
+    CHECK_EQUAL(live_blocks(one.heap), live - 2);
+    threads_close(one.heap);
+}
+
+TEST(a_reset_forgets_remote_frees_that_were_not_folded)
+{
+    struct one_block one = {.heap = threads_open(), .frees = 1};
+    one.block = evh_malloc(one.heap, 64);
+    CHECK(evh_malloc(one.heap, 64) != NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        run_thread(free_elsewhere, &one);
+        CHECK_EQUAL(evh_usable_size(one.heap, one.block), 0);
+        slices_reset(one.heap); /* as a rollback does: the image says that the block is live */
+        CHECK_EQUAL(evh_usable_size(one.heap, one.block), 64);
+        /* The main thread owns the slice again. */
+        evh_free(one.heap, evh_malloc(one.heap, 64));
+    }
+    run_thread(free_elsewhere, &one);
+    slices_fold(one.heap);
+    CHECK_EQUAL(live_blocks(one.heap), 2);
+    threads_close(one.heap);
+}
+
 /* ---- threads that come and go ---- */
 
 enum { CHURN_BLOCKS = 64 };
@@ -282,6 +383,60 @@ TEST(a_heap_is_closed_while_other_threads_keep_its_caches)
     }
     CHECK_EQUAL(pthread_join(thread, NULL), 0);
     pthread_barrier_destroy(&shared.barrier);
+}
+
+struct bystander {
+    evh_heap *heap;
+    pthread_barrier_t barrier;
+    void *own;     /* a block of this thread's */
+    void *foreign; /* a block of the main thread's, which this thread frees */
+};
+
+static void *stand_by(void *context)
+{
+    struct bystander *bystander = context;
+    bystander->own = evh_malloc(bystander->heap, 64);
+    evh_free(bystander->heap, bystander->foreign);
+    pthread_barrier_wait(&bystander->barrier); /* now the main thread forks */
+    pthread_barrier_wait(&bystander->barrier);
+    return NULL;
+}
+
+/* In the child, everything is as it was, and nobody's slices are stuck. */
+static bool is_good_after_fork(struct bystander *bystander)
+{
+    evh_heap *heap = bystander->heap;
+    bool good = evh_usable_size(heap, bystander->foreign) == 0;
+    good = good && evh_usable_size(heap, bystander->own) == 64;
+    for (const struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap)
+        good = good && cache->has_thread == (cache == heap_thread.caches);
+    evh_free(heap, bystander->own);
+    slices_fold(heap);
+    good = good && evh_usable_size(heap, bystander->own) == 0;
+    slices_reset(heap);
+    return good && evh_usable_size(heap, bystander->own) == 0 && live_blocks(heap) == 2 &&
+           evh_check(heap, NULL, NULL) == EVH_OK;
+}
+
+TEST(a_child_takes_over_what_its_parents_threads_had)
+{
+    struct bystander bystander = {.heap = threads_open()};
+    pthread_t thread;
+    CHECK_EQUAL(pthread_barrier_init(&bystander.barrier, NULL, 2), 0);
+    bystander.foreign = evh_malloc(bystander.heap, 64);
+    CHECK(evh_malloc(bystander.heap, 64) != NULL);
+    CHECK_EQUAL(pthread_create(&thread, NULL, stand_by, &bystander), 0);
+    pthread_barrier_wait(&bystander.barrier);
+    const pid_t child = fork();
+    if (child == 0) _exit(is_good_after_fork(&bystander) ? 0 : 1);
+    pthread_barrier_wait(&bystander.barrier);
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    int status = 0;
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status));
+    CHECK_EQUAL(WEXITSTATUS(status), 0);
+    pthread_barrier_destroy(&bystander.barrier);
+    threads_close(bystander.heap);
 }
 
 TEST(one_thread_uses_many_heaps_in_turn)
@@ -463,6 +618,37 @@ struct inside {
     pthread_barrier_t barrier;
     uint32_t is_closing;
 };
+
+/* Inside one heap, at work in another when it leaves. */
+static void *stay_elsewhere(void *context)
+{
+    struct inside *inside = context;
+    evh_heap *other = threads_open();
+    evh_enter(inside->heap);
+    pthread_barrier_wait(&inside->barrier);
+    while (!(__atomic_load_n(&inside->heap->slices.gate, __ATOMIC_SEQ_CST) & GATE_CLOSED))
+        sched_yield();
+    CHECK(evh_malloc(other, 64) != NULL);
+    evh_leave(inside->heap);
+    threads_close(other);
+    return NULL;
+}
+
+TEST(a_committer_hears_of_a_thread_that_was_in_another_heap_meanwhile)
+{
+    struct inside inside = {.heap = threads_open()};
+    pthread_t thread;
+    CHECK_EQUAL(pthread_barrier_init(&inside.barrier, NULL, 2), 0);
+    for (unsigned i = 0; i < 50; i++) {
+        CHECK_EQUAL(pthread_create(&thread, NULL, stay_elsewhere, &inside), 0);
+        pthread_barrier_wait(&inside.barrier);
+        CHECK_EQUAL(gate_close(inside.heap), EVH_OK);
+        gate_open(inside.heap);
+        CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    }
+    pthread_barrier_destroy(&inside.barrier);
+    threads_close(inside.heap);
+}
 
 /* Inside, and inside once more after the committer began to wait. */
 static void *stay_inside(void *context)

@@ -87,7 +87,7 @@ typedef struct evh_error {
  * reader gets when it tries to write; hence an integer and not an enum of its own. */
 typedef uint32_t evh_mode;
 enum {
-    EVH_DURABLE = 0, /* one process writes; evh_commit() makes its changes durable at once */
+    EVH_DURABLE = 0, /* one process writes; evh_commit() makes durable all its changes or none */
     /* EVH_READ_ONLY = 1: the newest commit, beside a writer or without one */
     EVH_PRIVATE = 2, /* as read-only, but this process may change its copy; never written back */
     EVH_MEMORY = 4,  /* what evh_open_memory() makes; evh_open() refuses it */

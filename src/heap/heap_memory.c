@@ -200,7 +200,7 @@ static bool memory_is_slices_image(const unsigned char *buffer, uint64_t size)
 {
     assert(buffer != NULL);
     uint64_t magic;
-    assert(size >= sizeof magic);
+    if (NEVER(size < sizeof magic)) return false;
     memcpy(&magic, buffer, sizeof magic);
     return magic == REGION_MAGIC || magic == __builtin_bswap64(REGION_MAGIC);
 }

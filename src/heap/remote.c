@@ -59,7 +59,6 @@ EVH_INTERNAL evh_status remote_free(evh_heap *heap, struct slice *slice, uint32_
     const uint32_t word = index / 64;
     const uint64_t bit = 1ull << index % 64;
     assert(index < slice->block_count);
-    if (!(__atomic_load_n(&slice->bits[word], __ATOMIC_RELAXED) & bit)) return EVH_DOUBLE_FREE;
     uint64_t *mirror = remote_mirror(heap, slice) + word;
     if (__atomic_fetch_or(mirror, bit, __ATOMIC_SEQ_CST) & bit) return EVH_DOUBLE_FREE;
     const uint64_t word_bit = 1ull << word;

@@ -352,7 +352,8 @@ EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap);
 
 /* ---- remote.c: frees by threads that do not own the slice ---- */
 
-/** Free a block through the slice's mirror, and tell its owner. EVH_DOUBLE_FREE. */
+/** Free a block through the slice's mirror, and tell its owner. The caller has seen it live.
+ *  EVH_DOUBLE_FREE: another thread was faster. */
 EVH_INTERNAL evh_status remote_free(evh_heap *heap, struct slice *slice, uint32_t index);
 
 /** Put the mirror's bits into the slice's: by its owner, or under the lock if it has none. Returns

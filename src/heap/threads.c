@@ -333,7 +333,7 @@ static __attribute__((noinline)) void gate_leave_slow(evh_heap *heap)
         return;
     }
     const uint32_t guests = __atomic_load_n(&heap->slices.gate_guests, __ATOMIC_RELAXED);
-    if (NEVER(guests == 0)) return; /* more leaves than enters */
+    if (guests == 0) return; /* more leaves than enters: the program's mistake */
     (void)__atomic_fetch_sub(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
     gate_wake_committer(heap);
 }

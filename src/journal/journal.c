@@ -157,6 +157,8 @@ evh_status journal_create(struct region *region, const struct journal_state *sta
     journal->last_state = *state;
     journal->durable_state = *state;
     journal->sized_bytes = region_file_bytes(region);
+    journal->settled = (struct journal_position){next.sequence, next.chain_salt, next.chain_crc,
+                                                 next.tail_offset, *state};
     ring_seek(journal, next.tail_offset);
     status = journal_watch(journal);
     if (status) {
@@ -201,6 +203,10 @@ static void journal_publish(struct journal *journal)
     region->status.writer_process = region->process;
     region->status.opened_ns = os->time_ns();
     region->status.durable_sequence = journal->durable_sequence;
+    region->status.settled_sequence = 0;
+    if (os->boot(region->status.boot)) region->status.settled_sequence = journal->settled.sequence;
+    region->status.device = region->device;
+    region->status.inode = region->inode;
     region_publish_status(region);
     /* From here on readers believe the page; without the lock they read the journal themselves. */
     (void)os->lock(region->lock_file, REGION_LOCK_READY, 1, OS_LOCK_EXCLUSIVE);
@@ -254,7 +260,7 @@ static evh_status journal_finish(struct journal *journal)
     checkpoint_stop(journal);
     os->mutex_lock(journal->mutex);
     evh_status status = flush_all(journal);
-    if (!status) status = checkpoint_run(journal, false);
+    if (!status) status = checkpoint_run(journal, CHECKPOINT_WHOLE);
     if (status == EVH_BUSY) status = EVH_OK;
     if (!status) status = flush_unreported(journal);
     if (!journal->is_poisoned) {

@@ -175,6 +175,7 @@ static evh_status checkpoint_write_home(struct journal *journal, struct checkpoi
     struct region *region = journal->region;
     struct checksum_writer sums = {.region = region, .checksums = &journal->checksums};
     evh_status status = EVH_OK;
+    if (set->count == 0) return EVH_OK;
     qsort(set->pages, set->count, sizeof *set->pages, checkpoint_compare);
     for (uint64_t i = 0; i < set->count && !status;) {
         const uint64_t first = set->pages[i].page;
@@ -245,46 +246,52 @@ static void checkpoint_unlock_views(struct journal *journal, uint64_t target)
 
 /* ---- the steps ---- */
 
-/* Steps 2 to 5. Header and home are claimed; the mutex is not held. */
-static evh_status checkpoint_do(struct journal *journal, uint64_t target,
-                                struct region_header *next)
+/* Steps 2 and 3. Header and home are claimed; the mutex is not held. */
+static evh_status checkpoint_settle(struct journal *journal, uint64_t target)
 {
     assert(journal->is_checkpointing);
-    assert(target > journal->region->header.sequence);
-    struct region *region = journal->region;
+    assert(target > journal->settled.sequence);
     struct checkpoint_set set = {0};
     struct record_walk walk;
-    walk_begin(&walk, journal);
+    walk_begin_at(&walk, journal, &journal->settled);
     unsigned char *buffer = os->memory_allocate(JOURNAL_HOME_RUN_BYTES);
     evh_status status = buffer ? EVH_OK
                                : base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to checkpoint",
-                                           region->path);
+                                           journal->region->path);
     if (!status) status = checkpoint_gather(journal, target, &set, &walk);
     if (!status) status = checkpoint_write_home(journal, &set, buffer);
-    if (!status && !PLANTED(1)) {
-        const int error = os->flush(region->file);
-        if (error && !PLANTED(9)) {
-            (void)base_fail_os(error, NO_OFFSET, "%s: checkpoint: the flush failed", region->path);
-            status = flush_poison_unlocked(journal);
-        }
-    }
-    if (!status) {
-        *next = region->header;
-        next->sequence = walk.sequence;
-        next->heap_bytes = walk.state.heap_bytes;
-        next->catalog = walk.state.catalog;
-        next->tail_offset = walk.tail;
-        next->chain_salt = walk.salt;
-        next->chain_crc = walk.crc;
-        bool flush_failed = false;
-        status = region_write_header(region, next, &flush_failed);
-        if (status && flush_failed && !PLANTED(9)) status = flush_poison_unlocked(journal);
-    }
+    if (!status) journal->settled = walk_position(&walk);
     os->memory_free(buffer);
     os->memory_free(set.pages);
     index_end(&set.index);
     walk_end(&walk);
     return status;
+}
+
+/* Steps 4 and 5: what is settled is made durable, and the header says so. */
+static evh_status checkpoint_finish(struct journal *journal, struct region_header *next)
+{
+    assert(journal->is_checkpointing);
+    struct region *region = journal->region;
+    const struct journal_position *settled = &journal->settled;
+    assert(settled->sequence > region->header.sequence);
+    if (!PLANTED(1)) {
+        const int error = os->flush(region->file);
+        if (error && !PLANTED(9)) {
+            (void)base_fail_os(error, NO_OFFSET, "%s: checkpoint: the flush failed", region->path);
+            return flush_poison_unlocked(journal);
+        }
+    }
+    *next = region->header;
+    next->sequence = settled->sequence;
+    next->heap_bytes = settled->state.heap_bytes;
+    next->catalog = settled->state.catalog;
+    next->tail_offset = settled->tail;
+    next->chain_salt = settled->salt;
+    next->chain_crc = settled->crc;
+    bool flush_failed = false;
+    const evh_status status = region_write_header(region, next, &flush_failed);
+    return status && flush_failed && !PLANTED(9) ? flush_poison_unlocked(journal) : status;
 }
 
 /* Step 6, with the mutex held. */
@@ -317,40 +324,72 @@ void checkpoint_release(struct journal *journal)
     os->mutex_signal(journal->mutex);
 }
 
-evh_status checkpoint_run(struct journal *journal, bool force)
+/* Tell other processes, and whoever opens the file after this one was killed, how far home is. The
+ * mutex is held. */
+static void checkpoint_publish_settled(struct journal *journal)
+{
+    assert(journal->is_checkpointing);
+    struct region *region = journal->region;
+    uint64_t entries = journal->entries_total;
+    for (const struct journal_live *live = journal->live_first; live; live = live->next)
+        if (live->sequence == journal->settled.sequence) entries = live->entries_total;
+    journal->settled_entries = entries;
+    region->status.settled_sequence = journal->settled.sequence;
+    region_publish_status(region);
+}
+
+/* Without the mutex: settle as far as views allow, then finish if asked to. `*locked` is the part of the
+ * views that stays locked. */
+static evh_status checkpoint_do(struct journal *journal, enum checkpoint_kind kind, uint64_t target,
+                                struct region_header *next)
+{
+    assert(journal->is_checkpointing);
+    const uint64_t from = journal->settled.sequence;
+    evh_status status = EVH_OK;
+    if (target > from) {
+        if (kind != CHECKPOINT_FORCE) status = checkpoint_lock_views(journal, from, &target);
+        const bool is_locked = kind != CHECKPOINT_FORCE && !status;
+        if (!status) status = checkpoint_settle(journal, target);
+        if (is_locked) checkpoint_unlock_views(journal, target);
+    }
+    if (kind == CHECKPOINT_SETTLE) return status;
+    /* What was settled before can be finished although a view holds back the rest. */
+    if (status && status != EVH_BUSY) return status;
+    if (journal->settled.sequence == journal->region->header.sequence) return status;
+    return checkpoint_finish(journal, next);
+}
+
+evh_status checkpoint_run(struct journal *journal, enum checkpoint_kind kind)
 {
     assert(journal_is_sound(journal));
     assert(journal->region->home != NULL);
     checkpoint_claim(journal);
     struct region *region = journal->region;
     const uint64_t from = region->header.sequence;
-    uint64_t target = journal->durable_sequence;
+    const uint64_t settled = journal->settled.sequence;
+    const uint64_t target = journal->durable_sequence;
     evh_status status = flush_poisoned(journal);
-    if (status || target == from) {
+    if (status || target == (kind == CHECKPOINT_SETTLE ? settled : from)) {
         checkpoint_release(journal);
         return status;
     }
     if (PLANTED(5)) checkpoint_forget(journal, target);
-    if (force) {
+    if (kind == CHECKPOINT_FORCE) {
         /* The reader learns of it before the first page of its view changes. */
         region->status.revoked_sequence = target;
         region_publish_status(region);
     }
     os->mutex_unlock(journal->mutex);
-    struct region_header next;
-    bool is_locked = false;
-    if (!force) {
-        status = checkpoint_lock_views(journal, from, &target);
-        is_locked = !status;
-    }
-    if (!status) status = checkpoint_do(journal, target, &next);
-    if (is_locked) checkpoint_unlock_views(journal, target);
+    struct region_header next = {.sequence = from};
+    status = checkpoint_do(journal, kind, target, &next);
     os->mutex_lock(journal->mutex);
-    if (!status) {
+    if (!status && next.sequence > from) {
         region_adopt_header(region, &next);
-        checkpoint_forget(journal, target);
+        checkpoint_forget(journal, next.sequence);
         journal->checkpoints++;
     }
+    if (journal->settled.sequence > settled && !journal->is_poisoned)
+        checkpoint_publish_settled(journal);
     /* While a reader forbids it, do not ask again at every commit. */
     journal->quiet_until_bytes =
         status ? journal->live_bytes + journal->options.checkpoint_bytes / 16 : 0;
@@ -363,22 +402,36 @@ evh_status journal_checkpoint(struct journal *journal)
     assert(journal->watch != NULL);
     os->mutex_lock(journal->mutex);
     evh_status status = flush_all(journal);
-    if (!status) status = checkpoint_run(journal, false);
+    if (!status) status = checkpoint_run(journal, CHECKPOINT_WHOLE);
     os->mutex_unlock(journal->mutex);
     return status;
 }
 
 /* ---- when ---- */
 
-/* Whether more waits than `part` of what may: bytes of journal and pages both, for recovery takes its
- * time for each. A ring that is smaller than what may wait bounds the bytes. */
+/*
+ * Two measures. A killed process's successor lays the commits that are not settled over its mapping,
+ * page by page (1.7 us each): these are kept few by settling often, which costs no flush. A flush
+ * pays for scattered pages one by one, for dense ones hardly: it waits until the journal is half
+ * full, or the private copies that it keeps alive are many.
+ */
+enum { CHECKPOINT_UNSETTLED_PAGES = 4096 };
+
+/* Whether more than 1/part of what may wait waits for a whole checkpoint. */
 static bool checkpoint_is_due(const struct journal *journal, uint64_t part)
 {
     assert(journal_is_sound(journal));
     assert(part > 0);
     const uint64_t bytes = journal->options.checkpoint_bytes;
     return journal->live_bytes > base_min(bytes, ring_capacity(journal->region)) / part ||
-           journal->index.node_count > bytes / PAGE_BYTES / part;
+           journal->index.node_count > (journal->options.private_max_bytes >> PAGE_SHIFT) / part;
+}
+
+static bool checkpoint_must_settle(const struct journal *journal, uint64_t part)
+{
+    assert(part > 0);
+    assert(journal->entries_total >= journal->settled_entries);
+    return journal->entries_total - journal->settled_entries > CHECKPOINT_UNSETTLED_PAGES / part;
 }
 
 static void checkpoint_background(void *context)
@@ -392,33 +445,43 @@ static void checkpoint_background(void *context)
             continue;
         }
         journal->thread_wanted = false;
-        journal->background_status = checkpoint_run(journal, false);
+        journal->background_status = checkpoint_run(
+            journal, checkpoint_is_due(journal, 2) ? CHECKPOINT_WHOLE : CHECKPOINT_SETTLE);
         os->mutex_signal(journal->mutex);
     }
     os->mutex_unlock(journal->mutex);
 }
 
-/* Start in the background at half the limit; make the committer do it, or wait, at the whole. */
+static bool checkpoint_has_thread(struct journal *journal)
+{
+    assert(journal->watch != NULL);
+    if (!journal->options.no_thread && !journal->thread &&
+        os->thread_start(checkpoint_background, journal, &journal->thread))
+        journal->options.no_thread = true; /* no thread to be had: in the foreground, then */
+    return !journal->options.no_thread;
+}
+
+/* Start in the background at half of what may wait. At the whole the committer does it, or waits for
+ * it; but for settling it does not wait while a thread is there. */
 void checkpoint_consider(struct journal *journal)
 {
     assert(journal_is_sound(journal));
     assert(journal->built == NULL);
-    if (!checkpoint_is_due(journal, 2) || journal->is_poisoned) return;
-    if (journal->live_bytes < journal->quiet_until_bytes) return;
-    if (!journal->options.no_thread && !journal->thread &&
-        os->thread_start(checkpoint_background, journal, &journal->thread))
-        journal->options.no_thread = true; /* no thread to be had: in the foreground, then */
-    if (!journal->options.no_thread && !checkpoint_is_due(journal, 1)) {
+    if (journal->is_poisoned || journal->live_bytes < journal->quiet_until_bytes) return;
+    if (!checkpoint_is_due(journal, 2) && !checkpoint_must_settle(journal, 2)) return;
+    const bool is_full = checkpoint_is_due(journal, 1);
+    if (checkpoint_has_thread(journal)) {
         if (!journal->thread_wanted) {
             journal->thread_wanted = true;
             os->mutex_signal(journal->mutex);
         }
-        return;
+        if (!is_full) return;
     }
-    if (!checkpoint_is_due(journal, 1)) return;
+    if (!is_full && !checkpoint_must_settle(journal, 1)) return;
     /* A failure is not the commit's: it is durable without. The next one that needs the room will
      * meet it. */
-    if (flush_all(journal) == EVH_OK) (void)checkpoint_run(journal, false);
+    if (flush_all(journal) == EVH_OK)
+        (void)checkpoint_run(journal, is_full ? CHECKPOINT_WHOLE : CHECKPOINT_SETTLE);
 }
 
 void checkpoint_stop(struct journal *journal)

@@ -373,8 +373,10 @@ static evh_status commit_enqueue(struct journal *journal, struct journal_pending
         .sequence = record->sequence,
         .offset = offset,
         .bytes = pending->bytes,
+        .entries_total = journal->entries_total + pending->entry_count,
         .data = pending->buffer,
     };
+    journal->entries_total = live->entries_total;
     commit_index(journal, pending);
     ring_add_live(journal, live);
     journal->begun_sequence = record->sequence;

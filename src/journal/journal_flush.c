@@ -16,7 +16,8 @@ evh_status flush_poison(struct journal *journal)
     assert(evh_last_error()->status != EVH_OK);
     if (!journal->is_poisoned) {
         journal->poison = *evh_last_error();
-        journal->is_poisoned = true;
+        /* Allocations ask without the mutex: who sees it sees the reason too. */
+        __atomic_store_n(&journal->is_poisoned, true, __ATOMIC_RELEASE);
     }
     return evh_last_error()->status;
 }
@@ -33,7 +34,7 @@ evh_status flush_poison_unlocked(struct journal *journal)
 evh_status flush_poisoned(const struct journal *journal)
 {
     assert(journal != NULL);
-    if (!journal->is_poisoned) return EVH_OK;
+    if (!__atomic_load_n(&journal->is_poisoned, __ATOMIC_ACQUIRE)) return EVH_OK;
     return base_fail(EVH_POISONED, journal->poison.offset,
                      "a flush failed earlier, only reopening tells what is on the disk (%.300s)",
                      journal->poison.message);
@@ -269,6 +270,7 @@ static void flush_cut_live(struct journal *journal, uint64_t sequence)
         journal->live_first = NULL;
     journal->live_last = last;
     journal->live_bytes = bytes;
+    journal->entries_total = last ? last->entries_total : journal->settled_entries;
 }
 
 /* Cut the pending list before `from`; what was cut off comes back newest first. */

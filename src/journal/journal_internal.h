@@ -4,6 +4,7 @@
  *   base        of a page: its newest image in the journal, or its home if there is none
  *   live        a record that is not yet at home: its ring space may not be reused
  *   pending     a record that is not yet flushed
+ *   settled     of a commit: its pages are written home, into the system's cache, not yet flushed
  *   carry       pages that a failed commit took from the watch and that are dirty still
  *
  * Invariants
@@ -11,9 +12,9 @@
  *     of header.sequence + 1 .. begun_sequence, in order.
  *  2. A page has an index node if and only if a live record changed it; the node describes its newest
  *     change. Base and ranges of the node make the page as of begun_sequence.
- *  3. Home holds every page at header.sequence, except that a running checkpoint of T may have written
- *     some pages at T; every word in which the two differ lies in the image or ranges of a live
- *     record.
+ *  3. header.sequence <= settled.sequence <= durable_sequence. On the device, home holds each page as
+ *     of some commit from header.sequence on; in the cache, as of settled.sequence, or newer while a
+ *     settling runs. Every word in which these differ lies in the image or ranges of a live record.
  *  4. A working page without private copy equals its home, and has no node.
  *  5. No byte of a live record is overwritten; no header refers to space that is not its own.
  *
@@ -40,6 +41,7 @@ struct journal_live {
     uint64_t sequence;
     uint64_t offset; /* in the file */
     uint64_t bytes;
+    uint64_t entries_total;    /* entries of all records so far, this one included */
     const unsigned char *data; /* the record: in the pending buffer, then in the home mapping */
     struct journal_live *next;
 };
@@ -110,6 +112,15 @@ struct journal_pages {
     size_t count, limit;
 };
 
+/* A place in the chain: behind a record. */
+struct journal_position {
+    uint64_t sequence;
+    uint64_t salt;
+    uint32_t crc;
+    uint64_t tail;
+    struct journal_state state;
+};
+
 struct journal {
     struct region *region;
     evh_options options;
@@ -131,6 +142,11 @@ struct journal {
     struct journal_state durable_state; /* of durable_sequence */
 
     uint64_t sized_bytes;      /* the file is durably at least so long */
+
+    struct journal_position settled; /* changed by whoever has claimed home */
+    uint64_t settled_entries;  /* entries_total of its record */
+    uint64_t entries_total;    /* of begun_sequence */
+    uint64_t hint;             /* recovery: commits up to this one are settled already */
 
     /* The ring. */
     uint32_t extent;           /* where the next record goes: extent number, */
@@ -279,7 +295,13 @@ struct record_walk {
     uint64_t time_ns;
 };
 
+/** Begin behind the commit that the header calls checkpointed. */
 EVH_INTERNAL void walk_begin(struct record_walk *walk, struct journal *journal);
+/** Begin behind any commit. */
+EVH_INTERNAL void walk_begin_at(struct record_walk *walk, struct journal *journal,
+                                const struct journal_position *position);
+/** Where the walk is. */
+EVH_INTERNAL struct journal_position walk_position(const struct record_walk *walk);
 /** Go to the next record: EVH_OK and `*found`; the record is at walk->record. `*found` false: the
  *  chain ends here. Errors: EVH_IO, EVH_NO_MEMORY, EVH_CORRUPT (sound checksums, impossible content). */
 EVH_INTERNAL evh_status walk_next(struct record_walk *walk, bool *found);
@@ -361,9 +383,16 @@ EVH_INTERNAL void pending_take_back(struct journal *journal, struct journal_pend
 
 /* ---- journal_checkpoint.c ---- */
 
-/** Bring commits up to the newest durable one home. The mutex is held, and released meanwhile. With
- *  `force`, views that prevent it are revoked. */
-EVH_INTERNAL evh_status checkpoint_run(struct journal *journal, bool force);
+/* How far a checkpoint goes. */
+enum checkpoint_kind {
+    CHECKPOINT_SETTLE, /* write home, into the cache: a killed process leaves little to recover */
+    CHECKPOINT_WHOLE,  /* and flush, and free the ring */
+    CHECKPOINT_FORCE,  /* the same; views that prevent it are revoked */
+};
+
+/** Bring commits up to the newest durable one home. The mutex is held, and released meanwhile.
+ *  EVH_BUSY: a reader's view prevents it, and nothing was gained. */
+EVH_INTERNAL evh_status checkpoint_run(struct journal *journal, enum checkpoint_kind kind);
 /** Take or release the right to header and home. The mutex is held. */
 EVH_INTERNAL void checkpoint_claim(struct journal *journal);
 EVH_INTERNAL void checkpoint_release(struct journal *journal);

@@ -12,20 +12,40 @@ enum {
     WALK_WINDOW_MAX = 1024 * 1024,
 };
 
-void walk_begin(struct record_walk *walk, struct journal *journal)
+void walk_begin_at(struct record_walk *walk, struct journal *journal,
+                   const struct journal_position *position)
 {
     assert(journal != NULL);
-    assert(journal->region->header.magic == REGION_MAGIC);
-    const struct region_header *header = &journal->region->header;
+    assert(position->sequence >= journal->region->header.sequence);
     *walk = (struct record_walk){
         .journal = journal,
+        .sequence = position->sequence,
+        .salt = position->salt,
+        .crc = position->crc,
+        .tail = position->tail,
+        .state = position->state,
+        .durable = position->sequence,
+    };
+}
+
+void walk_begin(struct record_walk *walk, struct journal *journal)
+{
+    const struct region_header *header = &journal->region->header;
+    assert(header->magic == REGION_MAGIC);
+    const struct journal_position position = {
         .sequence = header->sequence,
         .salt = header->chain_salt,
         .crc = header->chain_crc,
         .tail = header->tail_offset,
         .state = {header->heap_bytes, header->catalog},
-        .durable = header->sequence,
     };
+    walk_begin_at(walk, journal, &position);
+}
+
+struct journal_position walk_position(const struct record_walk *walk)
+{
+    assert(walk != NULL);
+    return (struct journal_position){walk->sequence, walk->salt, walk->crc, walk->tail, walk->state};
 }
 
 void walk_end(struct record_walk *walk)
@@ -79,14 +99,15 @@ static evh_status walk_read_window(struct record_walk *walk, uint64_t offset, ui
     assert(size >= need);
     walk->window_bytes = 0;
     if (size > walk->window_limit) {
+        const uint64_t grown = base_max(size, 2 * walk->window_limit);
         os->memory_free(walk->window);
         walk->window_limit = 0;
-        walk->window = os->memory_allocate(size);
+        walk->window = os->memory_resize(NULL, grown); /* not zeroed */
         if (!walk->window)
             return base_fail(EVH_NO_MEMORY, NO_OFFSET,
                              "%s: no memory to read a commit of %llu bytes", region->path,
                              (unsigned long long)size);
-        walk->window_limit = size;
+        walk->window_limit = grown;
     }
     if (walk->from_device) os->drop_cache(region->file, offset, size);
     size_t done = 0;
@@ -113,7 +134,9 @@ static evh_status walk_look(struct record_walk *walk, uint64_t offset, uint64_t 
         const int error = os->read(region->file, offset, record, sizeof *record, &done);
         if (error) return base_fail_os(error, offset, "%s: cannot read its journal", region->path);
         if (done < sizeof *record || !walk_follows(walk, record)) return EVH_OK;
-        const evh_status status = walk_read_window(walk, offset, PAGE_BYTES, limit);
+        const uint64_t bytes = base_max(record->record_bytes, PAGE_BYTES);
+        const evh_status status =
+            walk_read_window(walk, offset, base_min(bytes, limit - offset), limit);
         if (status || walk->window_bytes < sizeof *record) return status;
     }
     memcpy(record, walk->window + (offset - walk->window_offset), sizeof *record);

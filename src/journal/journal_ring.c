@@ -221,7 +221,7 @@ evh_status ring_make_room(struct journal *journal, uint64_t bytes)
     status = flush_all(journal); /* only what is durable can go home */
     if (status) return status;
     const uint64_t before = journal->region->header.sequence;
-    status = checkpoint_run(journal, false);
+    status = checkpoint_run(journal, CHECKPOINT_WHOLE);
     if (journal->region->header.sequence > before) return EVH_OK;
     if (status != EVH_BUSY) return status;
     if (capacity < journal->options.journal_max_bytes) {
@@ -229,5 +229,5 @@ evh_status ring_make_room(struct journal *journal, uint64_t bytes)
         if (!status) return EVH_OK;
         if (journal->is_poisoned) return status;
     }
-    return checkpoint_run(journal, true);
+    return checkpoint_run(journal, CHECKPOINT_FORCE);
 }

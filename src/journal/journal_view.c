@@ -36,11 +36,26 @@ static void view_apply_entry(const struct region *region, const struct journal_e
 
 /* ---- recovery ---- */
 
+/* How far home is written, if the system's cache is still the one that the last writer filled: then
+ * what it settled is there, flushed or not. A failed write-back since would have failed our flush. */
+static uint64_t view_settled_hint(struct region *region)
+{
+    assert(region->mode == EVH_DURABLE);
+    struct region_status status;
+    uint8_t boot[sizeof status.boot];
+    if (!region_read_status(region, &status) || !os->boot(boot)) return 0;
+    if (memcmp(status.boot, boot, sizeof boot) != 0) return 0;
+    if (status.device != region->device || status.inode != region->inode) return 0;
+    return status.settled_sequence;
+}
+
 static evh_status view_drop_caches(struct journal *journal)
 {
     assert(journal->region->mode == EVH_DURABLE);
     struct region *region = journal->region;
-    if (!os->flush(region->file)) journal->sized_bytes = region_file_bytes(region);
+    const int error = os->flush(region->file);
+    if (!error) journal->sized_bytes = region_file_bytes(region);
+    journal->hint = error ? 0 : view_settled_hint(region);
     os->drop_cache(region->file, 0, SLICE_BYTES);
     return region_read_header(region); /* what was read before came from the cache */
 }
@@ -85,8 +100,10 @@ static evh_status view_index_record(struct journal *journal, const struct record
         .sequence = walk->sequence,
         .offset = walk->record_offset,
         .bytes = walk_record(walk)->record_bytes,
+        .entries_total = journal->entries_total + count,
         .data = journal->region->home + walk->record_offset,
     };
+    journal->entries_total = live->entries_total;
     ring_add_live(journal, live);
     for (uint32_t i = 0; i < count; i++) {
         struct journal_node *node = index_find(&journal->index, entries[i].page);
@@ -126,13 +143,20 @@ static evh_status view_recover_record(struct journal *journal, const struct reco
     const struct journal_entry *entries = walk_entries(walk, &count);
     const evh_status mapped = view_map(journal, walk);
     if (mapped) return mapped;
+    const evh_status indexed = view_index_record(journal, walk);
+    if (indexed) return indexed;
+    if (walk->sequence <= journal->hint) { /* home shows it already */
+        journal->settled = walk_position(walk);
+        journal->settled_entries = journal->entries_total;
+        return EVH_OK;
+    }
     for (uint32_t i = 0; i < count; i++) {
         view_apply_entry(journal->region, &entries[i], walk->record);
         const struct os_pages run = {entries[i].page, 1};
         const evh_status status = bits_add(&journal->private_pages, &run, 1);
         if (status) return status;
     }
-    return view_index_record(journal, walk);
+    return EVH_OK;
 }
 
 evh_status view_recover(struct journal *journal, struct journal_state *state)
@@ -146,6 +170,7 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
     if (status) return status;
     walk_begin(&walk, journal);
     walk.from_device = true;
+    journal->settled = walk_position(&walk);
     status = region_map(region, walk.state.heap_bytes);
     if (!status) status = view_walk(journal, &walk, UINT64_MAX, view_recover_record);
     if (!status) status = view_check_end(journal, &walk, view_published(journal));

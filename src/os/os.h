@@ -168,6 +168,8 @@ struct os_calls {
     void (*random)(void *buffer, size_t size);
     uint64_t (*time_ns)(void);         /* wall clock since 1970, for labels only */
     uint64_t (*process)(void);         /* this process's id: changes in a forked child */
+    /** What names this boot of the system: another after a restart. False if it cannot be told. */
+    bool (*boot)(uint8_t id[16]);
 };
 
 /* The system in use. Tests replace it before they open a heap. */

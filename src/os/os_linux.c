@@ -50,4 +50,5 @@ EVH_INTERNAL const struct os_calls os_linux_calls = {
     .random = os_random,
     .time_ns = os_time_ns,
     .process = os_process,
+    .boot = os_boot,
 };

@@ -68,6 +68,7 @@ EVH_INTERNAL void os_thread_wake(uint32_t *word);
 EVH_INTERNAL int os_thread_barrier_all(void);
 EVH_INTERNAL void os_random(void *buffer, size_t size);
 EVH_INTERNAL uint64_t os_time_ns(void);
+EVH_INTERNAL bool os_boot(uint8_t id[16]);
 EVH_INTERNAL uint64_t os_process(void);
 
 /** The lock of what is one for the process (lists, handlers). Whole across fork(). */

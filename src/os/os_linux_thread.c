@@ -5,6 +5,7 @@
 #include "os/os_linux.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
@@ -206,6 +207,28 @@ EVH_INTERNAL uint64_t os_time_ns(void)
     struct timespec now;
     if (clock_gettime(CLOCK_REALTIME, &now) != 0 || now.tv_sec < 0) return 0;
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* The kernel draws a random UUID when it starts: 36 characters, of which the dashes say nothing. */
+EVH_INTERNAL bool os_boot(uint8_t id[16])
+{
+    char text[37] = "";
+    const int file = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return false;
+    const ssize_t got = read(file, text, sizeof text - 1);
+    close(file);
+    if (got < 36) return false;
+    unsigned digits = 0;
+    memset(id, 0, 16);
+    for (unsigned i = 0; i < 36 && digits < 32; i++) {
+        const char c = text[i];
+        if (c == '-') continue;
+        const int value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (value < 0) return false;
+        id[digits / 2] = (uint8_t)(id[digits / 2] << 4 | value);
+        digits++;
+    }
+    return digits == 32;
 }
 
 /* A word that the kernel zeroes in every forked child, also one made without the C library's

@@ -95,7 +95,14 @@ struct region_status {
     uint64_t opened_ns;
     uint64_t durable_sequence;  /* commits up to this one are flushed */
     uint64_t revoked_sequence;  /* views of commits below this one are void: EVH_STALE */
-    uint64_t reserved[8];
+    /* How far home pages are written, flushed or not. True for a file that this boot of the system has
+     * kept in its cache ever since: same boot, same device, same inode; a hint that spares recovery
+     * work after a killed process, and nothing after a power cut. */
+    uint64_t settled_sequence;
+    uint8_t boot[16];
+    uint64_t device;
+    uint64_t inode;
+    uint64_t reserved[3];
     uint32_t reserved1;
     uint32_t crc;               /* of the 124 bytes before it */
 };

@@ -366,6 +366,8 @@ static void explore_cut(struct explorer *explorer, struct cut *cut, struct sim_d
                              pick(explorer, explorer->plan->nested_every >> 2 * cut->level) == 0;
         build(disk, target, &choice);
         const bool is_kill = choice.kind == CHOOSE_ALL;
+        /* A killed process leaves the machine running, with all it had in its cache. */
+        sim_set_boot(target, sim_boot(explorer->machines[cut->level]) + !is_kill);
         if (!seen_add(explorer, sim_image_identity(target), window, is_kill)) {
             explorer->counts.repeated++;
             continue;

@@ -359,12 +359,12 @@ const char *os_fail_name(void)
 
 void os_fail_kill(void)
 {
-    plan.is_killed = true;
+    __atomic_store_n(&plan.is_killed, true, __ATOMIC_RELAXED);
 }
 
 void os_fail_revive(void)
 {
-    plan.is_killed = false;
+    __atomic_store_n(&plan.is_killed, false, __ATOMIC_RELAXED);
 }
 
 struct os_fail_account os_fail_account(void)

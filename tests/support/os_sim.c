@@ -419,7 +419,7 @@ static int call_information(int number, struct os_file_info *info)
     const struct sim_file *file = file_at(number);
     *info = (struct os_file_info){.size_bytes = file->size,
                                   .allocated_bytes = file->size,
-                                  .device = sim->number,
+                                  .device = 1,
                                   .inode = 1 + sim_descriptor_at(number)->file,
                                   .is_regular = true};
     return 0;
@@ -432,7 +432,7 @@ static int call_information_at(const char *path, struct os_file_info *info)
     const uint64_t size = sim->files[name->file].size;
     *info = (struct os_file_info){.size_bytes = size,
                                   .allocated_bytes = size,
-                                  .device = sim->number,
+                                  .device = 1,
                                   .inode = 1 + name->file,
                                   .is_regular = true};
     return 0;

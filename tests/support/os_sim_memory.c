@@ -208,6 +208,23 @@ static uint64_t call_process(void)
     return sim->process;
 }
 
+static bool call_boot(uint8_t id[16])
+{
+    memset(id, 0, 16);
+    memcpy(id, &sim->boot, sizeof sim->boot);
+    return true;
+}
+
+void sim_set_boot(struct sim *machine, uint64_t boot)
+{
+    machine->boot = boot;
+}
+
+uint64_t sim_boot(const struct sim *machine)
+{
+    return machine->boot;
+}
+
 void sim_memory_calls(struct os_calls *calls)
 {
     calls->reserve = call_reserve;
@@ -228,4 +245,5 @@ void sim_memory_calls(struct os_calls *calls)
     calls->random = call_random;
     calls->time_ns = call_time_ns;
     calls->process = call_process;
+    calls->boot = call_boot;
 }

@@ -120,7 +120,7 @@ $(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) too
 	$(Q)sh tools/exports.sh $@
 
 # $(call programs,folder,compile flags,link flags,sources without main): objects, then a program for
-# each source with a main, linked with the others.
+# each source with a main, linked with those of the others that it needs.
 define programs
 $(BUILD)/objects/$(1)/%.o: $(1)/%.c
 	@mkdir -p $$(@D)
@@ -128,7 +128,11 @@ $(BUILD)/objects/$(1)/%.o: $(1)/%.c
 	$$(Q)$$(CC) $$(STANDARD) -pthread $$(RELEASE) -I$(1) $$(PUBLIC_PATHS) $(2) $$(CPPFLAGS) $$(CFLAGS) \
 		-MMD -MP -c $$< -o $$@
 
-$(BUILD)/$(1)/%: $(BUILD)/objects/$(1)/%.o $(4:%.c=$(BUILD)/objects/%.o) $(BUILD)/libeverheap.a
+$(BUILD)/objects/$(1)/libshared.a: $(4:%.c=$(BUILD)/objects/%.o)
+	@rm -f $$@
+	$$(Q)$$(AR) rcs $$@ $$^
+
+$(BUILD)/$(1)/%: $(BUILD)/objects/$(1)/%.o $(BUILD)/objects/$(1)/libshared.a $(BUILD)/libeverheap.a
 	@mkdir -p $$(@D)
 	$$(if $$(V),,@echo "  LINK  $$@")
 	$$(Q)$$(CC) -pthread $$(RELEASE) $$(LDFLAGS) $$^ $(3) $$(LDLIBS) -o $$@

@@ -210,6 +210,7 @@ TEST(a_run_is_resized_in_place_where_the_slices_behind_it_are_free)
     CHECK_EQUAL(evh_usable_size(heap, block), 9 * SLICE_BYTES);
     /* At the heap's end it grows with the heap. */
     CHECK(evh_realloc(heap, block, 40 * SLICE_BYTES) == block);
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
     void *wall = evh_malloc(heap, 20 * SLICE_BYTES);
     CHECK(wall != NULL);
     CHECK(evh_realloc(heap, block, 80 * SLICE_BYTES) != block);

@@ -230,6 +230,7 @@ TEST(a_remote_free_announced_to_a_former_owner_reaches_the_present_one)
 
     slice->cache = former;
     CHECK_EQUAL(remote_free(one.heap, slice, 0), EVH_OK);
+    CHECK_EQUAL(remote_free(one.heap, slice, 0), EVH_DOUBLE_FREE);
     CHECK_EQUAL(live_blocks(one.heap), live - 1);
     slices_fold(one.heap); /* nobody owns it: folded under the lock */
     CHECK_EQUAL(slice->bits[0] & 3, 2);
@@ -261,6 +262,7 @@ TEST(a_reset_forgets_remote_frees_that_were_not_folded)
     }
     run_thread(free_elsewhere, &one);
     slices_fold(one.heap);
+    slices_reset(one.heap);
     CHECK_EQUAL(live_blocks(one.heap), 2);
     threads_close(one.heap);
 }

@@ -32,6 +32,8 @@ static inline void *allocate_take(struct bin *bin)
 
 static void *allocate_class(struct cache *cache, uint32_t class_index)
 {
+    assert(cache->heap != NULL);
+    assert(cache->stamp == cache->heap->stamp);
     struct bin *bin = &cache->bins[class_index];
     assert(class_index < HEAP_CLASS_COUNT);
     if (!bin->mask && owners_refill(cache, class_index)) return NULL;
@@ -57,12 +59,15 @@ static SLOW void *allocate_slow(evh_heap *heap, size_t size)
     if (heap->compact) return compact_allocate(heap, size, 16);
     if (size > HEAP_MEDIUM_MAX) return large_allocate(heap, size, SLICE_BYTES);
     struct cache *cache = threads_attach(heap);
+    assert(!cache || heap_thread.cache == cache);
     return cache ? allocate_class(cache, size_class_of(size)) : NULL;
 }
 
 /* The bin is empty: by use, or because it is that of size 0. The thread's cache is valid. */
 static __attribute__((noinline)) void *allocate_refill(evh_heap *heap, struct bin *bin)
 {
+    assert(heap != NULL);
+    assert(bin->mask == 0);
     struct cache *cache = heap_thread.cache;
     const uint32_t class_index = (uint32_t)(bin - cache->bins);
     if (UNLIKELY(class_index == HEAP_CLASS_COUNT)) return allocate_slow(heap, 0);
@@ -83,6 +88,7 @@ void *evh_malloc(evh_heap *heap, size_t size)
     if (UNLIKELY(heap == NULL || heap_thread.stamp != heap->stamp))
         return allocate_slow(heap, size);
     struct bin *bin = &heap_thread.cache->bins[size_class_table[(size + 15) / 16]];
+    assert(heap_thread.cache->heap == heap);
     if (UNLIKELY(bin->mask == 0)) return allocate_refill(heap, bin);
     return allocate_take(bin);
 }
@@ -98,6 +104,7 @@ void *evh_calloc(evh_heap *heap, size_t count, size_t size)
         return NULL;
     }
     void *block = evh_malloc(heap, total);
+    assert(!block || total > 0);
     if (block) memset(block, 0, total);
     return block;
 }
@@ -119,8 +126,11 @@ void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
     }
     if (size > HEAP_MEDIUM_MAX || alignment > HEAP_MEDIUM_MAX)
         return large_allocate(heap, size, alignment);
+    const uint32_t class_index = size_class_aligned(size, alignment);
     struct cache *cache = threads_attach(heap);
-    return cache ? allocate_class(cache, size_class_aligned(size, alignment)) : NULL;
+    assert(size_classes[class_index].block_bytes >= size);
+    assert(size_classes[class_index].block_bytes % alignment == 0);
+    return cache ? allocate_class(cache, class_index) : NULL;
 }
 
 /* ---- freeing ---- */
@@ -128,6 +138,8 @@ void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
 /* What a pointer that is no live block gets. `status` is slices_find()'s. */
 static evh_status free_misuse(const evh_heap *heap, evh_status status, const void *pointer)
 {
+    assert(heap != NULL);
+    assert(status != EVH_OK);
     if (status == EVH_DOUBLE_FREE) return heap_misuse(heap, status, pointer, "it is free already");
     if (status == EVH_BAD_POINTER)
         return heap_misuse(heap, status, pointer, "no block of this heap begins there");
@@ -136,6 +148,8 @@ static evh_status free_misuse(const evh_heap *heap, evh_status status, const voi
 
 static uint64_t free_offset(const evh_heap *heap, const void *pointer)
 {
+    assert(heap != NULL);
+    assert(heap->view.base != NULL);
     return (uint64_t)((uintptr_t)pointer - (uintptr_t)heap->view.base);
 }
 
@@ -144,6 +158,7 @@ static SLOW evh_status free_checked(evh_heap *heap, void *block)
 {
     evh_status status = heap_writable(heap);
     if (status) return status;
+    assert(heap->view.base != NULL);
     if (heap->compact) return compact_free(heap, block);
     struct slice_place place;
     status = slices_find(heap, free_offset(heap, block), &place);
@@ -159,6 +174,7 @@ static SLOW evh_status free_checked(evh_heap *heap, void *block)
 
 static __attribute__((noinline)) void free_slow(evh_heap *heap, void *block)
 {
+    assert(!block || !heap || heap->view.base != NULL);
     if (block) (void)free_checked(heap, block);
 }
 
@@ -197,6 +213,8 @@ void evh_free(evh_heap *heap, void *block)
     /* Back into the mask if it is the bin's word: the block is hot. Without a branch: where a class
      * has few words, it would be unpredictable. (Measured: a third of the throughput.) */
     struct bin *bin = (struct bin *)(void *)((unsigned char *)cache + slice->bin_offset);
+    assert(bin == &cache->bins[slice->class_index]);
+    assert(index < slice->block_count);
     const uint64_t other = 0 - (uint64_t)(((uintptr_t)bin->word ^ (uintptr_t)word) != 0);
     bin->mask |= bit & ~other;
     slice->countdown += (uint32_t)other;
@@ -214,6 +232,7 @@ size_t evh_usable_size(evh_heap *heap, const void *block)
     }
     if (heap->compact) return compact_usable_size(heap, block);
     const evh_status status = slices_find(heap, free_offset(heap, block), &place);
+    assert(status || place.size > 0);
     if (!status) return place.size;
     if (status == EVH_DOUBLE_FREE || status == EVH_BAD_POINTER)
         (void)base_fail(EVH_BAD_POINTER, evh_ref_to(heap, block).offset,
@@ -233,6 +252,8 @@ static bool realloc_fits(uint64_t old_size, size_t size)
 /* The block's contents in another one. A block that cannot be moved to a smaller one stays. */
 static void *realloc_move(evh_heap *heap, void *block, uint64_t old_size, size_t size)
 {
+    assert(block != NULL);
+    assert(size > 0);
     void *moved = evh_malloc(heap, size);
     if (!moved) return size <= old_size ? block : NULL;
     assert(moved != block);
@@ -248,6 +269,7 @@ void *evh_realloc(evh_heap *heap, void *block, size_t size)
     if (allocate_check(heap, size)) return NULL;
     if (heap->compact) return compact_resize(heap, block, size);
     const evh_status status = slices_find(heap, free_offset(heap, block), &place);
+    assert(status || place.slice != NULL);
     if (status) {
         (void)free_misuse(heap, status, block);
         return NULL;
@@ -281,6 +303,7 @@ evh_status evh_free_from(evh_heap *heap, evh_ref *slot)
     const uint64_t offset = __atomic_load_n(&slot->offset, __ATOMIC_ACQUIRE);
     if (offset == 0) return EVH_OK;
     void *block = heap->view.base + offset;
+    assert(block != NULL);
     uint64_t size = 0;
     const bool is_live = heap->compact ? compact_block_at(heap, offset, &size)
                                        : slices_block_at(heap, offset, &size);

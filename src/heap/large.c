@@ -16,6 +16,8 @@ static uint64_t large_slices(size_t size)
 /* Slices [from, to) of the run at `first` become its tails. */
 static void large_write_tails(evh_heap *heap, uint64_t first, uint64_t from, uint64_t to)
 {
+    assert(first > 0);
+    assert(heap_lock_is_taken(&heap->slices.lock));
     assert(from > 0);
     for (uint64_t i = from; i < to; i++) {
         heap->slices.table[first + i].run = (uint32_t)i;
@@ -25,6 +27,8 @@ static void large_write_tails(evh_heap *heap, uint64_t first, uint64_t from, uin
 
 static void large_publish(evh_heap *heap, uint64_t first, uint64_t count)
 {
+    assert(first + count <= slices_count(heap->state.heap_bytes));
+    assert(heap_lock_is_taken(&heap->slices.lock));
     assert(count > 0);
     assert(count <= UINT32_MAX);
     heap->slices.table[first].run = (uint32_t)count;
@@ -34,6 +38,8 @@ static void large_publish(evh_heap *heap, uint64_t first, uint64_t count)
 /* Slices [from, to) of the run at `first` are free. */
 static void large_give(evh_heap *heap, uint64_t first, uint64_t from, uint64_t to)
 {
+    assert(first > 0);
+    assert(heap_lock_is_taken(&heap->slices.lock));
     assert(from < to);
     for (uint64_t i = from; i < to; i++) {
         heap->slices.table[first + i].run = 0;
@@ -45,6 +51,8 @@ static void large_give(evh_heap *heap, uint64_t first, uint64_t from, uint64_t t
 /* Slices for a run: free ones, then reclaimed ones, then new ones. Takes the lock and keeps it. */
 static uint64_t large_take(struct cache *cache, uint64_t count, uint64_t alignment)
 {
+    assert(count > 0);
+    assert(base_is_power_of_two(alignment));
     evh_heap *heap = cache->heap;
     struct heap_slices *slices = &heap->slices;
     evh_status status = EVH_OK;
@@ -63,6 +71,7 @@ static uint64_t large_take(struct cache *cache, uint64_t count, uint64_t alignme
 
 EVH_INTERNAL void *large_allocate(evh_heap *heap, size_t size, size_t alignment)
 {
+    assert(size > 0);
     assert(base_is_power_of_two(alignment));
     struct cache *cache = threads_attach(heap);
     if (!cache || owners_check_dirty(heap)) return NULL;
@@ -79,6 +88,8 @@ EVH_INTERNAL void *large_allocate(evh_heap *heap, size_t size, size_t alignment)
 /* All segments that the run reaches into: their loading validates it from both ends. */
 static evh_status large_need(evh_heap *heap, uint64_t first, uint64_t count)
 {
+    assert(first > 0);
+    assert(heap_lock_is_taken(&heap->slices.lock));
     const uint64_t final = (first + count - 1) / SEGMENT_SLICES;
     assert(count > 0);
     for (uint64_t i = first / SEGMENT_SLICES; i <= final; i++) {
@@ -91,6 +102,8 @@ static evh_status large_need(evh_heap *heap, uint64_t first, uint64_t count)
 
 EVH_INTERNAL evh_status large_free(evh_heap *heap, uint64_t first)
 {
+    assert(first > 0);
+    assert(first < heap->slices.slice_max);
     evh_status status = EVH_DOUBLE_FREE;
     struct heap_slices *slices = &heap->slices;
     heap_lock_take(&slices->lock);
@@ -106,6 +119,8 @@ EVH_INTERNAL evh_status large_free(evh_heap *heap, uint64_t first)
 
 EVH_INTERNAL bool large_resize(evh_heap *heap, uint64_t first, size_t size)
 {
+    assert(first > 0);
+    assert(size > HEAP_MEDIUM_MAX);
     struct heap_slices *slices = &heap->slices;
     const uint64_t count = large_slices(size);
     bool done = false;

@@ -20,6 +20,7 @@ EVH_INTERNAL void heap_lock_wait(struct heap_lock *lock);
 
 static inline void heap_lock_take(struct heap_lock *lock)
 {
+    assert(lock != NULL);
     uint32_t open = HEAP_LOCK_OPEN;
     if (UNLIKELY(!__atomic_compare_exchange_n(&lock->state, &open, HEAP_LOCK_TAKEN, false,
                                               __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
@@ -35,6 +36,7 @@ static inline void heap_lock_drop(struct heap_lock *lock)
 
 static inline bool heap_lock_is_taken(const struct heap_lock *lock)
 {
+    assert(lock != NULL);
     return __atomic_load_n(&lock->state, __ATOMIC_RELAXED) != HEAP_LOCK_OPEN;
 }
 

@@ -31,11 +31,14 @@ static uint32_t owners_free_count(const struct slice *slice)
 
 static bool owners_is_dense(const struct slice *slice)
 {
+    assert(slice->class_index < HEAP_CLASS_COUNT);
     return owners_free_count(slice) >= size_class_dense(slice->class_index);
 }
 
 static bool owners_is_current(const struct cache *cache, const struct slice *slice)
 {
+    assert(cache->heap != NULL);
+    assert(slice->class_index < HEAP_CLASS_COUNT);
     return cache->bins[slice->class_index].slice == owners_number(cache->heap, slice);
 }
 
@@ -43,6 +46,8 @@ static bool owners_is_current(const struct cache *cache, const struct slice *sli
 
 static uint32_t *owners_list(evh_heap *heap, struct cache *cache, const struct slice *slice)
 {
+    assert(slice->list != SLICE_IN_NONE);
+    assert(cache || slice->list >= SLICE_IN_ADOPTABLE);
     switch (slice->list) {
     case SLICE_IN_DENSE: return &cache->dense[slice->class_index];
     case SLICE_IN_FULL: return &cache->full;
@@ -70,6 +75,8 @@ static void owners_unlink(evh_heap *heap, struct cache *cache, struct slice *sli
 {
     if (slice->list == SLICE_IN_NONE) return;
     struct slice *table = heap->slices.table;
+    assert(slice->next < heap->slices.slice_max);
+    assert(slice->previous < heap->slices.slice_max);
     uint32_t *head = owners_list(heap, cache, slice);
     if (slice->next) table[slice->next].previous = slice->previous;
     if (slice->previous) {
@@ -86,6 +93,7 @@ static void owners_unlink(evh_heap *heap, struct cache *cache, struct slice *sli
 /* Change the owner, keeping the flag that another thread may set at any moment. */
 static void owners_set(struct slice *slice, const struct cache *cache)
 {
+    assert(slice->bits != NULL);
     const uint64_t owner = (uintptr_t)cache;
     uint64_t before = __atomic_load_n(&slice->owner, __ATOMIC_RELAXED);
     uint64_t after = 0;
@@ -98,6 +106,7 @@ static void owners_set(struct slice *slice, const struct cache *cache)
 /* The slice is the cache's, and not current: into the list where it belongs. */
 static void owners_place(struct cache *cache, struct slice *slice)
 {
+    assert(slice_owner(slice) == cache);
     assert(!owners_is_current(cache, slice));
     assert(slice->floor == 0);
     if (owners_is_dense(slice)) {
@@ -115,6 +124,8 @@ static void owners_place(struct cache *cache, struct slice *slice)
 /* An empty slice, in no list, becomes free. Under the lock. */
 static void owners_give(evh_heap *heap, struct slice *slice)
 {
+    assert(heap_lock_is_taken(&heap->slices.lock));
+    assert(slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM);
     const uint64_t first = owners_number(heap, slice);
     const uint32_t slices = size_class_slices(slice->class_index);
     assert(slice_used(slice) == 0);
@@ -128,6 +139,8 @@ static void owners_give(evh_heap *heap, struct slice *slice)
 
 static void owners_release(struct cache *cache, struct slice *slice)
 {
+    assert(slice_owner(slice) == cache);
+    assert(slice_used(slice) == 0);
     evh_heap *heap = cache->heap;
     assert(!owners_is_current(cache, slice));
     owners_unlink(heap, cache, slice);
@@ -139,6 +152,7 @@ static void owners_release(struct cache *cache, struct slice *slice)
 /* Nothing in the slice is used any more. */
 static void owners_emptied(struct cache *cache, struct slice *slice)
 {
+    assert(slice_owner(slice) == cache);
     const struct bin *bin = &cache->bins[slice->class_index];
     assert(slice_used(slice) == 0);
     if (owners_is_current(cache, slice)) return;
@@ -153,6 +167,7 @@ static void owners_emptied(struct cache *cache, struct slice *slice)
 /* Fold what is pending in a slice that nobody else changes. */
 static void owners_fold(evh_heap *heap, struct slice *slice)
 {
+    assert(slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM);
     const uint32_t freed = remote_fold(heap, slice);
     const uint32_t used = slice_used(slice);
     assert(freed <= used);
@@ -161,6 +176,7 @@ static void owners_fold(evh_heap *heap, struct slice *slice)
 
 EVH_INTERNAL void owners_settle(struct cache *cache, struct slice *slice)
 {
+    assert(slice->list != SLICE_IN_ADOPTABLE);
     assert(slice_owner(slice) == cache);
     owners_fold(cache->heap, slice);
     if (slice->list == SLICE_IN_FULL) {
@@ -185,6 +201,7 @@ EVH_INTERNAL void owners_settle_nobodys(evh_heap *heap, struct slice *slice)
 /* The bin no longer has a current slice. */
 static struct slice *owners_end_bin(struct cache *cache, struct bin *bin)
 {
+    assert(bin->slice < cache->heap->slices.slice_max);
     struct slice *slice = &cache->heap->slices.table[bin->slice];
     assert(bin->slice != 0);
     slice_set_used(slice, slice_used(slice) - base_count_bits(bin->mask));
@@ -194,6 +211,7 @@ static struct slice *owners_end_bin(struct cache *cache, struct bin *bin)
 
 EVH_INTERNAL bool owners_release_empty(struct cache *cache)
 {
+    assert(cache->heap != NULL);
     bool found = false;
     struct slice *table = cache->heap->slices.table;
     for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
@@ -214,6 +232,7 @@ EVH_INTERNAL bool owners_release_empty(struct cache *cache)
 
 EVH_INTERNAL bool owners_release_loaded(evh_heap *heap)
 {
+    assert(heap->is_writable);
     bool found = false;
     heap_lock_take(&heap->slices.lock);
     while (heap->slices.empty) {
@@ -232,6 +251,8 @@ EVH_INTERNAL bool owners_release_loaded(evh_heap *heap)
 /* Nobody owns the slice from now on. Under the lock. */
 static void owners_abandon(struct cache *cache, struct slice *slice)
 {
+    assert(heap_lock_is_taken(&cache->heap->slices.lock));
+    assert(slice_owner(slice) == cache);
     evh_heap *heap = cache->heap;
     owners_unlink(heap, cache, slice);
     owners_set(slice, NULL); /* slice->cache stays: a late remote free announces there */
@@ -242,6 +263,8 @@ static void owners_abandon(struct cache *cache, struct slice *slice)
 /* Take everything from a cache that has no thread, and that nobody else can reach. */
 static bool owners_dissolve(struct cache *cache)
 {
+    assert(cache->heap != NULL);
+    assert(cache->depth == 0);
     evh_heap *heap = cache->heap;
     bool found = false;
     assert(!cache->has_thread);
@@ -262,6 +285,8 @@ static bool owners_dissolve(struct cache *cache)
 
 EVH_INTERNAL bool owners_reclaim(struct cache *cache)
 {
+    assert(cache->has_thread);
+    assert(cache->heap != NULL);
     evh_heap *heap = cache->heap;
     struct heap_slices *slices = &heap->slices;
     bool found = owners_release_empty(cache);
@@ -287,6 +312,7 @@ EVH_INTERNAL bool owners_reclaim(struct cache *cache)
 
 EVH_INTERNAL void owners_forget(struct cache *cache)
 {
+    assert(cache->heap != NULL);
     assert(cache != NULL);
     memset(cache->bins, 0, sizeof cache->bins);
     memset(cache->dense, 0, sizeof cache->dense);
@@ -300,6 +326,7 @@ EVH_INTERNAL void owners_forget(struct cache *cache)
 /* A slice that nobody owns becomes the cache's, in no list yet. Under the lock. */
 static void owners_adopt(struct cache *cache, struct slice *slice)
 {
+    assert(slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM);
     evh_heap *heap = cache->heap;
     assert(heap_lock_is_taken(&heap->slices.lock));
     assert(slice_owner(slice) == NULL);
@@ -313,6 +340,9 @@ static void owners_adopt(struct cache *cache, struct slice *slice)
 static struct slice *owners_publish(struct cache *cache, uint64_t first, uint32_t class_index,
                                     uint32_t slot)
 {
+    assert(first > 0);
+    assert(class_index < HEAP_CLASS_COUNT);
+    assert(heap_lock_is_taken(&cache->heap->slices.lock));
     evh_heap *heap = cache->heap;
     struct slice *slice = &heap->slices.table[first];
     const uint32_t slices = size_class_slices(class_index);
@@ -339,6 +369,8 @@ static struct slice *owners_publish(struct cache *cache, uint64_t first, uint32_
  */
 static struct slice *owners_take(struct cache *cache, uint32_t class_index, bool grow)
 {
+    assert(class_index < HEAP_CLASS_COUNT);
+    assert(heap_lock_is_taken(&cache->heap->slices.lock));
     enum { ASIDE_MAX = 8 };
     evh_heap *heap = cache->heap;
     const uint32_t count = size_class_slices(class_index);
@@ -371,6 +403,8 @@ static struct slice *owners_take(struct cache *cache, uint32_t class_index, bool
 /* One for the class from anywhere: adopted, free, in segments not loaded yet, reclaimed, new. */
 static evh_status owners_find(struct cache *cache, uint32_t class_index, struct slice **slice)
 {
+    assert(cache->has_thread);
+    assert(cache->dense[class_index] == 0);
     evh_heap *heap = cache->heap;
     struct heap_slices *slices = &heap->slices;
     evh_status status = EVH_OK;
@@ -408,6 +442,9 @@ static evh_status owners_find(struct cache *cache, uint32_t class_index, struct 
 /* Claim the free bits of the slice's next word that has any, into the bin. */
 static bool owners_claim(struct cache *cache, struct bin *bin, struct slice *slice)
 {
+    assert(slice->list == SLICE_IN_NONE);
+    assert(slice->floor == 0);
+    assert(slice_owner(slice) == cache);
     assert(bin->mask == 0);
     for (unsigned round = 0; round < 2; round++) {
         for (uint32_t word = slice->cursor; word < slice->word_count; word++) {
@@ -444,6 +481,9 @@ EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap)
 
 EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
 {
+    assert(class_index < HEAP_CLASS_COUNT);
+    assert(cache->bins[class_index].mask == 0);
+    assert(cache->has_thread);
     struct bin *bin = &cache->bins[class_index];
     struct slice *table = cache->heap->slices.table;
     evh_status status = owners_check_dirty(cache->heap);
@@ -474,6 +514,7 @@ EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
 /* Free a block of a slice that the cache owns. */
 static evh_status owners_free_own(struct cache *cache, struct slice *slice, uint32_t index)
 {
+    assert(slice_owner(slice) == cache);
     uint64_t *word = &slice->bits[index / 64];
     const uint64_t bit = 1ull << index % 64;
     const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
@@ -493,6 +534,8 @@ static evh_status owners_free_own(struct cache *cache, struct slice *slice, uint
 /* Make the slice the cache's if nobody owns it: freeing in it is then a matter of one thread. */
 static evh_status owners_adopt_here(struct cache *cache, struct slice *slice)
 {
+    assert(cache->has_thread);
+    assert(slice > cache->heap->slices.table);
     evh_heap *heap = cache->heap;
     evh_status status = EVH_OK;
     heap_lock_take(&heap->slices.lock);
@@ -507,6 +550,8 @@ static evh_status owners_adopt_here(struct cache *cache, struct slice *slice)
 
 EVH_INTERNAL evh_status owners_free(struct cache *cache, struct slice *slice, uint32_t index)
 {
+    assert(slice->bits != NULL);
+    assert(index < slice->block_count);
     const uint64_t live = remote_live_bits(cache->heap, slice, index / 64);
     if (!(live >> index % 64 & 1)) return EVH_DOUBLE_FREE;
     if (slice_owner(slice) == NULL) {

@@ -26,6 +26,7 @@
 
 static uint64_t *remote_mirror(const evh_heap *heap, const struct slice *slice)
 {
+    assert(heap->slices.mirrors != NULL);
     const uint64_t number = (uint64_t)(slice - heap->slices.table);
     assert(number < heap->slices.slice_max);
     return (uint64_t *)(void *)(heap->slices.mirrors + number * SLICE_MIRROR_BYTES);
@@ -33,6 +34,7 @@ static uint64_t *remote_mirror(const evh_heap *heap, const struct slice *slice)
 
 static struct remote *remote_of(const evh_heap *heap, const struct slice *slice)
 {
+    assert(slice < heap->slices.table + heap->slices.slice_max);
     assert(slice >= heap->slices.table);
     return &heap->slices.remotes[slice - heap->slices.table];
 }
@@ -40,6 +42,7 @@ static struct remote *remote_of(const evh_heap *heap, const struct slice *slice)
 /* Put the slice on the stack of the cache that owns it, unless it is on one. */
 static void remote_announce(evh_heap *heap, struct slice *slice)
 {
+    assert(slice->bits != NULL);
     struct remote *remote = remote_of(heap, slice);
     if (__atomic_load_n(&remote->is_pending, __ATOMIC_SEQ_CST)) return;
     if (__atomic_exchange_n(&remote->is_pending, 1, __ATOMIC_SEQ_CST)) return;
@@ -55,6 +58,7 @@ static void remote_announce(evh_heap *heap, struct slice *slice)
 
 EVH_INTERNAL evh_status remote_free(evh_heap *heap, struct slice *slice, uint32_t index)
 {
+    assert(slice->bits != NULL);
     struct remote *remote = remote_of(heap, slice);
     const uint32_t word = index / 64;
     const uint64_t bit = 1ull << index % 64;
@@ -72,6 +76,8 @@ EVH_INTERNAL evh_status remote_free(evh_heap *heap, struct slice *slice, uint32_
 
 EVH_INTERNAL uint32_t remote_fold(evh_heap *heap, struct slice *slice)
 {
+    assert(slice->bits != NULL);
+    assert(slice->word_count <= SLICE_MIRROR_WORDS);
     struct remote *remote = remote_of(heap, slice);
     uint64_t *mirror = remote_mirror(heap, slice);
     uint32_t freed = 0;
@@ -97,6 +103,7 @@ EVH_INTERNAL uint32_t remote_fold(evh_heap *heap, struct slice *slice)
 /* Whether nobody owns the slice; then its remote frees are folded. */
 static bool remote_drain_nobodys(evh_heap *heap, struct slice *slice)
 {
+    assert(slice > heap->slices.table);
     heap_lock_take(&heap->slices.lock);
     const bool is_nobodys = slice_owner(slice) == NULL;
     const bool has_blocks = slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM;
@@ -107,6 +114,8 @@ static bool remote_drain_nobodys(evh_heap *heap, struct slice *slice)
 
 static void remote_drain_slice(struct cache *cache, struct slice *slice)
 {
+    assert(cache->heap != NULL);
+    assert(slice > cache->heap->slices.table);
     evh_heap *heap = cache->heap;
     const struct cache *owner = slice_owner(slice);
     if (owner == cache)
@@ -117,6 +126,7 @@ static void remote_drain_slice(struct cache *cache, struct slice *slice)
 
 EVH_INTERNAL void remote_drain(struct cache *cache)
 {
+    assert(cache->heap != NULL);
     struct heap_slices *slices = &cache->heap->slices;
     uint32_t number = __atomic_exchange_n(&cache->pending, 0, __ATOMIC_ACQUIRE);
     while (number) {
@@ -133,6 +143,8 @@ EVH_INTERNAL void remote_drain(struct cache *cache)
 EVH_INTERNAL uint64_t remote_live_bits(const evh_heap *heap, const struct slice *slice,
                                        uint32_t word)
 {
+    assert(slice->bits != NULL);
+    assert(word < slice->word_count);
     const uint64_t bits = __atomic_load_n(&slice->bits[word], __ATOMIC_RELAXED);
     const uint64_t pending = __atomic_load_n(remote_mirror(heap, slice) + word, __ATOMIC_RELAXED);
     return bits & ~pending & slice_valid_bits(slice, word);

@@ -52,6 +52,7 @@ EVH_INTERNAL const uint8_t size_class_table[SIZE_TABLE_ENTRIES] = {
 
 EVH_INTERNAL uint32_t size_class_aligned(size_t size, size_t alignment)
 {
+    assert(size > 0);
     assert(base_is_power_of_two(alignment));
     assert(alignment <= HEAP_MEDIUM_MAX);
 

@@ -32,6 +32,8 @@ EVH_INTERNAL_DATA const uint8_t size_class_table[SIZE_TABLE_ENTRIES];
  */
 static inline uint64_t size_class_divide(uint64_t offset, uint64_t reciprocal, bool *is_multiple)
 {
+    assert(offset < (uint64_t)SLICE_BYTES * HEAP_MEDIUM_SLICES);
+    assert(reciprocal > 0);
     __extension__ typedef unsigned __int128 wide;
     const wide product = (wide)offset * reciprocal;
     *is_multiple = (uint64_t)product < reciprocal;
@@ -62,6 +64,7 @@ static inline bool size_class_is_medium(uint32_t class_index)
 /** How many slices one bitmap of the class describes. */
 static inline uint32_t size_class_slices(uint32_t class_index)
 {
+    assert(class_index < HEAP_CLASS_COUNT);
     return size_class_is_medium(class_index) ? HEAP_MEDIUM_SLICES : 1;
 }
 
@@ -69,6 +72,7 @@ static inline uint32_t size_class_slices(uint32_t class_index)
  *  each new block would dirty a page for itself. */
 static inline uint32_t size_class_dense(uint32_t class_index)
 {
+    assert(class_index < HEAP_CLASS_COUNT);
     const uint32_t eighth = size_classes[class_index].block_count / 8u;
     return eighth ? eighth : 1;
 }

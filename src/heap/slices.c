@@ -16,6 +16,7 @@
 
 EVH_INTERNAL uint64_t *slices_descriptor(evh_heap *heap, uint64_t slice)
 {
+    assert(slice < heap->slices.slice_max);
     const struct segment *segment = heap->slices.segments[slice / SEGMENT_SLICES];
     assert(segment != NULL);
     assert(segment->number == slice / SEGMENT_SLICES);
@@ -34,6 +35,7 @@ EVH_INTERNAL void slices_set_descriptor(evh_heap *heap, uint64_t slice, uint64_t
 /* Whether a slice that the image names can be read: inside the heap, and the heap's own. */
 static bool slices_is_readable(const evh_heap *heap, uint64_t slice)
 {
+    assert(heap->region != NULL);
     const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
     if (slice == 0 || slice >= slices_count(end_bytes)) return false;
     return !region_is_journal(heap->region, slice, NULL);
@@ -41,6 +43,8 @@ static bool slices_is_readable(const evh_heap *heap, uint64_t slice)
 
 static uint64_t *slices_directory(const evh_heap *heap)
 {
+    assert(heap->view.base != NULL);
+    assert(heap->compact == NULL);
     return (uint64_t *)(void *)(heap->view.base + (HEAP_FIRST_META_SLICE << SLICE_SHIFT) +
                                 HEAP_DIRECTORY_OFFSET);
 }
@@ -71,6 +75,7 @@ EVH_INTERNAL uint64_t *slices_directory_entry(evh_heap *heap, uint64_t segment)
 
 EVH_INTERNAL uint64_t *slices_find_descriptors(evh_heap *heap, uint64_t segment)
 {
+    assert(heap->compact == NULL);
     uint64_t *entry = slices_directory_entry(heap, segment);
     if (!entry) return NULL;
     const uint64_t meta = (uint32_t)__atomic_load_n(entry, __ATOMIC_ACQUIRE);
@@ -87,6 +92,7 @@ EVH_INTERNAL uint64_t *slices_find_descriptors(evh_heap *heap, uint64_t segment)
 
 EVH_INTERNAL uint64_t slices_descriptor_offset(evh_heap *heap, uint64_t slice)
 {
+    assert(heap->compact == NULL);
     if (slice >= slices_count(heap->state.heap_bytes)) return 0;
     const uint64_t *descriptors = slices_find_descriptors(heap, slice / SEGMENT_SLICES);
     if (!descriptors) return 0;
@@ -98,6 +104,7 @@ EVH_INTERNAL uint64_t slices_descriptor_offset(evh_heap *heap, uint64_t slice)
 /* The checkpointer's thread asks this while others allocate: entries are set once, in one store. */
 EVH_INTERNAL uint64_t slices_checksum_slice(void *heap_pointer, uint64_t segment)
 {
+    assert(heap_pointer != NULL);
     evh_heap *heap = heap_pointer;
     const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
     if (heap->compact || segment >= slices_segment_count(slices_count(end_bytes))) return 0;
@@ -158,6 +165,7 @@ EVH_INTERNAL evh_status slices_create(evh_heap *heap)
 
 EVH_INTERNAL evh_status slices_map_tables(evh_heap *heap, uint64_t slice_count)
 {
+    assert(heap->slices.reserved != NULL);
     struct heap_slices *slices = &heap->slices;
     const uint64_t from = slices->mapped_segments;
     const uint64_t to = slices_segment_count(slice_count);
@@ -179,6 +187,7 @@ EVH_INTERNAL evh_status slices_map_tables(evh_heap *heap, uint64_t slice_count)
 /* Frees go the fast way below this. */
 static void slices_open_fast_path(evh_heap *heap)
 {
+    assert(heap->slices.reserved != NULL);
     const uint64_t mapped = heap->slices.mapped_segments << SEGMENT_SHIFT;
     const uint64_t end = base_min(heap->state.heap_bytes, mapped);
     assert(end % SLICE_BYTES == 0);
@@ -187,6 +196,7 @@ static void slices_open_fast_path(evh_heap *heap)
 
 EVH_INTERNAL void slices_set_end(evh_heap *heap, uint64_t slice_count)
 {
+    assert(slice_count >= slices_count(heap->state.heap_bytes));
     assert(heap_lock_is_taken(&heap->slices.lock));
     assert(slices_segment_count(slice_count) <= heap->slices.mapped_segments);
     heap_set_end(heap, slice_count << SLICE_SHIFT);
@@ -196,6 +206,7 @@ EVH_INTERNAL void slices_set_end(evh_heap *heap, uint64_t slice_count)
 /* Reserve addresses for the tables, and divide them. */
 static evh_status slices_reserve(evh_heap *heap)
 {
+    assert(heap->slices.reserved == NULL);
     struct heap_slices *slices = &heap->slices;
     slices->slice_max = heap->region->reserved_bytes >> SLICE_SHIFT;
     slices->told_bytes = heap->region->mapped_bytes;
@@ -250,6 +261,8 @@ EVH_INTERNAL evh_status slices_open(evh_heap *heap)
 
 static void slices_unload_all(evh_heap *heap)
 {
+    assert(heap->slices.reserved != NULL);
+    assert(heap->slices.end_bytes == 0);
     struct heap_slices *slices = &heap->slices;
     for (uint64_t i = 0; i < slices->mapped_segments; i++) {
         if (!slices->segments[i]) continue;
@@ -283,6 +296,7 @@ static void slices_clear(void *bytes, uint64_t size)
 
 EVH_INTERNAL void slices_reset(evh_heap *heap)
 {
+    assert(heap->compact == NULL);
     struct heap_slices *slices = &heap->slices;
     assert(slices->reserved != NULL);
 
@@ -322,6 +336,7 @@ EVH_INTERNAL void slices_fold(evh_heap *heap)
 {
     if (heap->compact) return;
     struct cache *first = slices_first_cache(heap);
+    assert(heap->has_slices || heap->journal == NULL);
     /* Draining may forward a slice to the cache that owns it now, once: so two rounds, and a third
      * that finds nothing. */
     for (bool again = true; again;) {
@@ -340,6 +355,8 @@ EVH_INTERNAL void slices_fold(evh_heap *heap)
  * bitmaps, then everything else that they left behind is forgotten. */
 static void slices_fold_forked(evh_heap *heap)
 {
+    assert(!heap->is_forked);
+    assert(heap->slices.reserved != NULL);
     struct heap_slices *slices = &heap->slices;
     for (uint64_t i = 0; i < slices->mapped_segments * SEGMENT_SLICES; i++) {
         const struct slice *slice = &slices->table[i];
@@ -353,6 +370,7 @@ static void slices_fold_forked(evh_heap *heap)
 
 EVH_INTERNAL void slices_forked(evh_heap *heap)
 {
+    assert(heap->compact == NULL);
     struct heap_slices *slices = &heap->slices;
     if (!slices->reserved) return;
     slices->lock.state = HEAP_LOCK_OPEN; /* its holder is gone */

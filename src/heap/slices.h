@@ -217,6 +217,7 @@ static inline uint64_t slices_count(uint64_t heap_bytes)
 
 static inline uint64_t slices_segment_count(uint64_t slice_count)
 {
+    assert(slice_count <= UINT64_MAX - SEGMENT_SLICES);
     return (slice_count + SEGMENT_SLICES - 1) / SEGMENT_SLICES;
 }
 
@@ -419,12 +420,15 @@ static inline uint32_t descriptor_count(uint64_t descriptor)
 
 static inline uint64_t descriptor_of_blocks(uint32_t class_index, uint32_t slot)
 {
+    assert(class_index < HEAP_CLASS_COUNT);
+    assert(slot <= 0x7fffff);
     const uint64_t kind = size_class_is_medium(class_index) ? HEAP_MEDIUM : HEAP_SMALL;
     return kind | (uint64_t)class_index << HEAP_CLASS_SHIFT | (uint64_t)slot << HEAP_SLOT_SHIFT;
 }
 
 static inline uint64_t descriptor_of_run(enum heap_kind kind, uint32_t count)
 {
+    assert(count > 0 || kind == HEAP_LARGE);
     assert(kind == HEAP_LARGE || kind == HEAP_TAIL);
     return (uint64_t)kind | (uint64_t)count << HEAP_COUNT_SHIFT;
 }
@@ -432,6 +436,7 @@ static inline uint64_t descriptor_of_run(enum heap_kind kind, uint32_t count)
 /* Who owns the slice; NULL: nobody. */
 static inline struct cache *slice_owner(const struct slice *slice)
 {
+    assert(slice != NULL);
     const uint64_t owner = __atomic_load_n(&slice->owner, __ATOMIC_ACQUIRE);
     return (struct cache *)(uintptr_t)(owner & ~(uint64_t)SLICE_PENDING);
 }
@@ -446,6 +451,7 @@ static inline uint32_t slice_used(const struct slice *slice)
 /* What a slice of the class looks like; its bitmap and counts are the caller's. */
 static inline void slice_set_class(struct slice *slice, uint32_t class_index)
 {
+    assert(slice != NULL);
     const struct size_class *class = &size_classes[class_index];
     assert(class_index < HEAP_CLASS_COUNT);
     slice->reciprocal = class->reciprocal;
@@ -458,6 +464,7 @@ static inline void slice_set_class(struct slice *slice, uint32_t class_index)
 
 static inline void slice_set_used(struct slice *slice, uint32_t used)
 {
+    assert(slice->block_count > 0);
     assert(used <= slice->block_count);
     slice->floor = 0;
     slice->countdown = used;
@@ -466,6 +473,7 @@ static inline void slice_set_used(struct slice *slice, uint32_t used)
 /* The bits of bitmap word `word` that stand for blocks. */
 static inline uint64_t slice_valid_bits(const struct slice *slice, uint32_t word)
 {
+    assert(slice->block_count > word * 64u);
     const uint32_t rest = slice->block_count - word * 64u;
     assert(word < slice->word_count);
     return rest >= 64 ? UINT64_MAX : (1ull << rest) - 1;
@@ -473,11 +481,13 @@ static inline uint64_t slice_valid_bits(const struct slice *slice, uint32_t word
 
 static inline uint32_t slot_unit(uint32_t slot)
 {
+    assert(slot <= 0x7fffff);
     return slot & 0x1fff;
 }
 
 static inline uint32_t slot_relative(uint32_t slot)
 {
+    assert(slot <= 0x7fffff);
     return slot >> 13;
 }
 

@@ -37,6 +37,7 @@ typedef void grow_visit(struct grow_plan *plan, uint64_t segment, enum heap_kind
 /* The first slice from `slice` on that is not the journal's. */
 static uint64_t grow_skip_journal(const struct grow_plan *plan, uint64_t slice)
 {
+    assert(slice > 0);
     uint64_t end = slice;
     for (unsigned i = 0; i <= REGION_EXTENT_MAX; i++) {
         if (!region_is_journal(plan->heap->region, end, &end)) break;
@@ -48,6 +49,8 @@ static uint64_t grow_skip_journal(const struct grow_plan *plan, uint64_t slice)
 static uint64_t grow_item(struct grow_plan *plan, uint64_t segment, enum heap_kind kind,
                           uint64_t slice, grow_visit *visit)
 {
+    assert(slice > 0);
+    assert(kind == HEAP_META || kind == HEAP_CHECKSUM || kind == HEAP_DIRECTORY);
     /* Never in a slice that held blocks: what the file has there, checksums of its pages
      * included, must not be taken for checksums. Behind the old end the file is zero. */
     slice = grow_skip_journal(plan, base_max(slice, plan->old_end));
@@ -59,6 +62,8 @@ static uint64_t grow_item(struct grow_plan *plan, uint64_t segment, enum heap_ki
 /* Go over the items of the plan. Returns the slice behind the last. */
 static uint64_t grow_each_item(struct grow_plan *plan, grow_visit *visit)
 {
+    assert(plan->start > 0);
+    assert(plan->start <= plan->old_end);
     const uint64_t run_end = plan->run + plan->count;
     uint64_t slice = plan->start;
     if (plan->needs_first_checksum) slice = grow_item(plan, 0, HEAP_CHECKSUM, slice, visit);
@@ -75,6 +80,8 @@ static uint64_t grow_each_item(struct grow_plan *plan, grow_visit *visit)
 /* The first place from `slice` on where the run may lie. */
 static uint64_t grow_fit(const struct grow_plan *plan, uint64_t slice)
 {
+    assert(slice > 0);
+    assert(base_is_power_of_two(plan->alignment));
     const struct region_extent *extents = plan->heap->region->header.extents;
     for (bool moved = true; moved;) { /* each turn passes an extent or a segment's end */
         moved = false;
@@ -96,6 +103,7 @@ static uint64_t grow_fit(const struct grow_plan *plan, uint64_t slice)
 /* Items and run depend on each other: the run moves up until the items fit before it. */
 static bool grow_make_plan(struct grow_plan *plan)
 {
+    assert(plan->count > 0);
     evh_heap *heap = plan->heap;
     const uint64_t limit = heap->slices.slice_max;
     const uint64_t *entry = slices_directory_entry(heap, 0);
@@ -130,6 +138,7 @@ static bool grow_make_plan(struct grow_plan *plan)
 /* The bytes up to the new end can be used, and the journal watches them. */
 static evh_status grow_region(struct grow_plan *plan)
 {
+    assert(plan->new_end > 0);
     evh_heap *heap = plan->heap;
     struct region *region = heap->region;
     const uint64_t need = base_max(plan->run + plan->count, plan->old_end);
@@ -151,6 +160,8 @@ static evh_status grow_region(struct grow_plan *plan)
 static void grow_make_segment(struct grow_plan *plan, uint64_t number, enum heap_kind kind,
                               uint64_t slice)
 {
+    assert(slice > 0);
+    assert(number > 0 || kind == HEAP_CHECKSUM);
     if (kind != HEAP_META) return;
     struct heap_slices *slices = &plan->heap->slices;
     assert(slices->segments[number] == NULL);
@@ -185,6 +196,7 @@ static void grow_undo_segments(struct grow_plan *plan)
 /* The new slices are free, but for the journal's. */
 static void grow_add_slices(struct grow_plan *plan)
 {
+    assert(plan->old_end <= plan->new_end);
     evh_heap *heap = plan->heap;
     for (uint64_t slice = plan->old_end; slice < plan->new_end; slice++) {
         if (region_is_journal(heap->region, slice, NULL)) {
@@ -199,6 +211,7 @@ static void grow_add_slices(struct grow_plan *plan)
 /* The directory slice is there before the entries in it. */
 static void grow_write_directory(struct grow_plan *plan, uint64_t number, uint64_t slice)
 {
+    assert(slice > 0);
     evh_heap *heap = plan->heap;
     assert(number >= HEAP_DIRECT_SEGMENTS);
     slices_zero(heap->view.base + (slice << SLICE_SHIFT), SLICE_BYTES);
@@ -211,6 +224,8 @@ static void grow_write_directory(struct grow_plan *plan, uint64_t number, uint64
 static void grow_write_item(struct grow_plan *plan, uint64_t number, enum heap_kind kind,
                             uint64_t slice)
 {
+    assert(slice > 0);
+    assert(plan->status == EVH_OK);
     evh_heap *heap = plan->heap;
     runs_mark_taken(heap, slice, 1);
     slices_set_descriptor(heap, slice, kind);
@@ -226,6 +241,8 @@ static void grow_write_item(struct grow_plan *plan, uint64_t number, enum heap_k
 
 static evh_status grow_apply(struct grow_plan *plan)
 {
+    assert(plan->old_end <= plan->new_end);
+    assert(plan->status == EVH_OK);
     evh_heap *heap = plan->heap;
     evh_status status = grow_region(plan);
     if (status) return status;
@@ -246,6 +263,7 @@ static evh_status grow_apply(struct grow_plan *plan)
 EVH_INTERNAL evh_status grow_heap(evh_heap *heap, uint64_t count, uint64_t alignment,
                                   bool in_one_segment)
 {
+    assert(count > 0);
     assert(heap_lock_is_taken(&heap->slices.lock));
     assert(base_is_power_of_two(alignment));
     struct grow_plan plan = {

@@ -11,6 +11,7 @@
 static evh_status inspect_find_block(evh_heap *heap, struct slice *slice, uint64_t within,
                                      struct slice_place *place)
 {
+    assert(slice->bits != NULL);
     bool is_block = false;
     assert(within < (uint64_t)SLICE_BYTES * HEAP_MEDIUM_SLICES);
     const uint64_t index = size_class_divide(within, slice->reciprocal, &is_block);
@@ -25,6 +26,7 @@ static evh_status inspect_find_block(evh_heap *heap, struct slice *slice, uint64
 
 EVH_INTERNAL evh_status slices_find(evh_heap *heap, uint64_t offset, struct slice_place *place)
 {
+    assert(place != NULL);
     const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
     assert(heap->compact == NULL);
     if (offset >= end_bytes) return EVH_BAD_POINTER;
@@ -72,6 +74,7 @@ EVH_INTERNAL bool slices_block_at(evh_heap *heap, uint64_t offset, uint64_t *siz
  * last the slice; its bitmap's memory stays, all zero. */
 static bool inspect_walk_slice(evh_heap *heap, uint64_t number, evh_visit *visit, void *context)
 {
+    assert(visit != NULL);
     const struct slice *slice = &heap->slices.table[number];
     const uint32_t word_count = slice->word_count;
     const uint64_t block_bytes = slice->block_bytes;
@@ -91,6 +94,7 @@ static bool inspect_walk_slice(evh_heap *heap, uint64_t number, evh_visit *visit
 
 EVH_INTERNAL evh_status slices_walk(evh_heap *heap, evh_visit *visit, void *context)
 {
+    assert(heap->compact == NULL);
     const uint64_t end = slices_count(heap->state.heap_bytes);
     assert(visit != NULL);
     for (uint64_t number = 0; number < end; number++) {
@@ -114,6 +118,7 @@ EVH_INTERNAL evh_status slices_walk(evh_heap *heap, evh_visit *visit, void *cont
 
 EVH_INTERNAL evh_status slices_check(evh_heap *heap, evh_report *report, void *context)
 {
+    assert(heap->compact == NULL);
     evh_status first = EVH_OK;
     const uint64_t segments = slices_segment_count(slices_count(heap->state.heap_bytes));
     assert(segments > 0);
@@ -126,6 +131,7 @@ EVH_INTERNAL evh_status slices_check(evh_heap *heap, evh_report *report, void *c
 
 static void inspect_count_blocks(evh_heap *heap, const struct slice *slice, evh_info *info)
 {
+    assert(slice->bits != NULL);
     assert(slice->word_count <= SLICE_MIRROR_WORDS);
     uint64_t live = 0;
     for (uint32_t word = 0; word < slice->word_count; word++)
@@ -137,6 +143,7 @@ static void inspect_count_blocks(evh_heap *heap, const struct slice *slice, evh_
 
 static void inspect_end_run(evh_info *info, uint64_t *run)
 {
+    assert(info != NULL);
     if (*run == 0) return;
     info->free_runs++;
     info->free_bytes += *run << SLICE_SHIFT;
@@ -170,6 +177,7 @@ static void inspect_count(evh_heap *heap, uint64_t first, uint64_t end, uint64_t
 
 EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
 {
+    assert(heap->compact == NULL);
     uint64_t run = 0;
     assert(info != NULL);
     /* Others may allocate meanwhile, and the heap may grow; it does not shrink. */
@@ -197,6 +205,7 @@ EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap, uint64_t minimum,
                                                                void *context),
                                              void *context)
 {
+    assert(heap->compact == NULL);
     const uint64_t end = slices_count(heap->state.heap_bytes);
     uint64_t count = 0;
     assert(run != NULL);
@@ -226,6 +235,7 @@ EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap, uint64_t minimum,
 
 EVH_INTERNAL void slices_set_hole(evh_heap *heap, uint64_t first_slice, uint64_t count, bool hole)
 {
+    assert(first_slice > 0);
     assert(count > 0);
     heap_lock_take(&heap->slices.lock);
     for (uint64_t number = first_slice; number < first_slice + count; number++) {

@@ -37,6 +37,8 @@ static void audit_finding(struct audit *audit, uint64_t offset, const char *obje
 static void audit_finding(struct audit *audit, uint64_t offset, const char *object,
                           const char *format, ...)
 {
+    assert(object != NULL);
+    assert(format != NULL);
     char message[256];
     va_list arguments;
     va_start(arguments, format);
@@ -51,6 +53,7 @@ static void audit_finding(struct audit *audit, uint64_t offset, const char *obje
 /* A descriptor is wrong. `index` is the slice's in the segment. */
 static void audit_descriptor(struct audit *audit, uint32_t index, const char *why)
 {
+    assert(why != NULL);
     assert(index < SEGMENT_SLICES);
     audit_finding(audit, audit->place + (uint64_t)index * 8, "descriptor",
                   "slice %llu: 0x%016llx: %s", (unsigned long long)(audit->first_slice + index),
@@ -60,6 +63,7 @@ static void audit_descriptor(struct audit *audit, uint32_t index, const char *wh
 /* What another function failed with is a finding, too. */
 static void audit_last_error(struct audit *audit, const char *object)
 {
+    assert(object != NULL);
     const evh_error why = *evh_last_error();
     assert(why.status != EVH_OK);
     if (heap_finding(audit->report, audit->context, &audit->first, why.offset, object, "%s",
@@ -73,6 +77,8 @@ static void audit_last_error(struct audit *audit, const char *object)
 /* The descriptor of any slice of the heap, read where it lies. False: its segment's is damaged. */
 static bool audit_peek(struct audit *audit, uint64_t slice, uint64_t *descriptor, uint64_t *place)
 {
+    assert(descriptor != NULL);
+    assert(slice < slices_count(audit->heap->state.heap_bytes));
     const uint64_t *found = slices_find_descriptors(audit->heap, slice / SEGMENT_SLICES);
     if (!found) {
         audit_last_error(audit, "directory");
@@ -90,6 +96,7 @@ static bool audit_peek(struct audit *audit, uint64_t slice, uint64_t *descriptor
  * and the segment go. Returns the slice behind them. */
 static uint32_t audit_tails(struct audit *audit, uint32_t index, uint64_t distance, uint64_t count)
 {
+    assert(index <= audit->count);
     assert(distance > 0);
     assert(distance <= count);
     while (index < audit->count && distance < count) {
@@ -107,6 +114,7 @@ static uint32_t audit_tails(struct audit *audit, uint32_t index, uint64_t distan
  * segment's first slice from its head. 0: none does. */
 static uint64_t audit_run_before(struct audit *audit, uint64_t *distance)
 {
+    assert(distance != NULL);
     uint64_t descriptor = 0, place = 0;
     const uint64_t last = audit->first_slice - 1;
     if (audit->first_slice == 0 || !audit_peek(audit, last, &descriptor, &place)) return 0;
@@ -136,6 +144,7 @@ bad:
 /* A run reaches beyond the segment: the next one must know. */
 static void audit_run_behind(struct audit *audit, uint64_t distance)
 {
+    assert(distance > 0);
     const uint64_t next = audit->first_slice + SEGMENT_SLICES;
     uint64_t descriptor = 0, place = 0;
     assert(next < slices_count(audit->heap->state.heap_bytes));
@@ -147,6 +156,8 @@ static void audit_run_behind(struct audit *audit, uint64_t distance)
 
 static uint32_t audit_large(struct audit *audit, uint32_t index)
 {
+    assert(index < audit->count);
+    assert(descriptor_kind(audit->descriptors[index]) == HEAP_LARGE);
     const uint64_t descriptor = audit->descriptors[index];
     const uint64_t run = descriptor_count(descriptor);
     const uint64_t slice = audit->first_slice + index;
@@ -167,6 +178,8 @@ static uint32_t audit_large(struct audit *audit, uint32_t index)
 /* Bits behind the last block of a bitmap are 0. */
 static void audit_bits(struct audit *audit, uint32_t index)
 {
+    assert(index < audit->count);
+    assert(audit->segment != NULL);
     const uint64_t descriptor = audit->descriptors[index];
     const struct size_class *class = &size_classes[descriptor_class(descriptor)];
     const uint32_t used_bits = class->block_count % 64u;
@@ -182,6 +195,8 @@ static void audit_bits(struct audit *audit, uint32_t index)
 
 static uint32_t audit_blocks(struct audit *audit, uint32_t index)
 {
+    assert(index < audit->count);
+    assert(audit->segment != NULL);
     const uint64_t descriptor = audit->descriptors[index];
     const uint32_t class_index = descriptor_class(descriptor);
     const uint32_t slot = descriptor_slot(descriptor);
@@ -209,6 +224,8 @@ static uint32_t audit_blocks(struct audit *audit, uint32_t index)
  * entry of the slice's own segment, which is looked at first. */
 static bool audit_is_named(struct audit *audit, uint64_t slice, uint32_t kind)
 {
+    assert(slice > 0);
+    assert(kind == HEAP_META || kind == HEAP_CHECKSUM);
     evh_heap *heap = audit->heap;
     const uint64_t segments = slices_segment_count(slices_count(heap->state.heap_bytes));
     const unsigned shift = kind == HEAP_CHECKSUM ? 32 : 0;
@@ -222,6 +239,7 @@ static bool audit_is_named(struct audit *audit, uint64_t slice, uint32_t kind)
 
 static bool audit_is_directory(struct audit *audit, uint64_t slice)
 {
+    assert(slice > 0);
     const uint64_t *entries = slices_directory_entry(audit->heap, 0);
     assert(entries != NULL);
     for (uint32_t i = 0; i < HEAP_INDIRECT_ENTRIES; i++)
@@ -233,6 +251,8 @@ static bool audit_is_directory(struct audit *audit, uint64_t slice)
 /* Kinds that are nothing but a kind. */
 static void audit_plain(struct audit *audit, uint32_t index)
 {
+    assert(index < audit->count);
+    assert(descriptor_kind(audit->descriptors[index]) >= HEAP_BITMAP);
     const uint64_t descriptor = audit->descriptors[index];
     const uint64_t slice = audit->first_slice + index;
     const uint32_t kind = descriptor_kind(descriptor);
@@ -256,6 +276,8 @@ static void audit_plain(struct audit *audit, uint32_t index)
 
 static void audit_free(struct audit *audit, uint32_t index)
 {
+    assert(index < audit->count);
+    assert(descriptor_kind(audit->descriptors[index]) == HEAP_FREE);
     const uint64_t descriptor = audit->descriptors[index];
     const uint64_t hole = (uint64_t)HEAP_HOLE << HEAP_ATTRIBUTE_SHIFT;
     if (descriptor != HEAP_FREE && descriptor != hole) {
@@ -273,6 +295,8 @@ static void audit_free(struct audit *audit, uint32_t index)
 /* One slice, and the tails of its run. Returns the slice behind. */
 static uint32_t audit_slice(struct audit *audit, uint32_t index)
 {
+    assert(index < audit->count);
+    assert(!audit->is_over);
     const uint32_t kind = descriptor_kind(audit->descriptors[index]);
     if (kind != HEAP_JOURNAL &&
         region_is_journal(audit->heap->region, audit->first_slice + index, NULL)) {
@@ -298,6 +322,8 @@ static uint32_t audit_slice(struct audit *audit, uint32_t index)
  * neighbours. */
 static void audit_entry(struct audit *audit, uint64_t number)
 {
+    assert(audit->segment != NULL);
+    assert(number == audit->segment->number);
     evh_heap *heap = audit->heap;
     const uint64_t *entry = slices_directory_entry(heap, number);
     const uint64_t *before = number ? slices_directory_entry(heap, number - 1) : NULL;
@@ -328,6 +354,8 @@ static void audit_entry(struct audit *audit, uint64_t number)
 /* Entries of segments that do not exist are zero. */
 static void audit_directory(struct audit *audit)
 {
+    assert(audit->first_slice == 0);
+    assert(!audit->is_over);
     const uint64_t segments = slices_segment_count(slices_count(audit->heap->state.heap_bytes));
     const uint64_t *entries = slices_directory_entry(audit->heap, 0);
     for (uint64_t i = 0; i < HEAP_DIRECT_SEGMENTS + HEAP_INDIRECT_ENTRIES; i++) {
@@ -346,6 +374,8 @@ static void audit_directory(struct audit *audit)
 /* The committed pages of a slice of metadata are what was written. */
 static bool audit_verify(struct audit *audit, uint64_t slice)
 {
+    assert(slice > 0);
+    assert(!audit->is_over);
     struct journal *journal = audit->heap->journal;
     if (!audit->is_load || !journal) return true;
     const evh_status status = journal_verify_slice(journal, slice);
@@ -358,6 +388,8 @@ static bool audit_verify(struct audit *audit, uint64_t slice)
 /* The pools come first: slots of any slice may lie in any of them. */
 static bool audit_pools(struct audit *audit, uint64_t meta)
 {
+    assert(meta > 0);
+    assert(audit->segment->pools == NULL);
     if (!pool_new(audit->segment, meta, 0, HEAP_POOL_OFFSET / 8)) goto no_memory;
     for (uint32_t i = 1; i < audit->count; i++) {
         if (audit->descriptors[i] != HEAP_BITMAP) continue;
@@ -377,6 +409,8 @@ no_memory:
 
 static void audit_slices(struct audit *audit)
 {
+    assert(audit->count <= SEGMENT_SLICES);
+    assert(audit->segment->pools != NULL);
     uint64_t distance = 0;
     uint32_t index = 0;
     const uint64_t run = audit_run_before(audit, &distance);
@@ -392,6 +426,8 @@ static void audit_slices(struct audit *audit)
 /* Read and validate a segment. Its state so far is in audit->segment, owned by the caller. */
 static void audit_segment(struct audit *audit, uint64_t number)
 {
+    assert(audit->segment == NULL);
+    assert(!audit->is_over);
     evh_heap *heap = audit->heap;
     const uint64_t slice_count = slices_count(heap->state.heap_bytes);
     audit->first_slice = number * SEGMENT_SLICES;
@@ -424,6 +460,8 @@ static void audit_segment(struct audit *audit, uint64_t number)
 EVH_INTERNAL bool slices_audit(evh_heap *heap, uint64_t segment, evh_report *report, void *context,
                                evh_status *first)
 {
+    assert(first != NULL);
+    assert(heap->compact == NULL);
     struct audit audit = {.heap = heap, .report = report, .context = context, .first = *first};
     audit_segment(&audit, segment);
     slices_end_segment(audit.segment);
@@ -469,6 +507,7 @@ __attribute__((target("popcnt"))) static uint32_t load_count_popcnt(const uint64
 /* Live blocks of a bitmap whose slot was validated. */
 static uint32_t load_count(const uint64_t *bits, uint32_t word_count)
 {
+    assert(bits != NULL);
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("popcnt")) return load_count_popcnt(bits, word_count);
 #endif
@@ -478,6 +517,8 @@ static uint32_t load_count(const uint64_t *bits, uint32_t word_count)
 static void load_blocks(evh_heap *heap, const struct segment *segment, uint64_t number,
                         uint64_t descriptor)
 {
+    assert(number > 0);
+    assert(segment != NULL);
     struct slice *slice = &heap->slices.table[number];
     const uint32_t class_index = descriptor_class(descriptor);
     assert(slice->owner == 0);
@@ -499,6 +540,8 @@ static void load_blocks(evh_heap *heap, const struct segment *segment, uint64_t 
 /* Fill the segment's part of the table. From its end, so that the lists begin with low slices. */
 static void load_table(const struct audit *audit)
 {
+    assert(audit->first == EVH_OK);
+    assert(audit->segment != NULL);
     evh_heap *heap = audit->heap;
     for (uint32_t i = audit->count; i-- > 0;) {
         const uint64_t descriptor = audit->descriptors[i];
@@ -514,6 +557,7 @@ static void load_table(const struct audit *audit)
 
 EVH_INTERNAL evh_status slices_load(evh_heap *heap, uint64_t number)
 {
+    assert(number < slices_segment_count(heap->slices.slice_max));
     struct heap_slices *slices = &heap->slices;
     struct audit audit = {.heap = heap, .is_load = true};
     assert(heap_lock_is_taken(&slices->lock));
@@ -542,6 +586,7 @@ EVH_INTERNAL evh_status slices_load(evh_heap *heap, uint64_t number)
 
 EVH_INTERNAL evh_status slices_need(evh_heap *heap, uint64_t number)
 {
+    assert(heap->slices.reserved != NULL);
     struct heap_slices *slices = &heap->slices;
     assert(number < slices_segment_count(slices->slice_max));
     if (LIKELY(__atomic_load_n(&slices->segments[number], __ATOMIC_ACQUIRE) != NULL)) return EVH_OK;

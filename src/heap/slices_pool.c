@@ -20,6 +20,7 @@ enum {
 /* Which of the three small sizes: 1, 2, 4 words. */
 static uint32_t pool_size_index(uint32_t slot_words)
 {
+    assert(slot_words > 0);
     assert(slot_words < SLICE_LINE_UNITS);
     assert(base_is_power_of_two(slot_words));
     return base_lowest_bit(slot_words);
@@ -28,12 +29,14 @@ static uint32_t pool_size_index(uint32_t slot_words)
 /* The units of a line that a slot of `slot_words` at `unit` takes. */
 static uint8_t pool_mask(uint32_t unit, uint32_t slot_words)
 {
+    assert(slot_words > 0);
     assert(slot_words < SLICE_LINE_UNITS);
     return (uint8_t)(((1u << slot_words) - 1) << unit % SLICE_LINE_UNITS);
 }
 
 static void pool_set_bit(uint64_t *words, uint32_t bit, bool value)
 {
+    assert(words != NULL);
     assert(bit < SLICE_LINES);
     if (value)
         words[bit / 64] |= 1ull << bit % 64;
@@ -44,6 +47,7 @@ static void pool_set_bit(uint64_t *words, uint32_t bit, bool value)
 EVH_INTERNAL struct pool *pool_new(struct segment *segment, uint64_t slice, uint32_t relative,
                                    uint32_t first_unit)
 {
+    assert(slice > 0);
     assert(first_unit < POOL_UNITS);
     assert(first_unit % SLICE_LINE_UNITS == 0);
     struct pool *pool = os->memory_allocate(sizeof *pool);
@@ -63,6 +67,8 @@ EVH_INTERNAL struct pool *pool_new(struct segment *segment, uint64_t slice, uint
 
 static struct pool *pool_find(const struct segment *segment, uint32_t relative)
 {
+    assert(segment != NULL);
+    assert(relative < SEGMENT_SLICES);
     for (struct pool *pool = segment->pools; pool; pool = pool->next)
         if (pool->relative == relative) return pool;
     return NULL;
@@ -72,6 +78,7 @@ static struct pool *pool_find(const struct segment *segment, uint32_t relative)
 static bool pool_line_room(const struct pool *pool, uint32_t line, uint32_t slot_words,
                            uint32_t *unit)
 {
+    assert(slot_words > 0);
     assert(line < SLICE_LINES);
     for (uint32_t i = 0; i < SLICE_LINE_UNITS; i += slot_words) {
         if (pool->units[line] & pool_mask(i, slot_words)) continue;
@@ -84,6 +91,7 @@ static bool pool_line_room(const struct pool *pool, uint32_t line, uint32_t slot
 /* Mark a small slot, and keep the sets of free and partial lines. */
 static void pool_mark_small(struct pool *pool, uint32_t unit, uint32_t slot_words)
 {
+    assert(unit < POOL_UNITS);
     const uint32_t line = unit / SLICE_LINE_UNITS;
     uint32_t next = 0;
     assert((pool->units[line] & pool_mask(unit, slot_words)) == 0);
@@ -95,6 +103,8 @@ static void pool_mark_small(struct pool *pool, uint32_t unit, uint32_t slot_word
 
 static void pool_mark_lines(struct pool *pool, uint32_t unit, uint32_t slot_words)
 {
+    assert(unit + slot_words <= POOL_UNITS);
+    assert(unit % SLICE_LINE_UNITS == 0);
     assert(slot_words % SLICE_LINE_UNITS == 0);
     for (uint32_t i = 0; i < slot_words / SLICE_LINE_UNITS; i++) {
         const uint32_t line = unit / SLICE_LINE_UNITS + i;
@@ -108,6 +118,7 @@ static void pool_mark_lines(struct pool *pool, uint32_t unit, uint32_t slot_word
 EVH_INTERNAL bool pool_claim(struct segment *segment, uint32_t relative, uint32_t unit,
                              uint32_t slot_words)
 {
+    assert(slot_words > 0);
     struct pool *pool = pool_find(segment, relative);
     if (!pool || !base_in_range(unit, slot_words, POOL_UNITS)) return false;
     if (slot_words >= SLICE_LINE_UNITS) {
@@ -144,6 +155,8 @@ static bool pool_find_lines(const struct pool *pool, uint32_t count, uint32_t *l
 static bool pool_take_lines(struct segment *segment, uint32_t slot_words, uint32_t id,
                             struct pool **found, uint32_t *unit)
 {
+    assert(slot_words % SLICE_LINE_UNITS == 0);
+    assert(id > 0);
     uint32_t line = 0;
     const uint32_t count = slot_words / SLICE_LINE_UNITS;
     for (struct pool *pool = segment->pools; pool; pool = pool->next) {
@@ -161,6 +174,8 @@ static bool pool_take_lines(struct segment *segment, uint32_t slot_words, uint32
 static bool pool_find_partial(const struct segment *segment, uint32_t slot_words, uint32_t id,
                               struct pool **found, uint32_t *unit)
 {
+    assert(segment->pools != NULL);
+    assert(slot_words < SLICE_LINE_UNITS);
     const uint32_t size_index = pool_size_index(slot_words);
     uint32_t tries = 0;
     for (struct pool *pool = segment->pools; pool; pool = pool->next)
@@ -181,6 +196,8 @@ static bool pool_find_partial(const struct segment *segment, uint32_t slot_words
 static bool pool_find_hinted(const struct segment *segment, const struct cache *cache,
                              uint32_t slot_words, struct pool **found, uint32_t *unit)
 {
+    assert(slot_words < SLICE_LINE_UNITS);
+    assert(cache->id > 0);
     const struct slot_hint *hint = &cache->hints[pool_size_index(slot_words)];
     const struct pool *pool = segment->pools;
     while (pool && pool != hint->pool) pool = pool->next;
@@ -194,6 +211,8 @@ static bool pool_find_hinted(const struct segment *segment, const struct cache *
 static bool pool_find_free_line(const struct segment *segment, uint32_t id, struct pool **found,
                                 uint32_t *unit)
 {
+    assert(segment->pools != NULL);
+    assert(id > 0);
     uint32_t line = 0;
     for (struct pool *pool = segment->pools; pool; pool = pool->next) {
         if (!pool_find_lines(pool, 1, &line)) continue;
@@ -208,6 +227,8 @@ static bool pool_find_free_line(const struct segment *segment, uint32_t id, stru
 static bool pool_take_small(struct segment *segment, struct cache *cache, uint32_t slot_words,
                             struct pool **found, uint32_t *unit, bool share)
 {
+    assert(slot_words < SLICE_LINE_UNITS);
+    assert(cache->id > 0);
     const bool got = pool_find_hinted(segment, cache, slot_words, found, unit) ||
                      pool_find_partial(segment, slot_words, cache->id, found, unit) ||
                      pool_find_free_line(segment, cache->id, found, unit) ||
@@ -221,6 +242,7 @@ static bool pool_take_small(struct segment *segment, struct cache *cache, uint32
 
 EVH_INTERNAL bool pool_add(evh_heap *heap, struct segment *segment)
 {
+    assert(segment->pools != NULL);
     const uint64_t slice = runs_take_in(heap, segment);
     if (slice == 0) return false;
     assert(slice / SEGMENT_SLICES == segment->number);
@@ -252,6 +274,8 @@ EVH_INTERNAL uint32_t pool_take(evh_heap *heap, struct segment *segment, struct 
 EVH_INTERNAL void pool_give(evh_heap *heap, struct segment *segment, const uint64_t *bits,
                             uint32_t slot_words)
 {
+    assert(bits != NULL);
+    assert(heap_lock_is_taken(&heap->slices.lock));
     const uint64_t offset = (uint64_t)((const unsigned char *)bits - heap->view.base);
     struct pool *pool = segment->pools;
     while (pool && pool->slice != offset >> SLICE_SHIFT) pool = pool->next;
@@ -275,6 +299,7 @@ EVH_INTERNAL void pool_give(evh_heap *heap, struct segment *segment, const uint6
 
 EVH_INTERNAL uint64_t *pool_bits(evh_heap *heap, const struct segment *segment, uint32_t slot)
 {
+    assert(segment != NULL);
     const struct pool *pool = pool_find(segment, slot_relative(slot));
     assert(pool != NULL);
     assert(pool->slice < slices_count(heap->state.heap_bytes));

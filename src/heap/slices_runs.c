@@ -27,6 +27,7 @@ static void runs_extend(struct runs_search *search, uint64_t slice, uint64_t len
 /* Whether the present run is enough; `*first` is where to take. */
 static bool runs_fits(const struct runs_search *search, uint64_t *first)
 {
+    assert(base_is_power_of_two(search->alignment));
     if (search->length < search->count) return false;
     const uint64_t aligned = base_round_up(search->start, search->alignment);
     const uint64_t before = aligned - search->start;
@@ -39,6 +40,7 @@ static bool runs_fits(const struct runs_search *search, uint64_t *first)
 static bool runs_search_word(struct runs_search *search, uint64_t slice, uint64_t free,
                              uint64_t *first)
 {
+    assert(first != NULL);
     assert(slice % 64 == 0);
     uint32_t bit = 0;
     while (bit < 64) {
@@ -60,6 +62,7 @@ static bool runs_search_word(struct runs_search *search, uint64_t slice, uint64_
 static bool runs_search_segment(struct runs_search *search, const struct segment *segment,
                                 bool with_holes, uint64_t *first)
 {
+    assert(first != NULL);
     assert(segment != NULL);
     assert(segment->free_count <= SEGMENT_SLICES);
     for (uint32_t i = 0; i < SLICE_WORDS; i++) {
@@ -77,6 +80,7 @@ static bool runs_search_segment(struct runs_search *search, const struct segment
 /* First fit over the loaded segments. 0: none. */
 static uint64_t runs_find(evh_heap *heap, struct runs_search search, bool with_holes)
 {
+    assert(heap_lock_is_taken(&heap->slices.lock));
     struct heap_slices *slices = &heap->slices;
     const uint64_t segments = slices_segment_count(slices_count(heap->state.heap_bytes));
     assert(base_is_power_of_two(search.alignment));
@@ -99,6 +103,7 @@ static uint64_t runs_find(evh_heap *heap, struct runs_search search, bool with_h
 /* Give the holes of a run their space again. */
 static evh_status runs_fill_holes(evh_heap *heap, uint64_t first, uint64_t count)
 {
+    assert(first > 0);
     assert(count > 0);
     for (uint64_t slice = first; slice < first + count; slice++) {
         if (!runs_is_hole(heap, slice)) continue;
@@ -115,6 +120,8 @@ static evh_status runs_fill_holes(evh_heap *heap, uint64_t first, uint64_t count
 
 EVH_INTERNAL void runs_mark_taken(evh_heap *heap, uint64_t first, uint64_t count)
 {
+    assert(first > 0);
+    assert(heap_lock_is_taken(&heap->slices.lock));
     for (uint64_t slice = first; slice < first + count; slice++) {
         struct segment *segment = heap->slices.segments[slice / SEGMENT_SLICES];
         const uint32_t index = slice % SEGMENT_SLICES;
@@ -129,6 +136,7 @@ EVH_INTERNAL void runs_mark_taken(evh_heap *heap, uint64_t first, uint64_t count
 
 EVH_INTERNAL bool runs_is_free(evh_heap *heap, uint64_t slice)
 {
+    assert(heap->slices.reserved != NULL);
     const struct segment *segment = heap->slices.segments[slice / SEGMENT_SLICES];
     const uint32_t index = slice % SEGMENT_SLICES;
     assert(slice < slices_count(heap->state.heap_bytes));
@@ -137,6 +145,7 @@ EVH_INTERNAL bool runs_is_free(evh_heap *heap, uint64_t slice)
 
 EVH_INTERNAL bool runs_is_hole(evh_heap *heap, uint64_t slice)
 {
+    assert(slice < slices_count(heap->state.heap_bytes));
     const struct segment *segment = heap->slices.segments[slice / SEGMENT_SLICES];
     const uint32_t index = slice % SEGMENT_SLICES;
     assert(segment != NULL);
@@ -157,6 +166,7 @@ EVH_INTERNAL uint64_t runs_take_loaded(evh_heap *heap, uint64_t count, uint64_t 
 
 EVH_INTERNAL bool runs_load_more(evh_heap *heap, evh_status *status)
 {
+    assert(status != NULL);
     struct heap_slices *slices = &heap->slices;
     const uint64_t segments = slices_segment_count(slices_count(heap->state.heap_bytes));
     assert(heap_lock_is_taken(&slices->lock));
@@ -171,6 +181,8 @@ EVH_INTERNAL bool runs_load_more(evh_heap *heap, evh_status *status)
 EVH_INTERNAL uint64_t runs_take(evh_heap *heap, uint64_t count, uint64_t alignment,
                                 bool in_one_segment)
 {
+    assert(count > 0);
+    assert(heap_lock_is_taken(&heap->slices.lock));
     evh_status status = EVH_OK;
     const struct runs_search search = {
         .count = count, .alignment = alignment, .in_one_segment = in_one_segment};
@@ -193,6 +205,7 @@ EVH_INTERNAL uint64_t runs_take(evh_heap *heap, uint64_t count, uint64_t alignme
 
 EVH_INTERNAL bool runs_take_at(evh_heap *heap, uint64_t first, uint64_t count)
 {
+    assert(first > 0);
     assert(heap_lock_is_taken(&heap->slices.lock));
     assert(count > 0);
     for (uint64_t slice = first; slice < first + count; slice++) {
@@ -210,6 +223,8 @@ EVH_INTERNAL bool runs_take_at(evh_heap *heap, uint64_t first, uint64_t count)
 
 EVH_INTERNAL uint64_t runs_take_in(evh_heap *heap, struct segment *segment)
 {
+    assert(segment != NULL);
+    assert(heap_lock_is_taken(&heap->slices.lock));
     uint64_t first = 0;
     for (unsigned holes = 0; holes < 2 && !first; holes++)
         for (uint32_t i = 0; i < SLICE_WORDS && !first; i++) {
@@ -225,6 +240,7 @@ EVH_INTERNAL uint64_t runs_take_in(evh_heap *heap, struct segment *segment)
 
 EVH_INTERNAL void runs_give(evh_heap *heap, uint64_t first, uint64_t count)
 {
+    assert(first > 0);
     struct heap_slices *slices = &heap->slices;
     assert(heap_lock_is_taken(&slices->lock));
     assert(count > 0);

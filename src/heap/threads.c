@@ -33,6 +33,7 @@ enum { THREADS_SANITIZED = 0 };
 
 EVH_INTERNAL void heap_lock_wait(struct heap_lock *lock)
 {
+    assert(lock != NULL);
     for (unsigned i = 0; i < HEAP_LOCK_SPINS; i++) {
         uint32_t open = HEAP_LOCK_OPEN;
         if (__atomic_load_n(&lock->state, __ATOMIC_RELAXED) != HEAP_LOCK_OPEN) continue;
@@ -49,6 +50,7 @@ EVH_INTERNAL void heap_lock_wait(struct heap_lock *lock)
 
 static void threads_use(struct cache *cache)
 {
+    assert(cache->heap != NULL);
     assert(cache->has_thread);
     heap_thread.stamp = cache->stamp;
     heap_thread.cache = cache;
@@ -64,6 +66,8 @@ static void threads_end_cache(struct cache *cache)
 /* Wake a committer that waits for brackets to close. */
 static void gate_wake_committer(evh_heap *heap)
 {
+    assert(heap != NULL);
+    assert(heap->compact == NULL);
     (void)__atomic_fetch_add(&heap->slices.gate_wakes, 1, __ATOMIC_SEQ_CST);
     os->wake(&heap->slices.gate_wakes);
 }
@@ -71,6 +75,7 @@ static void gate_wake_committer(evh_heap *heap)
 /* The thread ends: park what it has in open heaps, end what closed heaps left it. */
 static void threads_exit(void *unused)
 {
+    assert(unused == &heap_thread);
     (void)unused;
     heap_lock_take(&threads_lock);
     struct cache *cache = heap_thread.caches;
@@ -97,6 +102,8 @@ static void threads_exit(void *unused)
 
 static struct cache *threads_new_cache(evh_heap *heap)
 {
+    assert(heap->compact == NULL);
+    assert(heap_lock_is_taken(&heap->slices.lock));
     enum { ALIGNMENT = 64 };
     void *memory = os->memory_allocate(sizeof(struct cache) + ALIGNMENT);
     if (!memory) return NULL;
@@ -111,6 +118,7 @@ static struct cache *threads_new_cache(evh_heap *heap)
 /* A cache for the calling thread: a parked one, or a new one. */
 static struct cache *threads_take_cache(evh_heap *heap)
 {
+    assert(heap->compact == NULL);
     struct heap_slices *slices = &heap->slices;
     heap_lock_take(&slices->lock);
     struct cache *cache = slices->parked;
@@ -140,6 +148,7 @@ static void threads_at_fork(void)
 /* Take a cache out of the calling thread's list, if it is there. */
 static bool threads_forget_own(struct cache *cache)
 {
+    assert(cache != NULL);
     struct cache **link = &heap_thread.caches;
     while (*link && *link != cache) link = &(*link)->next_of_thread;
     if (!*link) return false;
@@ -155,6 +164,7 @@ static bool threads_forget_own(struct cache *cache)
 /* The calling thread's cache in the heap, or NULL. Caches of closed heaps end on the way. */
 static struct cache *threads_find_cache(const evh_heap *heap)
 {
+    assert(heap != NULL);
     struct cache *next = NULL;
     for (struct cache *cache = heap_thread.caches; cache; cache = next) {
         const evh_heap *owner = __atomic_load_n(&cache->heap, __ATOMIC_ACQUIRE);
@@ -190,6 +200,7 @@ EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
 
 EVH_INTERNAL void threads_detach_heap(evh_heap *heap)
 {
+    assert(heap->compact == NULL);
     heap_lock_take(&threads_lock);
     struct cache *cache = heap->slices.caches;
     heap->slices.caches = NULL;
@@ -209,6 +220,7 @@ EVH_INTERNAL void threads_detach_heap(evh_heap *heap)
 
 EVH_INTERNAL void threads_restamp(evh_heap *heap)
 {
+    assert(heap_lock_is_taken(&heap->slices.lock));
     for (struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap) {
         assert(cache->heap == heap);
         assert(cache->stamp != heap->stamp);
@@ -219,6 +231,8 @@ EVH_INTERNAL void threads_restamp(evh_heap *heap)
 
 EVH_INTERNAL void threads_forked(evh_heap *heap)
 {
+    assert(!heap->is_forked);
+    assert(heap->compact == NULL);
     struct heap_slices *slices = &heap->slices;
     slices->parked = NULL;
     for (struct cache *cache = slices->caches; cache; cache = cache->next_of_heap) {
@@ -244,12 +258,14 @@ static inline void gate_compiler_barrier(void)
 
 static uint32_t gate_read(const evh_heap *heap)
 {
+    assert(heap->compact == NULL);
     return __atomic_load_n(&heap->slices.gate, __ATOMIC_SEQ_CST);
 }
 
 /* Find out, once per heap, whether the system has a barrier for all threads. */
 static void gate_prepare(evh_heap *heap)
 {
+    assert(heap->is_writable);
     struct heap_slices *slices = &heap->slices;
     heap_lock_take(&slices->lock);
     if (gate_read(heap) & GATE_UNPREPARED) {
@@ -263,6 +279,7 @@ static void gate_prepare(evh_heap *heap)
 
 static void gate_wait_open(evh_heap *heap)
 {
+    assert(heap->is_writable);
     for (;;) { /* until the committer has copied */
         const uint32_t gate = gate_read(heap);
         if (!(gate & GATE_CLOSED)) return;
@@ -273,6 +290,8 @@ static void gate_wait_open(evh_heap *heap)
 /* A thread for which there was no memory: counted with its like. */
 static void gate_enter_guest(evh_heap *heap)
 {
+    assert(gate_read(heap) != GATE_UNPREPARED);
+    assert(heap->is_writable);
     for (;;) { /* until no commit is between us and the gate */
         (void)__atomic_fetch_add(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
         if (!(gate_read(heap) & GATE_CLOSED)) return;
@@ -358,6 +377,9 @@ void evh_leave(evh_heap *heap)
 /* Whether any bracket is open. The caller's own is not. */
 static bool gate_is_occupied(evh_heap *heap)
 {
+    assert(heap->is_writable);
+    assert(heap->compact == NULL);
+    assert(gate_read(heap) & GATE_CLOSED);
     bool found = false;
     heap_lock_take(&heap->slices.lock);
     for (struct cache *cache = heap->slices.caches; cache && !found; cache = cache->next_of_heap)
@@ -368,6 +390,7 @@ static bool gate_is_occupied(evh_heap *heap)
 
 EVH_INTERNAL bool gate_is_inside(evh_heap *heap)
 {
+    assert(heap != NULL);
     if (heap->compact) return false;
     for (const struct cache *cache = heap_thread.caches; cache; cache = cache->next_of_thread)
         if (__atomic_load_n(&cache->heap, __ATOMIC_RELAXED) == heap)
@@ -377,6 +400,7 @@ EVH_INTERNAL bool gate_is_inside(evh_heap *heap)
 
 EVH_INTERNAL evh_status gate_close(evh_heap *heap)
 {
+    assert(heap != NULL);
     struct heap_slices *slices = &heap->slices;
     if (heap->compact || !heap->is_writable) return EVH_OK;
     if (gate_is_inside(heap))
@@ -402,6 +426,7 @@ EVH_INTERNAL evh_status gate_close(evh_heap *heap)
 
 EVH_INTERNAL void gate_open(evh_heap *heap)
 {
+    assert(heap != NULL);
     struct heap_slices *slices = &heap->slices;
     if (heap->compact || !heap->is_writable) return;
     assert(gate_read(heap) & GATE_CLOSED);

@@ -152,18 +152,28 @@ static int checkpoint_compare(const void *left, const void *right)
     return (a->page > b->page) - (a->page < b->page);
 }
 
-static void checkpoint_compose(const struct journal *journal, const struct checkpoint_page *page,
-                               unsigned char *image)
+/* What the page becomes. If ranges do not make of its base what they made of it once, the base is
+ * damaged: that must not go home with a new checksum. */
+static evh_status checkpoint_compose(const struct journal *journal,
+                                     const struct checkpoint_page *page, unsigned char *image,
+                                     uint32_t *checksum)
 {
     assert(page->page >= SLICE_PAGES);
     assert(!page->is_zero || !page->image);
+    const struct region *region = journal->region;
     if (page->is_zero)
         memset(image, 0, PAGE_BYTES);
     else if (page->image)
         memcpy(image, page->image, PAGE_BYTES);
     else
-        memcpy(image, journal->region->home + (page->page << PAGE_SHIFT), PAGE_BYTES);
+        memcpy(image, region->home + (page->page << PAGE_SHIFT), PAGE_BYTES);
     if (page->ranges) page_apply_ranges(image, page->ranges, page->ranges_count, NULL);
+    *checksum = page_checksum(region->header.uuid, page->page, image);
+    if (!page->ranges || *checksum == page_ranges_checksum(page->ranges)) return EVH_OK;
+    return base_fail(EVH_CORRUPT, page->page << PAGE_SHIFT,
+                     "%s: page %llu is damaged on the disk: with its changes in the journal it is "
+                     "not what was committed",
+                     region->path, (unsigned long long)page->page);
 }
 
 /* Write the pages home in order, neighbours together. */
@@ -182,10 +192,9 @@ static evh_status checkpoint_write_home(struct journal *journal, struct checkpoi
         uint64_t bytes = 0;
         while (i < set->count && bytes < JOURNAL_HOME_RUN_BYTES && !status &&
                set->pages[i].page == first + (bytes >> PAGE_SHIFT)) {
-            checkpoint_compose(journal, &set->pages[i], buffer + bytes);
-            status = checksum_put(&sums, set->pages[i].page,
-                                  page_checksum(region->header.uuid, set->pages[i].page,
-                                                buffer + bytes));
+            uint32_t checksum = 0;
+            status = checkpoint_compose(journal, &set->pages[i], buffer + bytes, &checksum);
+            if (!status) status = checksum_put(&sums, set->pages[i].page, checksum);
             bytes += PAGE_BYTES;
             i++;
         }
@@ -276,7 +285,9 @@ static evh_status checkpoint_finish(struct journal *journal, struct region_heade
     const struct journal_position *settled = &journal->settled;
     assert(settled->sequence > region->header.sequence);
     if (!PLANTED(1)) {
-        const int error = os->flush(region->file);
+        /* Through the description that only checkpoints flush: the system tells each description of
+         * a failed write-back once, and a commit's flush must not hear of ours instead of us. */
+        const int error = os->flush(region->lock_file);
         if (error && !PLANTED(9)) {
             (void)base_fail_os(error, NO_OFFSET, "%s: checkpoint: the flush failed", region->path);
             return flush_poison_unlocked(journal);

@@ -61,6 +61,17 @@ static void commit_entry(struct commit_builder *builder, uint64_t page, enum jou
     };
 }
 
+/* The same ranges with the same words as before: the page was stored to, but not changed. */
+static bool commit_is_same(const struct journal_node *node, const unsigned char *data, uint32_t size,
+                           uint32_t count)
+{
+    enum { HEAD = sizeof(struct journal_ranges_head) };
+    assert(size > HEAD);
+    assert(count > 0);
+    if (!node || !node->ranges_in || node->ranges_count != count) return false;
+    return memcmp(node->ranges_in->data + node->ranges_at + HEAD, data + HEAD, size - HEAD) == 0;
+}
+
 /* Write one page's change into the record. `page` is its present content. */
 void commit_page(struct commit_builder *builder, uint64_t number, const unsigned char *page)
 {
@@ -81,10 +92,10 @@ void commit_page(struct commit_builder *builder, uint64_t number, const unsigned
         if (bytes <= JOURNAL_RANGES_BYTES_MAX) {
             uint32_t count = 0;
             const uint32_t used = page_write_ranges(page, mask, data, &count);
-            /* The same ranges as before: stored to, but not changed. */
-            if (node && node->ranges_in && node->ranges_count == count &&
-                memcmp(node->ranges_in->data + node->ranges_at, data, used) == 0)
-                return;
+            if (commit_is_same(node, data, used, count)) return;
+            const struct journal_ranges_head head = {
+                .checksum = page_checksum(journal->region->header.uuid, number, page)};
+            memcpy(data, &head, sizeof head);
             commit_entry(builder, number, JOURNAL_RANGES, builder->at, count);
             builder->at += used;
             builder->changed_bytes += used;

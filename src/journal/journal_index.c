@@ -131,14 +131,8 @@ void index_note(struct journal_node *node, struct journal_live *live,
     node->ranges_in = live;
     node->ranges_at = at;
     node->ranges_count = entry->count;
-    for (uint32_t i = 0; i < entry->count; i++) {
-        struct journal_range range;
-        memcpy(&range, record + at + i * sizeof range, sizeof range);
-        assert((uint32_t)range.first_word + range.word_count <= JOURNAL_PAGE_WORDS);
-        const uint32_t end = (uint32_t)range.first_word + range.word_count;
-        for (uint32_t word = range.first_word; word < end; word++)
-            node->mask[word / 64] |= 1ull << (word % 64);
-    }
+    node->checksum = page_ranges_checksum(record + at);
+    page_apply_ranges(NULL, record + at, entry->count, node->mask);
 }
 
 void index_forget(struct journal_index *index, uint64_t sequence)

@@ -55,6 +55,7 @@ struct journal_node {
     uint64_t image_at;                /* byte offset in the record; UINT64_MAX: the zero page */
     uint64_t ranges_at;
     uint32_t ranges_count;
+    uint32_t checksum; /* of the page with the ranges, if there are any */
     uint32_t next;                    /* index of the next node in its bucket, or of the free list */
     uint64_t mask[JOURNAL_MASK_WORDS]; /* words held by ranges */
 };
@@ -234,7 +235,9 @@ EVH_INTERNAL uint32_t page_write_ranges(const unsigned char *page,
 EVH_INTERNAL uint32_t page_ranges_bytes(const uint64_t mask[JOURNAL_MASK_WORDS]);
 /** Whether `size` bytes hold `count` sound ranges. */
 EVH_INTERNAL bool page_ranges_are_sound(const unsigned char *ranges, uint64_t size, uint32_t count);
-/** Lay sound ranges over a page; their words are added to `mask` if it is not NULL. */
+/** The checksum of the page that ranges make. */
+EVH_INTERNAL uint32_t page_ranges_checksum(const unsigned char *ranges);
+/** Lay sound ranges over a page (NULL: none); their words are added to `mask` if it is not NULL. */
 EVH_INTERNAL void page_apply_ranges(unsigned char *page, const unsigned char *ranges, uint32_t count,
                                     uint64_t *mask);
 /** The page as of the node: base and ranges. */

@@ -42,7 +42,7 @@ static_assert(sizeof(struct journal_record) == 128, "on disk");
 
 enum journal_kind {
     JOURNAL_IMAGE = 1,  /* 4096 bytes of data: the page */
-    JOURNAL_RANGES = 2, /* `count` pairs {u16 first word, u16 words}, padded to 8, then the words */
+    JOURNAL_RANGES = 2, /* a head, `count` ranges padded to 8 bytes, then their words */
     JOURNAL_ZERO = 3,   /* the page is zero; no data */
 };
 
@@ -62,6 +62,15 @@ struct journal_entry {
 };
 
 static_assert(sizeof(struct journal_entry) == 16, "on disk");
+
+/* Before the ranges of an entry: what the page must be when they have been laid over its base. A base
+ * that is damaged on the disk is found by it, and not taken for good. */
+struct journal_ranges_head {
+    uint32_t checksum; /* of the page: as in the checksum slices */
+    uint32_t reserved; /* zero */
+};
+
+static_assert(sizeof(struct journal_ranges_head) == 8, "on disk");
 
 struct journal_range {
     uint16_t first_word; /* 0..511 */

@@ -87,7 +87,9 @@ uint32_t page_ranges_bytes(const uint64_t mask[JOURNAL_MASK_WORDS])
         runs += base_count_bits(mask[i] & ~(mask[i] << 1 | carry));
         carry = mask[i] >> 63;
     }
-    return (uint32_t)base_round_up(runs * sizeof(struct journal_range), 8) + 8 * words;
+    if (runs == 0) return 0;
+    return (uint32_t)(sizeof(struct journal_ranges_head) +
+                      base_round_up(runs * sizeof(struct journal_range), 8) + 8 * words);
 }
 
 uint32_t page_write_ranges(const unsigned char *page, const uint64_t mask[JOURNAL_MASK_WORDS],
@@ -95,13 +97,15 @@ uint32_t page_write_ranges(const unsigned char *page, const uint64_t mask[JOURNA
 {
     assert(out != NULL);
     assert(page_ranges_bytes(mask) <= JOURNAL_RANGES_BYTES_MAX);
+    memset(out, 0, sizeof(struct journal_ranges_head));
+    uint32_t at = sizeof(struct journal_ranges_head);
     uint32_t runs = 0;
     uint32_t first = 0, words = 0, next = 0;
     for (; page_next_run(mask, next, &first, &words); next = first + words, runs++) {
         const struct journal_range range = {(uint16_t)first, (uint16_t)words};
-        memcpy(out + runs * sizeof range, &range, sizeof range);
+        memcpy(out + at, &range, sizeof range);
+        at += (uint32_t)sizeof range;
     }
-    uint32_t at = (uint32_t)(runs * sizeof(struct journal_range));
     const uint32_t data = (uint32_t)base_round_up(at, 8);
     memset(out + at, 0, data - at);
     at = data;
@@ -114,16 +118,38 @@ uint32_t page_write_ranges(const unsigned char *page, const uint64_t mask[JOURNA
     return at;
 }
 
+uint32_t page_ranges_checksum(const unsigned char *ranges)
+{
+    struct journal_ranges_head head;
+    assert(ranges != NULL);
+    memcpy(&head, ranges, sizeof head);
+    return head.checksum;
+}
+
+/* The i-th of an entry's ranges. */
+static struct journal_range page_range(const unsigned char *ranges, uint32_t i)
+{
+    struct journal_range range;
+    memcpy(&range, ranges + sizeof(struct journal_ranges_head) + i * sizeof range, sizeof range);
+    return range;
+}
+
+/* Where the words of `count` ranges begin, from the start of the head. */
+static uint64_t page_ranges_data(uint32_t count)
+{
+    return sizeof(struct journal_ranges_head) +
+           base_round_up(count * sizeof(struct journal_range), 8);
+}
+
 bool page_ranges_are_sound(const unsigned char *ranges, uint64_t size, uint32_t count)
 {
     assert(ranges != NULL);
     if (count == 0 || count > JOURNAL_PAGE_WORDS) return false;
-    uint64_t need = base_round_up(count * sizeof(struct journal_range), 8);
+    uint64_t need = page_ranges_data(count);
     if (need > size) return false;
     uint32_t behind = 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct journal_range range;
-        memcpy(&range, ranges + i * sizeof range, sizeof range);
+        const struct journal_range range = page_range(ranges, i);
         if (range.word_count == 0 || range.first_word < behind) return false;
         behind = (uint32_t)range.first_word + range.word_count;
         if (behind > JOURNAL_PAGE_WORDS) return false;
@@ -137,17 +163,15 @@ void page_apply_ranges(unsigned char *page, const unsigned char *ranges, uint32_
 {
     assert(count > 0);
     assert(count <= JOURNAL_PAGE_WORDS);
-    const unsigned char *data = ranges + base_round_up(count * sizeof(struct journal_range), 8);
+    const unsigned char *data = ranges + page_ranges_data(count);
     for (uint32_t i = 0; i < count; i++) {
-        struct journal_range range;
-        memcpy(&range, ranges + i * sizeof range, sizeof range);
+        const struct journal_range range = page_range(ranges, i);
+        const uint32_t end = (uint32_t)range.first_word + range.word_count;
         assert(range.word_count > 0);
-        assert((uint32_t)range.first_word + range.word_count <= JOURNAL_PAGE_WORDS);
-        memcpy(page + 8 * range.first_word, data, 8u * range.word_count);
+        assert(end <= JOURNAL_PAGE_WORDS);
+        if (page) memcpy(page + 8 * range.first_word, data, 8u * range.word_count);
         data += 8u * range.word_count;
-        if (!mask) continue;
-        for (uint32_t word = range.first_word; word < (uint32_t)range.first_word + range.word_count;
-             word++)
+        for (uint32_t word = range.first_word; mask && word < end; word++)
             mask[word / 64] |= 1ull << (word % 64);
     }
 }

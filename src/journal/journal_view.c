@@ -159,6 +159,27 @@ static evh_status view_recover_record(struct journal *journal, const struct reco
     return EVH_OK;
 }
 
+/* Once every record is laid over: the pages whose newest change are ranges must be what those made of
+ * them. Commits up to `above` are not laid over, and not looked at. */
+static evh_status view_verify(const struct journal *journal, uint64_t above)
+{
+    const struct region *region = journal->region;
+    const struct journal_index *index = &journal->index;
+    assert(index->node_top <= index->node_limit);
+    for (uint32_t i = 0; i < index->node_top; i++) {
+        const struct journal_node *node = &index->nodes[i];
+        if (node->sequence <= above || !node->ranges_in) continue;
+        assert((node->page + 1) << PAGE_SHIFT <= region->mapped_bytes);
+        const unsigned char *image = region->base + (node->page << PAGE_SHIFT);
+        if (page_checksum(region->header.uuid, node->page, image) == node->checksum) continue;
+        return base_fail(EVH_CORRUPT, node->page << PAGE_SHIFT,
+                         "%s: page %llu is damaged on the disk: with its changes in the journal it "
+                         "is not what was committed",
+                         region->path, (unsigned long long)node->page);
+    }
+    return EVH_OK;
+}
+
 evh_status view_recover(struct journal *journal, struct journal_state *state)
 {
     assert(journal->live_first == NULL);
@@ -174,6 +195,7 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
     status = region_map(region, walk.state.heap_bytes);
     if (!status) status = view_walk(journal, &walk, UINT64_MAX, view_recover_record);
     if (!status) status = view_check_end(journal, &walk, view_published(journal));
+    if (!status) status = view_verify(journal, journal->hint);
     if (!status) status = walk_void_torn(&walk);
     if (!status) {
         journal->begun_sequence = walk.sequence;
@@ -249,16 +271,23 @@ static int view_lock(struct journal *journal, uint64_t sequence, enum os_lock_ki
     return os->lock(journal->region->lock_file, REGION_LOCK_VIEWS + sequence, 1, kind);
 }
 
+/* A reader's index lives while its view is built, to verify the pages. */
 static evh_status view_apply_record(struct journal *journal, const struct record_walk *walk)
 {
     assert(journal->region->mode != EVH_DURABLE);
     uint32_t count = 0;
     const struct journal_entry *entries = walk_entries(walk, &count);
+    struct journal_live live = {.sequence = walk->sequence};
     evh_status status = view_map(journal, walk);
+    if (!status) status = index_reserve(&journal->index, count);
     for (uint32_t i = 0; i < count && !status; i++) {
         const struct os_pages run = {entries[i].page, 1};
         status = bits_add(&journal->overlaid, &run, 1);
-        if (!status) view_apply_entry(journal->region, &entries[i], walk->record);
+        if (status) break;
+        view_apply_entry(journal->region, &entries[i], walk->record);
+        struct journal_node *node = index_find(&journal->index, entries[i].page);
+        if (!node) node = index_add(&journal->index, entries[i].page);
+        index_note(node, &live, &entries[i], walk->record);
     }
     return status;
 }
@@ -313,6 +342,9 @@ static evh_status view_build(struct journal *journal, uint64_t sequence,
     *is_stable = walk.sequence == sequence;
     *state = walk.state;
     walk_end(&walk);
+    if (!status && *is_stable) status = view_verify(journal, 0);
+    index_end(&journal->index);
+    journal->index.free_list = JOURNAL_NO_NODE;
     /* Whatever went wrong may come of a checkpoint that finished in between. */
     const evh_error failure = *evh_last_error();
     const evh_status reread = region_read_header(region);

@@ -1,69 +1,7 @@
 /* journal_test.c -- the journal below the allocator: pages in, the same pages out. */
-#include "journal/journal_internal.h"
-#include "test.h"
+#include "support/raw_heap.h"
 
-/* A heap of raw pages: slices from 2 on are the test's. */
-struct raw {
-    struct region *region;
-    struct journal *journal;
-    struct journal_state state;
-    evh_options options;
-};
-
-static void raw_create(struct raw *raw, const char *path)
-{
-    raw->options.mode = EVH_DURABLE;
-    CHECK_EQUAL(region_create(path, &raw->options, &raw->region), EVH_OK);
-    raw->state = (struct journal_state){REGION_NEW_BYTES, 2 * SLICE_BYTES};
-    CHECK_EQUAL(journal_create(raw->region, &raw->state, &raw->options, &raw->journal), EVH_OK);
-    CHECK_EQUAL(region_publish(raw->region), EVH_OK);
-    CHECK_EQUAL(journal_published(raw->journal), EVH_OK);
-}
-
-static void raw_open(struct raw *raw, const char *path, evh_mode mode)
-{
-    raw->options.mode = mode;
-    CHECK_EQUAL(region_open(path, &raw->options, &raw->region), EVH_OK);
-    CHECK_EQUAL(journal_open(raw->region, &raw->options, &raw->journal, &raw->state), EVH_OK);
-}
-
-static void raw_close(struct raw *raw)
-{
-    CHECK_EQUAL(journal_close(raw->journal), EVH_OK);
-    CHECK_EQUAL(region_close(raw->region), EVH_OK);
-}
-
-/* As a killed process leaves it: nothing flushed, nothing brought home. */
-static void raw_kill(struct raw *raw)
-{
-    journal_abandon(raw->journal);
-    CHECK_EQUAL(region_close(raw->region), EVH_OK);
-}
-
-static void raw_release(void *context)
-{
-    (void)context;
-}
-
-static evh_status raw_commit(struct raw *raw)
-{
-    uint64_t ticket = 0;
-    const evh_status status = journal_copy(raw->journal, &raw->state, &ticket);
-    return status ? status : journal_write(raw->journal, ticket, true, raw_release, NULL);
-}
-
-static uint64_t *raw_word(const struct raw *raw, uint64_t page, uint64_t word)
-{
-    return (uint64_t *)(void *)(raw->region->base + 2 * SLICE_BYTES + page * PAGE_BYTES) + word;
-}
-
-static void raw_grow(struct raw *raw, uint64_t heap_bytes)
-{
-    uint64_t from = 0;
-    CHECK_EQUAL(region_grow(raw->region, heap_bytes, &from), EVH_OK);
-    CHECK_EQUAL(journal_region_grew(raw->journal, from), EVH_OK);
-    raw->state.heap_bytes = heap_bytes;
-}
+#include <stdlib.h>
 
 TEST(a_committed_word_is_there_after_a_kill)
 {

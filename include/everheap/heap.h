@@ -126,8 +126,10 @@ typedef struct evh_options {
     uint64_t checkpoint_bytes;  /* journal that may wait for a checkpoint; 0 means 16 MiB */
     uint64_t journal_max_bytes; /* the journal grows to this for a lagging reader, then the reader
                                    goes stale; 0 means 64 MiB. A single commit may exceed it. */
-    uint64_t dirty_max_bytes;   /* evh_malloc fails with EVH_LIMIT when this much is uncommitted
-                                   at the last look; 0 means no limit */
+    uint64_t dirty_max_bytes;   /* evh_malloc fails with EVH_LIMIT when more is uncommitted: how
+                                   much the heap has grown since the last commit or rollback, and
+                                   what failed commits left; changes in place are not counted.
+                                   0 means no limit */
     uint64_t private_max_bytes; /* memory kept in private copies of pages that are home already,
                                    so that the next store to them is cheap; 0 means 256 MiB */
     uint64_t reserved[8];       /* zero */
@@ -176,7 +178,8 @@ EVH_API evh_status evh_close(evh_heap *heap);
  * Write the heap as it is now, committed or not, to a new file at `path`, replacing one that is
  * there. The file is a durable heap that evh_open() opens; from a heap in a small buffer it is an
  * image for evh_open_memory() and for private or read-only opening.
- * Errors    EVH_IO, EVH_FULL, EVH_ACCESS, EVH_BUSY (path is an open heap), EVH_NO_MEMORY.
+ * Errors    EVH_IO, EVH_FULL, EVH_ACCESS, EVH_BUSY (path is an open heap), EVH_NO_MEMORY,
+ *           EVH_STALE (a view that was left behind).
  * Threads   per heap: no other thread may write to the heap meanwhile.
  * Crash     the old file or the new one, complete.
  * Cost      the size of the heap.

@@ -20,6 +20,7 @@
 /* Hand out the lowest free block of the bin: the store into the bitmap is what makes it live. */
 static inline void *allocate_take(struct bin *bin)
 {
+    assert(bin->word != NULL);
     const uint64_t mask = bin->mask;
     const uint64_t bit = mask & (~mask + 1);
     assert(mask != 0);
@@ -32,6 +33,7 @@ static inline void *allocate_take(struct bin *bin)
 
 static void *allocate_class(struct cache *cache, uint32_t class_index)
 {
+    assert(cache->has_thread);
     assert(cache->heap != NULL);
     assert(cache->stamp == cache->heap->stamp);
     struct bin *bin = &cache->bins[class_index];
@@ -138,6 +140,7 @@ void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
 /* What a pointer that is no live block gets. `status` is slices_find()'s. */
 static evh_status free_misuse(const evh_heap *heap, evh_status status, const void *pointer)
 {
+    assert(heap->compact == NULL);
     assert(heap != NULL);
     assert(status != EVH_OK);
     if (status == EVH_DOUBLE_FREE) return heap_misuse(heap, status, pointer, "it is free already");
@@ -165,6 +168,8 @@ static SLOW evh_status free_checked(evh_heap *heap, void *block)
     if (status) return free_misuse(heap, status, block);
     struct cache *cache = threads_attach(heap);
     if (!cache) return evh_last_error()->status;
+    assert(cache->heap == heap);
+    assert(place.slice > heap->slices.table);
     if (__atomic_load_n(&place.slice->kind, __ATOMIC_RELAXED) == HEAP_LARGE)
         status = large_free(heap, free_offset(heap, block) >> SLICE_SHIFT);
     else
@@ -252,6 +257,7 @@ static bool realloc_fits(uint64_t old_size, size_t size)
 /* The block's contents in another one. A block that cannot be moved to a smaller one stays. */
 static void *realloc_move(evh_heap *heap, void *block, uint64_t old_size, size_t size)
 {
+    assert(old_size > 0);
     assert(block != NULL);
     assert(size > 0);
     void *moved = evh_malloc(heap, size);

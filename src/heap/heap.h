@@ -27,7 +27,7 @@ struct evh_heap {
     struct os_mutex *roots_mutex;  /* roots: they allocate */
     struct os_mutex *mutex;        /* the compact layout */
     struct journal_state state;    /* working state: heap_set_end() changes heap_bytes */
-    struct journal_state committed; /* that of the last commit that was begun */
+    uint64_t looked_bytes;         /* the heap's end at the last look for dirty pages. Atomic */
     uint64_t begun;                /* the ticket of that commit; 0: none yet. Atomic. */
     evh_options options;
     evh_mode mode;
@@ -74,7 +74,7 @@ EVH_INTERNAL evh_status heap_options(const char *path, const evh_options *given,
 EVH_INTERNAL evh_heap *heap_new(const evh_options *options);
 EVH_INTERNAL evh_status heap_end(evh_heap *heap);
 
-/** End a heap that did not open, keeping the error that says why. */
+/** End a heap that did not open, keeping the error that says why. Its file stays as it is. */
 EVH_INTERNAL void heap_abandon(evh_heap *heap);
 
 /* ---- heap_memory.c ---- */

@@ -83,10 +83,9 @@ static evh_status commit_copy(evh_heap *heap, uint64_t *ticket)
         os->mutex_unlock(heap->commit_mutex);
         return status;
     }
-    assert(*ticket >= heap->begun);
     assert(state.catalog != 0);
-    heap->committed = state;
-    __atomic_store_n(&heap->begun, *ticket, __ATOMIC_RELEASE);
+    __atomic_store_n(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
+    if (*ticket > heap->begun) __atomic_store_n(&heap->begun, *ticket, __ATOMIC_RELEASE);
     return EVH_OK;
 }
 
@@ -98,15 +97,7 @@ static evh_status commit_perform(evh_heap *heap, bool flush, uint64_t *ticket)
     evh_status status = commit_copy(heap, ticket);
     if (status) return status;
     status = journal_write(heap->journal, *ticket, flush, commit_release, heap);
-    if (!status) {
-        (void)__atomic_add_fetch(&heap->commits, 1, __ATOMIC_RELAXED);
-        return EVH_OK;
-    }
-    /* What is committed is no longer what was copied. Nothing but evh_trim() asks, and a smaller
-     * heap only hides space from it until the next commit. */
-    os->mutex_lock(heap->commit_mutex);
-    heap->committed.heap_bytes = 0;
-    os->mutex_unlock(heap->commit_mutex);
+    if (!status) (void)__atomic_add_fetch(&heap->commits, 1, __ATOMIC_RELAXED);
     return status;
 }
 
@@ -150,14 +141,16 @@ evh_status evh_rollback(evh_heap *heap)
     if (status) return status;
     /* Pending frees go into the bitmaps first: if the journal refuses, nothing is lost. */
     slices_fold(heap);
-    status = journal_rollback(heap->journal, &heap->state);
+    struct journal_state state = heap->state;
+    status = journal_rollback(heap->journal, &state);
     if (!status) {
-        assert(heap->state.heap_bytes <= heap->region->mapped_bytes);
-        assert(heap->state.catalog < heap->state.heap_bytes);
-        heap_set_end(heap, heap->state.heap_bytes);
-        heap->committed = heap->state;
+        assert(state.heap_bytes <= heap->region->mapped_bytes);
+        assert(state.catalog < state.heap_bytes);
+        heap->state = state;
+        heap_set_end(heap, state.heap_bytes);
+        __atomic_store_n(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
+        slices_reset(heap);
     }
-    slices_reset(heap);
     commit_end_quiet(heap);
     return status;
 }
@@ -195,7 +188,7 @@ static evh_status save_image(evh_heap *heap, const char *path)
     const unsigned permissions = heap->options.permissions ? heap->options.permissions : 0600;
     if (!heap->compact)
         return journal_save(heap->region, &heap->state, path, permissions, slices_checksum_slice,
-                            heap);
+                            heap, heap->journal);
     uint64_t size = 0;
     const void *image = compact_image(heap, &size);
     assert(size > 0);
@@ -233,9 +226,14 @@ evh_status evh_refresh(evh_heap *heap)
     assert(heap->journal != NULL);
     assert(!heap->is_writable);
     os->mutex_lock(heap->commit_mutex);
-    status = journal_refresh(heap->journal, &heap->state);
-    if (!status) heap_set_end(heap, heap->state.heap_bytes);
-    slices_reset(heap);
+    struct journal_state state = heap->state;
+    status = journal_refresh(heap->journal, &state);
+    if (!status) {
+        heap->state = state;
+        heap_set_end(heap, state.heap_bytes);
+    }
+    slices_reset(heap); /* also after a failure: the old view is gone, or its pages have changed */
+    assert(heap->state.heap_bytes <= heap->region->mapped_bytes);
     os->mutex_unlock(heap->commit_mutex);
     return status;
 }

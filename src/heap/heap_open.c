@@ -168,6 +168,11 @@ void heap_abandon(evh_heap *heap)
     assert(heap != NULL);
     const evh_error why = *evh_last_error();
     assert(why.status != EVH_OK);
+    /* Closing would checkpoint, into a file that is refused or that another process has. */
+    if (heap->mode == EVH_DURABLE) {
+        journal_abandon(heap->journal);
+        heap->journal = NULL;
+    }
     if (heap_end(heap)) (void)base_fail(why.status, why.offset, "%s", why.message);
 }
 
@@ -181,7 +186,7 @@ static void open_settle(evh_heap *heap)
     evh_info info = {0};
     heap->view.base = heap->region->base;
     heap->view.end_bytes = heap->state.heap_bytes;
-    heap->committed = heap->state;
+    heap->looked_bytes = heap->state.heap_bytes;
     if (!heap->journal) return;
     journal_set_checksums(heap->journal, slices_checksum_slice, slices_is_checksum, heap);
     journal_info(heap->journal, &info);

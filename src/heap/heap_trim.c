@@ -27,7 +27,8 @@ struct trim_run {
 
 struct trim {
     evh_heap *heap;
-    struct trim_run *runs; /* owned */
+    uint64_t committed_bytes; /* the heap's end in the last commit */
+    struct trim_run *runs;    /* owned */
     size_t run_count;
     size_t run_capacity;
     uint64_t image_page; /* which page `image` holds; NO_OFFSET: none */
@@ -58,7 +59,7 @@ static evh_status trim_is_free(struct trim *trim, uint64_t slice, bool *is_free)
     assert(trim->heap->journal != NULL);
     evh_heap *heap = trim->heap;
     *is_free = false;
-    if ((slice + 1) << SLICE_SHIFT > heap->committed.heap_bytes) return EVH_OK;
+    if ((slice + 1) << SLICE_SHIFT > trim->committed_bytes) return EVH_OK;
     const uint64_t offset = slices_descriptor_offset(heap, slice);
     if (offset == 0) return EVH_OK;
     const uint64_t page = offset >> PAGE_SHIFT;
@@ -176,6 +177,7 @@ static evh_status trim_run(struct trim *trim, uint64_t *freed_bytes)
     assert(trim->run_count == 0);
     assert(*freed_bytes == 0);
     evh_heap *heap = trim->heap;
+    trim->committed_bytes = journal_last_state(heap->journal).heap_bytes;
     slices_fold(heap);
     evh_status status = slices_each_free_run(heap, TRIM_SLICES_MIN, trim_each_run, trim);
     if (status || trim->run_count == 0) return status;
@@ -227,7 +229,9 @@ evh_status evh_trim(evh_heap *heap, uint64_t *freed_bytes)
     trim->heap = heap;
     trim->image_page = NO_OFFSET;
     os->mutex_lock(heap->commit_mutex);
-    status = gate_close(heap);
+    /* From here on no commit is pending whose failure would make another one the last. */
+    if (heap->journal) status = journal_checkpoint(heap->journal);
+    if (!status) status = gate_close(heap);
     if (!status) {
         status = heap->journal ? trim_run(trim, &freed) : trim_memory(trim, &freed);
         gate_open(heap);

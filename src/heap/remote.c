@@ -39,10 +39,13 @@ static struct remote *remote_of(const evh_heap *heap, const struct slice *slice)
     return &heap->slices.remotes[slice - heap->slices.table];
 }
 
-/* Put the slice on the stack of the cache that owns it, unless it is on one. */
+/*
+ * Put the slice on the stack of the cache that owns it, unless it is on one. It comes late if
+ * another thread's announcement had our bit folded already: then the slice may have been given
+ * back, and be anything by now. Only atomic members are touched.
+ */
 static void remote_announce(evh_heap *heap, struct slice *slice)
 {
-    assert(slice->bits != NULL);
     struct remote *remote = remote_of(heap, slice);
     if (__atomic_load_n(&remote->is_pending, __ATOMIC_SEQ_CST)) return;
     if (__atomic_exchange_n(&remote->is_pending, 1, __ATOMIC_SEQ_CST)) return;
@@ -50,6 +53,7 @@ static void remote_announce(evh_heap *heap, struct slice *slice)
     const uint32_t number = (uint32_t)(slice - heap->slices.table);
     assert(cache != NULL);
     assert(number != 0);
+    assert(number < heap->slices.slice_max);
     uint32_t head = __atomic_load_n(&cache->pending, __ATOMIC_RELAXED);
     do __atomic_store_n(&remote->next, head, __ATOMIC_RELAXED);
     while (!__atomic_compare_exchange_n(&cache->pending, &head, number, true, __ATOMIC_RELEASE,

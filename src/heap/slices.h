@@ -460,6 +460,8 @@ static inline void slice_set_class(struct slice *slice, uint32_t class_index)
     slice->word_count = class->word_count;
     slice->class_index = (uint8_t)class_index;
     slice->bin_offset = (uint16_t)(class_index * sizeof(struct bin));
+    assert(slice->block_count <= slice->word_count * 64u);
+    assert(slice->word_count <= SLICE_MIRROR_WORDS);
 }
 
 static inline void slice_set_used(struct slice *slice, uint32_t used)

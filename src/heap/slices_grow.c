@@ -11,6 +11,9 @@
  *
  * So the metadata of every segment that begins inside a large run lies before the run. Growth
  * beyond the need is an eighth of the heap, at most 16 MiB, and never begins another segment.
+ *
+ * A commit may give the journal a new extent meanwhile, behind what is mapped: where the plan lies.
+ * region_plan_begin() keeps it from that until the plan is carried out.
  */
 #include "heap/heap.h"
 
@@ -268,12 +271,15 @@ EVH_INTERNAL evh_status grow_heap(evh_heap *heap, uint64_t count, uint64_t align
     assert(base_is_power_of_two(alignment));
     struct grow_plan plan = {
         .heap = heap, .count = count, .alignment = alignment, .in_one_segment = in_one_segment};
-    if (!grow_make_plan(&plan))
-        return base_fail(EVH_FULL, NO_OFFSET,
-                         "%s: full: no room for %llu bytes below its largest size of %llu",
-                         heap_path(heap), (unsigned long long)(count << SLICE_SHIFT),
-                         (unsigned long long)(heap->slices.slice_max << SLICE_SHIFT));
-    return grow_apply(&plan);
+    region_plan_begin(heap->region);
+    const bool is_planned = grow_make_plan(&plan);
+    const evh_status status = is_planned ? grow_apply(&plan) : EVH_FULL;
+    region_plan_end(heap->region);
+    if (is_planned) return status;
+    return base_fail(EVH_FULL, NO_OFFSET,
+                     "%s: full: no room for %llu bytes below its largest size of %llu",
+                     heap_path(heap), (unsigned long long)(count << SLICE_SHIFT),
+                     (unsigned long long)(heap->slices.slice_max << SLICE_SHIFT));
 }
 
 EVH_INTERNAL bool grow_to(evh_heap *heap, uint64_t end)
@@ -291,5 +297,8 @@ EVH_INTERNAL bool grow_to(evh_heap *heap, uint64_t end)
     struct grow_plan plan = {.heap = heap, .count = end - old_end, .alignment = 1};
     plan.old_end = plan.start = plan.run = old_end;
     plan.new_end = end;
-    return grow_apply(&plan) == EVH_OK;
+    region_plan_begin(heap->region);
+    const evh_status status = grow_apply(&plan);
+    region_plan_end(heap->region);
+    return status == EVH_OK;
 }

@@ -58,6 +58,7 @@ static void threads_use(struct cache *cache)
 
 static void threads_end_cache(struct cache *cache)
 {
+    assert(heap_lock_is_taken(&threads_lock) || cache->heap == NULL);
     assert(cache != heap_thread.cache);
     assert(cache->memory != NULL);
     os->memory_free(cache->memory);
@@ -164,6 +165,7 @@ static bool threads_forget_own(struct cache *cache)
 /* The calling thread's cache in the heap, or NULL. Caches of closed heaps end on the way. */
 static struct cache *threads_find_cache(const evh_heap *heap)
 {
+    assert(heap_thread.stamp != heap->stamp);
     assert(heap != NULL);
     struct cache *next = NULL;
     for (struct cache *cache = heap_thread.caches; cache; cache = next) {
@@ -220,6 +222,7 @@ EVH_INTERNAL void threads_detach_heap(evh_heap *heap)
 
 EVH_INTERNAL void threads_restamp(evh_heap *heap)
 {
+    assert(heap->stamp != 0);
     assert(heap_lock_is_taken(&heap->slices.lock));
     for (struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap) {
         assert(cache->heap == heap);

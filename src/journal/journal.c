@@ -4,7 +4,7 @@
 enum {
     JOURNAL_CHECKPOINT_DEFAULT = 16 << 20,
     JOURNAL_MAX_DEFAULT = 64 << 20,
-    JOURNAL_PRIVATE_DEFAULT = 256 << 20,
+    JOURNAL_PRIVATE_DEFAULT = 512 << 20,
     /* Where every private page is compared at every commit, few are kept. */
     JOURNAL_PRIVATE_INEXACT = 4 << 20,
 };
@@ -45,6 +45,7 @@ void journal_abandon(struct journal *journal)
         os->memory_free(live);
     }
     index_end(&journal->index);
+    os->memory_free(journal->checksums.slices);
     pages_end(&journal->carry);
     bits_end(&journal->private_pages);
     bits_end(&journal->overlaid);
@@ -76,7 +77,16 @@ static void journal_watch_one(uint64_t offset, uint64_t size, void *context)
     run->error = os->watch_add(run->journal->watch, from, offset + size - from);
 }
 
-evh_status journal_region_grew(struct journal *journal, uint64_t from)
+struct journal_state journal_last_state(struct journal *journal)
+{
+    assert(journal != NULL);
+    os->mutex_lock(journal->mutex);
+    const struct journal_state state = journal->last_state;
+    os->mutex_unlock(journal->mutex);
+    return state;
+}
+
+static evh_status journal_watch_grown(struct journal *journal, uint64_t from)
 {
     assert(from <= journal->region->mapped_bytes);
     if (!journal->watch) return EVH_OK;
@@ -86,6 +96,15 @@ evh_status journal_region_grew(struct journal *journal, uint64_t from)
         return base_fail_os(run.error, from, "%s: cannot watch its new pages",
                             journal->region->path);
     return EVH_OK;
+}
+
+evh_status journal_region_grew(struct journal *journal, uint64_t from)
+{
+    assert(journal != NULL);
+    os->mutex_lock(journal->mutex); /* nobody collects meanwhile */
+    const evh_status status = journal_watch_grown(journal, from);
+    os->mutex_unlock(journal->mutex);
+    return status;
 }
 
 static evh_status journal_watch(struct journal *journal)
@@ -105,7 +124,7 @@ static evh_status journal_watch(struct journal *journal)
     if (tier == EVH_DETECT_SCAN || tier == EVH_DETECT_PAGEMAP)
         journal->options.private_max_bytes =
             base_min(journal->options.private_max_bytes, JOURNAL_PRIVATE_INEXACT);
-    return journal_region_grew(journal, 0);
+    return journal_watch_grown(journal, 0);
 }
 
 /* ---- creating ---- */
@@ -208,6 +227,7 @@ static void journal_publish(struct journal *journal)
     region->status.device = region->device;
     region->status.inode = region->inode;
     region_publish_status(region);
+    view_lock_settled(journal);
     /* From here on readers believe the page; without the lock they read the journal themselves. */
     (void)os->lock(region->lock_file, REGION_LOCK_READY, 1, OS_LOCK_EXCLUSIVE);
 }
@@ -291,6 +311,10 @@ void journal_set_checksums(struct journal *journal, journal_checksum_slice *find
     journal->checksums.find = find;
     journal->checksums.is_checksum = is_checksum;
     journal->checksums.context = context;
+    /* The working image is the committed one now. Without memory each page is asked for. */
+    os->mutex_lock(journal->mutex);
+    if (journal->watch) (void)checksum_find_slices(journal, journal->last_state.heap_bytes);
+    os->mutex_unlock(journal->mutex);
 }
 
 /* ---- what it knows ---- */
@@ -328,12 +352,8 @@ void journal_info(struct journal *journal, evh_info *info)
 uint64_t journal_dirty_bytes(struct journal *journal)
 {
     assert(journal != NULL);
-    if (!journal->watch) return 0;
+    /* Looking at the pages while threads store into them would lose stores: only commits look. */
     os->mutex_lock(journal->mutex);
-    /* Looking moves what is dirty into the carry, where the next commit finds it. Only the exact
-     * watch can be asked while threads run. */
-    bool is_exact = false;
-    if (os->watch_tier(journal->watch) == EVH_DETECT_WATCH) (void)collect_dirty(journal, &is_exact);
     const uint64_t bytes = pages_count(&journal->carry) << PAGE_SHIFT;
     os->mutex_unlock(journal->mutex);
     return bytes;
@@ -392,8 +412,11 @@ evh_status journal_log(struct journal *journal, evh_commit_visit *visit, void *c
     checkpoint_claim(journal);
     os->mutex_unlock(journal->mutex);
     evh_status status = EVH_OK;
+    /* A reader's header is that of its view; the newest is looked at, and put away again. */
+    const struct region_header header = journal->region->header;
     if (journal->has_view) status = region_read_header(journal->region);
     if (!status) status = log_gather(journal, &commits, &count);
+    if (journal->has_view) journal->region->header = header;
     os->mutex_lock(journal->mutex);
     checkpoint_release(journal);
     os->mutex_unlock(journal->mutex);

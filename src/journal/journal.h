@@ -127,7 +127,10 @@ EVH_INTERNAL evh_status journal_verify_slice(struct journal *journal, uint64_t s
 /** Fill what the journal knows: sequences, sizes, counts, tier. */
 EVH_INTERNAL void journal_info(struct journal *journal, evh_info *info);
 
-/** An estimate of what is uncommitted, in bytes, as of the last look; for dirty_max_bytes. */
+/** The state of the last begun commit. */
+EVH_INTERNAL struct journal_state journal_last_state(struct journal *journal);
+
+/** What failed commits carry, in bytes; for dirty_max_bytes. */
 EVH_INTERNAL uint64_t journal_dirty_bytes(struct journal *journal);
 
 /**
@@ -144,10 +147,12 @@ EVH_INTERNAL void journal_set_checksums(struct journal *journal, journal_checksu
 /* ---- writing images (evh_save) ---- */
 
 /** Write a whole heap with all its checksums (from `region`'s mapping up to state->heap_bytes) as a new durable heap file at
- *  `path`: temporary file, flush, rename, flush of the directory. */
+ *  `path`: temporary file, flush, rename, flush of the directory. `journal` is the
+ *  region's, or NULL: a view that is revoked meanwhile is EVH_STALE. */
 EVH_INTERNAL evh_status journal_save(const struct region *region, const struct journal_state *state,
                                      const char *path, unsigned permissions,
-                                     journal_checksum_slice *find, void *context);
+                                     journal_checksum_slice *find, void *context,
+                                     struct journal *journal);
 
 /** Write `size` bytes as a file, as safely. */
 EVH_INTERNAL evh_status journal_save_bytes(const void *data, uint64_t size, const char *path,

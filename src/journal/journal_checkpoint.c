@@ -19,9 +19,52 @@ uint64_t checksum_offset(const struct journal_checksums *checksums, uint64_t pag
 {
     assert(checksums != NULL);
     if (page < PAGE_BYTES / 4) return REGION_CHECKSUM_OFFSET + page * 4;
-    if (!checksums->find) return 0;
-    const uint64_t slice = checksums->find(checksums->context, page / SEGMENT_PAGES);
+    const uint64_t segment = page / SEGMENT_PAGES;
+    uint64_t slice = 0;
+    if (checksums->slices)
+        slice = segment < checksums->count ? (uint64_t)checksums->slices[segment] << SLICE_SHIFT : 0;
+    else if (checksums->find)
+        slice = checksums->find(checksums->context, segment);
     return slice ? slice + page % SEGMENT_PAGES * 4 : 0;
+}
+
+evh_status checksum_find_slices(struct journal *journal, uint64_t heap_bytes)
+{
+    struct journal_checksums *checksums = &journal->checksums;
+    assert(heap_bytes % SLICE_BYTES == 0);
+    if (!checksums->find || journal->sums_heap_bytes == heap_bytes) return EVH_OK;
+    const uint64_t count = (heap_bytes + SEGMENT_BYTES - 1) >> SEGMENT_SHIFT;
+    uint32_t *slices = os->memory_allocate(count * sizeof *slices);
+    if (!slices)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to find the page checksums");
+    for (uint64_t segment = 0; segment < count; segment++)
+        slices[segment] =
+            (uint32_t)(checksums->find(checksums->context, segment) >> SLICE_SHIFT);
+    os->memory_free(checksums->slices);
+    checksums->slices = slices;
+    checksums->count = count;
+    journal->sums_heap_bytes = heap_bytes;
+    return EVH_OK;
+}
+
+evh_status checksum_snapshot(const struct journal *journal, struct journal_checksums *snapshot)
+{
+    assert(snapshot != NULL);
+    *snapshot = journal->checksums;
+    if (!snapshot->slices) return EVH_OK;
+    const size_t size = snapshot->count * sizeof *snapshot->slices;
+    snapshot->slices = os->memory_resize(NULL, size);
+    if (!snapshot->slices)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to find the page checksums");
+    memcpy(snapshot->slices, journal->checksums.slices, size);
+    return EVH_OK;
+}
+
+void checksum_snapshot_end(struct journal_checksums *snapshot)
+{
+    assert(snapshot != NULL);
+    os->memory_free(snapshot->slices);
+    snapshot->slices = NULL;
 }
 
 bool checkpoint_owns_slice(const struct journal *journal, uint64_t slice, uint64_t *behind)
@@ -177,13 +220,14 @@ static evh_status checkpoint_compose(const struct journal *journal,
 }
 
 /* Write the pages home in order, neighbours together. */
-static evh_status checkpoint_write_home(struct journal *journal, struct checkpoint_set *set,
-                                        unsigned char *buffer)
+static evh_status checkpoint_write_home(struct journal *journal,
+                                        const struct journal_checksums *checksums,
+                                        struct checkpoint_set *set, unsigned char *buffer)
 {
     assert(journal->is_checkpointing);
     assert(buffer != NULL);
     struct region *region = journal->region;
-    struct checksum_writer sums = {.region = region, .checksums = &journal->checksums};
+    struct checksum_writer sums = {.region = region, .checksums = checksums};
     evh_status status = EVH_OK;
     if (set->count == 0) return EVH_OK;
     qsort(set->pages, set->count, sizeof *set->pages, checkpoint_compare);
@@ -209,7 +253,12 @@ static evh_status checkpoint_write_home(struct journal *journal, struct checkpoi
 
 /* ---- readers' views ---- */
 
-/* Lock out views of commits below *target, lowering it while a reader's view refuses. */
+/*
+ * Home is about to go from commit `from` to *target: lock out views of the commits between, lowering
+ * *target while a reader's view refuses. The bytes stay locked until the header says what home is:
+ * until then a reader that has learned of too old a commit must not take home for it. Views before
+ * `from` are void or gone already.
+ */
 static evh_status checkpoint_lock_views(struct journal *journal, uint64_t from, uint64_t *target)
 {
     assert(from >= journal->region->header.sequence);
@@ -217,24 +266,19 @@ static evh_status checkpoint_lock_views(struct journal *journal, uint64_t from, 
     assert(*target > from);
     if (PLANTED(12)) return EVH_OK;
     const int file = journal->region->lock_file;
-    int error = os->lock(file, REGION_LOCK_VIEWS, *target, OS_LOCK_EXCLUSIVE);
-    if (error == EAGAIN) {
-        /* Find the highest target that is not refused, between `from` (nothing to do) and *target. */
-        uint64_t good = from;
-        uint64_t bad = *target;
-        while (bad - good > 1) {
-            const uint64_t middle = good + (bad - good) / 2;
-            error = os->lock(file, REGION_LOCK_VIEWS, middle, OS_LOCK_EXCLUSIVE);
-            if (!error) {
-                good = middle;
-            } else if (error == EAGAIN) {
-                bad = middle;
-            } else {
-                break;
-            }
-        }
+    const uint64_t first = REGION_LOCK_VIEWS + from;
+    int error = os->lock(file, first, *target - from, OS_LOCK_EXCLUSIVE);
+    uint64_t good = from; /* nothing to do */
+    for (uint64_t bad = *target; error == EAGAIN && bad - good > 1;) {
+        const uint64_t middle = good + (bad - good) / 2;
+        const int tried = os->lock(file, first, middle - from, OS_LOCK_EXCLUSIVE);
+        if (tried && tried != EAGAIN) error = tried;
+        if (!tried) good = middle;
+        else bad = middle;
+    }
+    if (error == EAGAIN && good > from) {
         *target = good;
-        if (good > from) error = 0;
+        return EVH_OK;
     }
     if (error == EAGAIN)
         return base_fail(EVH_BUSY, NO_OFFSET, "%s: a reader's view of commit %llu holds it",
@@ -245,18 +289,20 @@ static evh_status checkpoint_lock_views(struct journal *journal, uint64_t from, 
     return EVH_OK;
 }
 
-static void checkpoint_unlock_views(struct journal *journal, uint64_t target)
+/* The header says what home is: views before it are refused by looking at the header. */
+static void checkpoint_unlock_views(struct journal *journal, uint64_t sequence)
 {
     assert(journal->is_checkpointing);
-    assert(target > 0);
+    assert(sequence > 0);
     if (PLANTED(12)) return;
-    (void)os->lock(journal->region->lock_file, REGION_LOCK_VIEWS, target, OS_UNLOCK);
+    (void)os->lock(journal->region->lock_file, REGION_LOCK_VIEWS, sequence, OS_UNLOCK);
 }
 
 /* ---- the steps ---- */
 
 /* Steps 2 and 3. Header and home are claimed; the mutex is not held. */
-static evh_status checkpoint_settle(struct journal *journal, uint64_t target)
+static evh_status checkpoint_settle(struct journal *journal,
+                                    const struct journal_checksums *checksums, uint64_t target)
 {
     assert(journal->is_checkpointing);
     assert(target > journal->settled.sequence);
@@ -268,7 +314,7 @@ static evh_status checkpoint_settle(struct journal *journal, uint64_t target)
                                : base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to checkpoint",
                                            journal->region->path);
     if (!status) status = checkpoint_gather(journal, target, &set, &walk);
-    if (!status) status = checkpoint_write_home(journal, &set, buffer);
+    if (!status) status = checkpoint_write_home(journal, checksums, &set, buffer);
     if (!status) journal->settled = walk_position(&walk);
     os->memory_free(buffer);
     os->memory_free(set.pages);
@@ -311,6 +357,15 @@ static void checkpoint_forget(struct journal *journal, uint64_t sequence)
     assert(journal->is_checkpointing);
     assert(sequence <= journal->durable_sequence);
     index_forget(&journal->index, sequence);
+    /* Pending records remember nodes that may name the records which go now. */
+    for (struct journal_pending *p = journal->pending_first; p; p = p->next)
+        for (uint32_t i = 0; i < p->entry_count; i++) {
+            struct journal_node *before = &p->undo[i].before;
+            if (before->sequence <= sequence)
+                memset(before, 0, sizeof *before);
+            else if (before->image_in && before->image_in->sequence <= sequence)
+                before->image_in = NULL;
+        }
     while (journal->live_first && journal->live_first->sequence <= sequence) {
         struct journal_live *live = journal->live_first;
         journal->live_first = live->next;
@@ -349,9 +404,9 @@ static void checkpoint_publish_settled(struct journal *journal)
     region_publish_status(region);
 }
 
-/* Without the mutex: settle as far as views allow, then finish if asked to. `*locked` is the part of the
- * views that stays locked. */
-static evh_status checkpoint_do(struct journal *journal, enum checkpoint_kind kind, uint64_t target,
+/* Without the mutex: settle as far as views allow, then finish if asked to. */
+static evh_status checkpoint_do(struct journal *journal, enum checkpoint_kind kind,
+                                const struct journal_checksums *checksums, uint64_t target,
                                 struct region_header *next)
 {
     assert(journal->is_checkpointing);
@@ -359,9 +414,7 @@ static evh_status checkpoint_do(struct journal *journal, enum checkpoint_kind ki
     evh_status status = EVH_OK;
     if (target > from) {
         if (kind != CHECKPOINT_FORCE) status = checkpoint_lock_views(journal, from, &target);
-        const bool is_locked = kind != CHECKPOINT_FORCE && !status;
-        if (!status) status = checkpoint_settle(journal, target);
-        if (is_locked) checkpoint_unlock_views(journal, target);
+        if (!status) status = checkpoint_settle(journal, checksums, target);
     }
     if (kind == CHECKPOINT_SETTLE) return status;
     /* What was settled before can be finished although a view holds back the rest. */
@@ -390,12 +443,20 @@ evh_status checkpoint_run(struct journal *journal, enum checkpoint_kind kind)
         region->status.revoked_sequence = target;
         region_publish_status(region);
     }
+    struct journal_checksums checksums;
+    status = checksum_snapshot(journal, &checksums);
+    if (status) {
+        checkpoint_release(journal);
+        return status;
+    }
     os->mutex_unlock(journal->mutex);
     struct region_header next = {.sequence = from};
-    status = checkpoint_do(journal, kind, target, &next);
+    status = checkpoint_do(journal, kind, &checksums, target, &next);
     os->mutex_lock(journal->mutex);
+    checksum_snapshot_end(&checksums);
     if (!status && next.sequence > from) {
         region_adopt_header(region, &next);
+        checkpoint_unlock_views(journal, next.sequence);
         checkpoint_forget(journal, next.sequence);
         journal->checkpoints++;
     }
@@ -425,8 +486,10 @@ evh_status journal_checkpoint(struct journal *journal)
  * page by page (1.7 us each): these are kept few by settling often, which costs no flush. A flush
  * pays for scattered pages one by one, for dense ones hardly: it waits until the journal is half
  * full, or the private copies that it keeps alive are many.
+ *
+ * Unsettled may be as many pages as fit into checkpoint_bytes: 4096 by default. A test that makes
+ * that small sees much settling (crash_test.c).
  */
-enum { CHECKPOINT_UNSETTLED_PAGES = 4096 };
 
 /* Whether more than 1/part of what may wait waits for a whole checkpoint. */
 static bool checkpoint_is_due(const struct journal *journal, uint64_t part)
@@ -442,7 +505,8 @@ static bool checkpoint_must_settle(const struct journal *journal, uint64_t part)
 {
     assert(part > 0);
     assert(journal->entries_total >= journal->settled_entries);
-    return journal->entries_total - journal->settled_entries > CHECKPOINT_UNSETTLED_PAGES / part;
+    const uint64_t pages = journal->options.checkpoint_bytes >> PAGE_SHIFT;
+    return journal->entries_total - journal->settled_entries > pages / part;
 }
 
 static void checkpoint_background(void *context)

@@ -181,37 +181,40 @@ evh_status collect_dirty(struct journal *journal, bool *is_exact)
     return merged;
 }
 
-static bool commit_is_dirty(const struct journal *journal, size_t *at, uint64_t page)
+/* Whether the built record changes a page. `*at` goes forward through its entries. */
+static bool commit_changes(const struct journal *journal, uint32_t *at, uint64_t page)
 {
     assert(at != NULL);
-    assert(*at <= journal->carry.count);
-    const struct journal_pages *dirty = &journal->carry;
-    while (*at < dirty->count && dirty->runs[*at].first + dirty->runs[*at].count <= page) ++*at;
-    return *at < dirty->count && dirty->runs[*at].first <= page;
+    const struct journal_pending *pending = journal->built;
+    if (!pending) return false;
+    const struct journal_record *record =
+        (const struct journal_record *)(const void *)pending->buffer;
+    const struct journal_entry *entries =
+        (const struct journal_entry *)(const void *)(pending->buffer + record->entries_offset);
+    assert(*at <= pending->entry_count);
+    while (*at < pending->entry_count && entries[*at].page < page) ++*at;
+    return *at < pending->entry_count && entries[*at].page == page;
 }
 
-/* Remember which pages have private copies, and give up those that are home and idle when they are
- * too many. All threads are still. */
-static evh_status commit_bound_private(struct journal *journal)
+/* Give up private copies that are home and idle when they are too many. The record is built; all
+ * threads are still. */
+static void commit_bound_private(struct journal *journal)
 {
     assert(journal_is_sound(journal));
     assert(journal->options.private_max_bytes > 0);
     struct journal_bits *bits = &journal->private_pages;
-    const evh_status status = bits_add(bits, journal->carry.runs, journal->carry.count);
-    if (status) return status;
-    if (bits->count <= journal->options.private_max_bytes >> PAGE_SHIFT) return EVH_OK;
-    size_t at = 0;
+    if (bits->count <= journal->options.private_max_bytes >> PAGE_SHIFT) return;
+    uint32_t at = 0;
     for (uint64_t word = 0; word < bits->word_count; word++)
         for (uint64_t left = bits->words[word]; left; left &= left - 1) {
             const uint64_t page = word * 64 + base_lowest_bit(left);
-            if (commit_is_dirty(journal, &at, page)) continue;
+            if (commit_changes(journal, &at, page)) continue;
             if (!PLANTED(11) && index_find(&journal->index, page)) continue;
             if (page >= journal->region->mapped_bytes >> PAGE_SHIFT) continue;
-            (void)os->discard(journal->region->base + (page << PAGE_SHIFT), PAGE_BYTES);
+            if (os->discard(journal->region->base + (page << PAGE_SHIFT), PAGE_BYTES)) return;
             os->watch_discarded(journal->watch, page << PAGE_SHIFT, PAGE_BYTES);
             bits_remove(bits, page);
         }
-    return EVH_OK;
 }
 
 /* A run of dirty pages, slice by slice: what the journal keeps for itself is none of a commit's. */
@@ -271,6 +274,16 @@ static evh_status commit_build(struct journal *journal, const struct journal_sta
     return EVH_OK;
 }
 
+uint64_t commit_hand_out(struct journal *journal)
+{
+    assert(journal->last_ticket >= journal->durable_ticket);
+    if (!journal->built) /* nothing changed: whoever waits, waits for what was begun before */
+        return journal->pending_last ? journal->pending_last->ticket : journal->durable_ticket;
+    journal->built_failures = journal->failures;
+    journal->built->ticket = ++journal->last_ticket;
+    return journal->last_ticket;
+}
+
 evh_status journal_copy(struct journal *journal, const struct journal_state *state, uint64_t *ticket)
 {
     assert(journal->watch != NULL);
@@ -280,17 +293,15 @@ evh_status journal_copy(struct journal *journal, const struct journal_state *sta
     evh_status status = flush_poisoned(journal);
     bool is_exact = false;
     if (!status) status = journal_reserve_failures(journal);
+    if (!status) status = checksum_find_slices(journal, state->heap_bytes);
     if (!status) status = collect_dirty(journal, &is_exact);
-    if (!status) status = commit_bound_private(journal);
+    if (!status)
+        status = bits_add(&journal->private_pages, journal->carry.runs, journal->carry.count);
     if (!status) status = commit_build(journal, state, is_exact);
     if (!status) {
         journal->carry.count = 0; /* the record has them; if it fails they come back */
-        journal->built_failures = journal->failures;
-        *ticket = journal->begun_sequence + journal->failed_tickets;
-        if (journal->built) {
-            (*ticket)++;
-            journal->built->ticket = *ticket;
-        }
+        *ticket = commit_hand_out(journal);
+        commit_bound_private(journal);
     }
     os->mutex_unlock(journal->mutex);
     return status;
@@ -341,7 +352,7 @@ static void commit_fail_built(struct journal *journal, struct journal_pending *p
     assert(pending->live->sequence == 0);
     assert(journal->built == NULL);
     pending_take_back(journal, pending, false);
-    journal_note_failure(journal, pending->ticket, pending->ticket, evh_last_error()->status, true);
+    journal_note_failure(journal, pending->ticket, evh_last_error()->status, true);
     pending_end(pending, journal);
 }
 

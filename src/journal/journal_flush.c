@@ -18,6 +18,10 @@ evh_status flush_poison(struct journal *journal)
         journal->poison = *evh_last_error();
         /* Allocations ask without the mutex: who sees it sees the reason too. */
         __atomic_store_n(&journal->is_poisoned, true, __ATOMIC_RELEASE);
+        /* What the cache shows of home may never reach the disk: no successor may take it for
+         * settled. */
+        journal->region->status.settled_sequence = 0;
+        region_publish_status(journal->region);
     }
     return evh_last_error()->status;
 }
@@ -94,32 +98,49 @@ void pending_take_back(struct journal *journal, struct journal_pending *pending,
     pages_end(&pages);
 }
 
-void journal_note_failure(struct journal *journal, uint64_t first_ticket, uint64_t last_ticket,
-                          evh_status status, bool is_reported)
+/* Whether a ticket may join a noted failure at its end or beginning. */
+static bool flush_is_alike(const struct journal_failure *failure, evh_status status,
+                           bool is_reported)
+{
+    assert(failure->first_ticket <= failure->last_ticket);
+    return failure->status == status && failure->is_reported == is_reported;
+}
+
+void journal_note_failure(struct journal *journal, uint64_t ticket, evh_status status,
+                          bool is_reported)
 {
     assert(status != EVH_OK);
-    assert(first_ticket <= last_ticket);
-    const size_t count = journal->failure_count;
-    struct journal_failure *last = count ? &journal->failure[count - 1] : NULL;
-    journal->failed_tickets += last_ticket - first_ticket + 1;
-    if (last && last->last_ticket + 1 == first_ticket && last->status == status &&
-        last->is_reported == is_reported) {
-        last->last_ticket = last_ticket;
+    assert(ticket <= journal->last_ticket);
+    struct journal_failure *list = journal->failure;
+    size_t at = journal->failure_count;
+    while (at > 0 && list[at - 1].first_ticket > ticket) at--;
+    /* It comes before list[at] and behind list[at - 1]. */
+    if (at > 0 && list[at - 1].last_ticket + 1 == ticket &&
+        flush_is_alike(&list[at - 1], status, is_reported)) {
+        list[at - 1].last_ticket = ticket;
         return;
     }
-    assert(count < journal->failure_limit);
-    journal->failure[journal->failure_count++] =
-        (struct journal_failure){first_ticket, last_ticket, status, is_reported};
+    if (at < journal->failure_count && list[at].first_ticket == ticket + 1 &&
+        flush_is_alike(&list[at], status, is_reported)) {
+        list[at].first_ticket = ticket;
+        return;
+    }
+    assert(journal->failure_count < journal->failure_limit);
+    memmove(&list[at + 1], &list[at], (journal->failure_count - at) * sizeof *list);
+    list[at] = (struct journal_failure){ticket, ticket, status, is_reported};
+    journal->failure_count++;
 }
 
 evh_status journal_reserve_failures(struct journal *journal)
 {
-    /* A built record that fails, and the pending ones before it: two entries; as many again. */
-    const size_t need = journal->failure_count + 4;
+    /* Every pending record may fail, and so may the one that is about to be built. */
+    size_t need = journal->failure_count + 2;
+    for (const struct journal_pending *p = journal->pending_first; p; p = p->next) need++;
     if (need <= journal->failure_limit) return EVH_OK;
     struct journal_failure *grown =
         os->memory_resize(journal->failure, 2 * need * sizeof *grown);
     if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for a commit's ticket");
+    assert(journal->failure_limit < 2 * need);
     journal->failure = grown;
     journal->failure_limit = 2 * need;
     return EVH_OK;
@@ -142,23 +163,20 @@ evh_status flush_unreported(const struct journal *journal)
     return EVH_OK;
 }
 
-/* What became of a ticket: its sequence, or its failure. */
-static evh_status flush_look_up(struct journal *journal, uint64_t ticket, uint64_t *sequence)
+/* What became of a ticket: its failure; or `*is_durable`, or not yet. */
+static evh_status flush_look_up(struct journal *journal, uint64_t ticket, bool *is_durable)
 {
     assert(journal_is_sound(journal));
-    assert(sequence != NULL);
-    uint64_t failed = 0;
+    assert(is_durable != NULL);
+    *is_durable = ticket <= journal->durable_ticket;
     for (size_t i = 0; i < journal->failure_count; i++) {
         struct journal_failure *failure = &journal->failure[i];
         if (ticket < failure->first_ticket) break;
-        if (ticket <= failure->last_ticket) {
-            failure->is_reported = true;
-            return flush_report(journal, failure);
-        }
-        failed += failure->last_ticket - failure->first_ticket + 1;
+        if (ticket > failure->last_ticket) continue;
+        failure->is_reported = true;
+        return flush_report(journal, failure);
     }
-    *sequence = ticket - failed;
-    if (*sequence > journal->begun_sequence)
+    if (ticket > journal->last_ticket)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: no commit was begun with ticket %llu",
                          journal->region->path, (unsigned long long)ticket);
     return EVH_OK;
@@ -229,6 +247,7 @@ static void flush_done(struct journal *journal, uint64_t sequence)
         pending->live->data = journal->region->home + pending->live->offset;
         journal->durable_sequence = pending->live->sequence;
         journal->durable_state = pending->state;
+        journal->durable_ticket = pending->ticket;
         journal->pending_first = pending->next;
         if (!journal->pending_first) journal->pending_last = NULL;
         pending->live = NULL; /* the ring's now */
@@ -304,8 +323,6 @@ static void flush_take_back(struct journal *journal, struct journal_pending *fro
     assert(journal->pending_first != NULL);
     assert(from != NULL);
     const uint64_t tail = from->live->offset;
-    const uint64_t first_ticket = from->ticket;
-    const uint64_t last_ticket = journal->pending_last->ticket;
     const struct journal_record *first =
         (const struct journal_record *)(const void *)from->buffer;
     journal->begun_sequence = first->sequence - 1;
@@ -319,10 +336,11 @@ static void flush_take_back(struct journal *journal, struct journal_pending *fro
         struct journal_pending *pending = newest;
         newest = pending->next;
         pending_take_back(journal, pending, true);
+        journal_note_failure(journal, pending->ticket, status, false);
         pending_end(pending, journal);
     }
     ring_seek(journal, tail);
-    journal_note_failure(journal, first_ticket, last_ticket, status, false);
+    journal->sums_heap_bytes = 0; /* what was taken back may have made segments */
     journal->failures++;
 }
 
@@ -411,10 +429,10 @@ evh_status journal_wait(struct journal *journal, uint64_t ticket)
     assert(journal != NULL);
     os->mutex_lock(journal->mutex);
     evh_status status = EVH_OK;
-    for (;;) {
-        uint64_t sequence = 0;
-        status = flush_look_up(journal, ticket, &sequence);
-        if (status || sequence <= journal->durable_sequence) break;
+    bool is_durable = false;
+    while (!status && !is_durable) {
+        status = flush_look_up(journal, ticket, &is_durable);
+        if (status || is_durable) break;
         status = flush_poisoned(journal);
         if (status) break;
         if (journal->is_flushing) {
@@ -422,7 +440,11 @@ evh_status journal_wait(struct journal *journal, uint64_t ticket)
             continue;
         }
         status = flush_turn(journal);
-        if (status) break;
+        if (!status) continue;
+        /* The caller is told now: closing need not tell again. */
+        const evh_error failure = *evh_last_error();
+        (void)flush_look_up(journal, ticket, &is_durable);
+        status = base_fail(failure.status, failure.offset, "%s", failure.message);
     }
     os->mutex_unlock(journal->mutex);
     return status;

@@ -128,10 +128,14 @@ struct journal {
     struct os_mutex *mutex;
     struct os_watch *watch; /* writers */
     struct journal_checksums {
+        uint32_t *slices; /* of each segment of the committed heap; NULL: ask `find` */
+        uint64_t count;
         journal_checksum_slice *find;
         journal_is_checksum *is_checksum;
         void *context;
     } checksums;
+    uint64_t sums_heap_bytes;  /* the heap's end for which checksums.slices were found */
+    uint64_t patch_sequence;   /* of the last patch */
 
     /* The chain. */
     uint64_t salt;             /* of this opening */
@@ -167,7 +171,8 @@ struct journal {
     uint64_t spare_bytes;
     bool is_flushing;
     bool is_checkpointing;
-    uint64_t failed_tickets;   /* tickets minus sequences */
+    uint64_t last_ticket;      /* handed out */
+    uint64_t durable_ticket;   /* of durable_sequence */
     uint64_t failures;         /* how often pending commits were taken back */
     uint64_t built_failures;   /* the same, when `built` was copied */
     bool must_compare_all;     /* the watch's last answer was lost: every page may be dirty */
@@ -349,6 +354,8 @@ struct commit_builder {
 /** Ask the watch; what it says joins the carry, which is then the set of dirty pages. All threads are
  *  still. */
 EVH_INTERNAL evh_status collect_dirty(struct journal *journal, bool *is_exact);
+/** The ticket of the record just built, or of the last begun commit if there is none. */
+EVH_INTERNAL uint64_t commit_hand_out(struct journal *journal);
 EVH_INTERNAL struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pages);
 EVH_INTERNAL void commit_builder_begin(struct commit_builder *builder, struct journal *journal,
                                        struct journal_pending *pending, uint64_t pages);
@@ -374,8 +381,8 @@ EVH_INTERNAL evh_status flush_write_only(struct journal *journal, struct journal
 EVH_INTERNAL evh_status flush_all(struct journal *journal);
 /** Room for the failures of the tickets that are out, before another is given: noting one cannot fail. */
 EVH_INTERNAL evh_status journal_reserve_failures(struct journal *journal);
-EVH_INTERNAL void journal_note_failure(struct journal *journal, uint64_t first_ticket,
-                                       uint64_t last_ticket, evh_status status,
+/** Note that a ticket's commit failed. Room for it was reserved. */
+EVH_INTERNAL void journal_note_failure(struct journal *journal, uint64_t ticket, evh_status status,
                                        bool is_reported);
 /** A failure that nobody was told of: closing must not hide it. EVH_OK if there is none. */
 EVH_INTERNAL evh_status flush_unreported(const struct journal *journal);
@@ -405,6 +412,13 @@ EVH_INTERNAL void checkpoint_stop(struct journal *journal);
 /** Where the checksum of a page is kept; 0: nowhere. */
 EVH_INTERNAL uint64_t checksum_offset(const struct journal_checksums *checksums, uint64_t page);
 
+/** Note where the committed heap's segments keep their checksums. All threads are still: the working
+ *  directory is about to be committed. The mutex is held. */
+EVH_INTERNAL evh_status checksum_find_slices(struct journal *journal, uint64_t heap_bytes);
+/** A copy for use without the mutex, which is held now. End it with checksum_snapshot_end(). */
+EVH_INTERNAL evh_status checksum_snapshot(const struct journal *journal,
+                                          struct journal_checksums *snapshot);
+EVH_INTERNAL void checksum_snapshot_end(struct journal_checksums *snapshot);
 /** Whether the journal itself keeps a slice: an extent, or checksums. `*behind`: the slice after it. */
 EVH_INTERNAL bool checkpoint_owns_slice(const struct journal *journal, uint64_t slice,
                                         uint64_t *behind);
@@ -428,5 +442,7 @@ EVH_INTERNAL evh_status view_recover(struct journal *journal, struct journal_sta
 /** A reader's opening: the newest durable commit, held by a lock. */
 EVH_INTERNAL evh_status view_open(struct journal *journal, struct journal_state *state);
 EVH_INTERNAL void view_close(struct journal *journal);
+/** A writer's home may be ahead of its header: lock out views of the commits between. */
+EVH_INTERNAL void view_lock_settled(struct journal *journal);
 
 #endif

@@ -58,7 +58,8 @@ evh_status journal_rollback(struct journal *journal, struct journal_state *state
     assert(journal->built == NULL);
     evh_status status = flush_poisoned(journal);
     if (!status) status = rollback_pages(journal);
-    *state = journal->last_state;
+    if (!status) *state = journal->last_state;
+    journal->sums_heap_bytes = 0; /* the segments made since are gone */
     os->mutex_unlock(journal->mutex);
     return status;
 }
@@ -95,6 +96,11 @@ static evh_status patch_build(struct journal *journal, const struct journal_word
     unsigned char image[PAGE_BYTES];
     for (size_t i = 0; i < word_count;) {
         const uint64_t page = words[i].offset >> PAGE_SHIFT;
+        if (page >= journal->last_state.heap_bytes >> PAGE_SHIFT) {
+            pending_end(pending, journal);
+            return base_fail(EVH_INVALID, words[i].offset,
+                             "%s: a mark beyond the end of the last commit", journal->region->path);
+        }
         page_compose(journal, index_find(&journal->index, page), page, image);
         for (; i < word_count && words[i].offset >> PAGE_SHIFT == page; i++) {
             assert(words[i].offset % 8 == 0);
@@ -108,9 +114,8 @@ static evh_status patch_build(struct journal *journal, const struct journal_word
     }
     const struct journal_state state = journal->last_state;
     commit_builder_end(&builder, &state);
-    pending->ticket = journal->begun_sequence + journal->failed_tickets + 1;
     journal->built = pending;
-    journal->built_failures = journal->failures;
+    (void)commit_hand_out(journal);
     return EVH_OK;
 }
 
@@ -133,6 +138,9 @@ evh_status journal_patch(struct journal *journal, const struct journal_word *wor
     if (status || !ticket) return status;
     status = journal_write(journal, ticket, true, patch_release, NULL);
     if (status) return status;
+    os->mutex_lock(journal->mutex);
+    journal->patch_sequence = journal->durable_sequence;
+    os->mutex_unlock(journal->mutex);
     for (size_t i = 0; i < word_count; i++)
         memcpy(journal->region->base + words[i].offset, &words[i].value, sizeof words[i].value);
     return EVH_OK;
@@ -142,11 +150,13 @@ evh_status journal_patch(struct journal *journal, const struct journal_word *wor
 
 /* Before space is given back its checksums must say "unknown", durably: the pages will read as
  * zeroes. Header and home are claimed. */
-static evh_status punch_checksums(struct journal *journal, uint64_t offset, uint64_t size)
+static evh_status punch_checksums(struct journal *journal,
+                                  const struct journal_checksums *checksums, uint64_t offset,
+                                  uint64_t size)
 {
     assert(journal->is_checkpointing);
     assert(size > 0);
-    struct checksum_writer sums = {.region = journal->region, .checksums = &journal->checksums};
+    struct checksum_writer sums = {.region = journal->region, .checksums = checksums};
     evh_status status = EVH_OK;
     const uint64_t end = (offset + size) >> PAGE_SHIFT;
     for (uint64_t page = offset >> PAGE_SHIFT; page < end && !status; page++)
@@ -168,26 +178,25 @@ evh_status journal_punch(struct journal *journal, uint64_t offset, uint64_t size
     os->mutex_lock(journal->mutex);
     evh_status status = flush_poisoned(journal);
     checkpoint_claim(journal);
-    const uint64_t sequence = region->header.sequence;
+    struct journal_checksums checksums;
+    if (!status) status = checksum_snapshot(journal, &checksums);
+    const bool has_checksums = !status;
+    /* Every valid view is at least as new as the header. It must be newer than the commit that says
+     * these slices are holes. */
+    if (!status && region->header.sequence < journal->patch_sequence)
+        status = base_fail(EVH_BUSY, offset, "%s: a reader's view is older than its free space",
+                           region->path);
     os->mutex_unlock(journal->mutex);
-    /* No view may be older than the commit that says these slices are holes. */
-    int error = status ? 0 : os->lock(region->lock_file, REGION_LOCK_VIEWS, sequence,
-                                      OS_LOCK_EXCLUSIVE);
-    const bool is_locked = !status && !error;
-    if (!status && error)
-        status = error == EAGAIN
-                     ? base_fail(EVH_BUSY, offset, "%s: a reader's view is older", region->path)
-                     : base_fail_os(error, offset, "%s: cannot lock out views", region->path);
-    if (!status) status = punch_checksums(journal, offset, size);
+    if (!status) status = punch_checksums(journal, &checksums, offset, size);
     if (!status) {
         (void)os->discard(region->base + offset, size);
         os->watch_discarded(journal->watch, offset, size);
-        error = os->punch(region->file, offset, size);
+        const int error = os->punch(region->file, offset, size);
         if (error)
             status = base_fail_os(error, offset, "%s: cannot give space back", region->path);
     }
-    if (is_locked) (void)os->lock(region->lock_file, REGION_LOCK_VIEWS, sequence, OS_UNLOCK);
     os->mutex_lock(journal->mutex);
+    if (has_checksums) checksum_snapshot_end(&checksums);
     checkpoint_release(journal);
     os->mutex_unlock(journal->mutex);
     return status;

@@ -154,7 +154,7 @@ static evh_status save_first_slice(struct region *target)
 
 evh_status journal_save(const struct region *source, const struct journal_state *state,
                         const char *path, unsigned permissions, journal_checksum_slice *find,
-                        void *context)
+                        void *context, struct journal *journal)
 {
     assert(state->heap_bytes > 0);
     assert(path != NULL);
@@ -192,5 +192,8 @@ evh_status journal_save(const struct region *source, const struct journal_state 
         run.status = region_write_header(&target, &next, &flush_failed);
     }
     os->memory_free(checksums.slices);
+    if (!run.status && journal && journal->has_view && !journal_view_valid(journal))
+        run.status = base_fail(EVH_STALE, NO_OFFSET,
+                               "%s: the view was left behind while it was saved", source->path);
     return save_finish(target.file, path, run.status);
 }

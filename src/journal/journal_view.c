@@ -238,8 +238,9 @@ static evh_status view_find_newest(struct journal *journal, uint64_t *sequence, 
     if (status) return status;
     if (has_writer) {
         struct region_status published;
-        if (region_read_status(region, &published))
-            *sequence = base_max(*sequence, published.durable_sequence);
+        if (!region_read_status(region, &published)) return EVH_OK;
+        *sequence = base_max(*sequence, published.durable_sequence);
+        *is_settled = *sequence >= published.revoked_sequence;
         return EVH_OK;
     }
     /* What nobody has flushed yet is made to last before it is shown. A reader that may not do that
@@ -410,6 +411,18 @@ static evh_status view_take(struct journal *journal, struct journal_state *state
 evh_status view_open(struct journal *journal, struct journal_state *state)
 {
     return view_take(journal, state);
+}
+
+void view_lock_settled(struct journal *journal)
+{
+    assert(journal->region->mode == EVH_DURABLE);
+    const uint64_t from = journal->region->header.sequence;
+    const uint64_t settled = journal->settled.sequence;
+    assert(settled >= from);
+    /* Refused by a view that was revoked: it knows. */
+    if (settled > from)
+        (void)os->lock(journal->region->lock_file, REGION_LOCK_VIEWS + from, settled - from,
+                       OS_LOCK_EXCLUSIVE);
 }
 
 void view_close(struct journal *journal)

@@ -25,6 +25,7 @@ struct region {
     const unsigned char *home; /* the file as it is, read-only; NULL in memory heaps and readers */
     int file;               /* -1 in memory */
     int lock_file;          /* a description of its own, never mapped; -1 if none */
+    struct os_mutex *plan_mutex; /* who plans growth over several steps; taken before `mutex` */
     struct os_mutex *mutex; /* of growth and extents: mapped_bytes, file_bytes, header.extents */
     evh_mode mode;
     unsigned slot;          /* of the header in use */
@@ -91,6 +92,11 @@ EVH_INTERNAL void region_forked(struct region *region);
  */
 EVH_INTERNAL evh_status region_grow(struct region *region, uint64_t need_bytes,
                                     uint64_t *mapped_from);
+
+/** Between these no extent comes into being: what region_is_journal() says while growth is planned
+ *  holds until it is made. Taken before the region's own mutex, after the allocator's locks. */
+EVH_INTERNAL void region_plan_begin(struct region *region);
+EVH_INTERNAL void region_plan_end(struct region *region);
 
 /** The file has grown to `file_bytes`: map its new end into home. Called by this layer. */
 EVH_INTERNAL evh_status region_extend_home(struct region *region, uint64_t file_bytes);

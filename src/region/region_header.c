@@ -123,6 +123,12 @@ evh_status region_check_header(const struct region_header *header, const char *p
         return base_fail(EVH_TRUNCATED, file_bytes,
                          "%s: the file ends at %llu, the heap at %llu: its end was cut off", path,
                          (unsigned long long)file_bytes, (unsigned long long)header->heap_bytes);
+    /* No heap ever gets there by itself, and counting on must not overflow. */
+    if (header->generation >= REGION_SEQUENCE_MAX || header->sequence >= REGION_SEQUENCE_MAX)
+        return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, generation),
+                         "%s: header: generation %llu, commit %llu cannot be", path,
+                         (unsigned long long)header->generation,
+                         (unsigned long long)header->sequence);
     status = header_check_extents(header, path, offset, file_bytes);
     if (status) return status;
     if (!header_tail_is_sound(header))

@@ -29,6 +29,7 @@ enum {
 #define REGION_STATUS_MAGIC 0x7375746174537665ull /* the letters "evStatus" */
 #define REGION_FORMAT_VERSION 1u
 #define REGION_BYTE_ORDER 0x01020304u
+#define REGION_SEQUENCE_MAX (1ull << 60) /* of commits and of header generations */
 #define REGION_SIZE_MAX (1ull << 47) /* of a heap: user addresses have 47 bits */
 
 /* Feature flags. Unknown bits in `incompatible` refuse opening, in `read_only_compatible` refuse

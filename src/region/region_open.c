@@ -16,7 +16,9 @@ static struct region *open_new_region(const char *path, evh_mode mode)
     if (!region) return NULL;
     const size_t size = strlen(path) + 1;
     region->path = os->memory_allocate(size);
-    if (!region->path || os->mutex_create(&region->mutex)) {
+    if (!region->path || os->mutex_create(&region->mutex) ||
+        os->mutex_create(&region->plan_mutex)) {
+        os->mutex_end(region->mutex);
         os->memory_free(region->path);
         os->memory_free(region);
         return NULL;
@@ -114,23 +116,54 @@ static evh_status open_take_writer_lock(struct region *region)
                      region->path);
 }
 
-/* Reserve addresses: as much as asked for, or at least what the heap needs now. */
-static evh_status open_reserve(struct region *region, uint64_t need, uint64_t preferred)
+static void open_release(struct region *region)
+{
+    assert(!region->is_borrowed);
+    if (region->home) (void)os->release((void *)(uintptr_t)region->home, region->reserved_bytes);
+    if (region->base) (void)os->release(region->base, region->reserved_bytes);
+    region->home = NULL;
+    region->base = NULL;
+}
+
+/* One reservation of `size`, and for a writer's home another. ENOMEM: neither. */
+static int open_reserve_pair(struct region *region, uint64_t size, uint64_t preferred)
 {
     assert(region->base == NULL);
-    assert(region->reserved_bytes >= need);
-    uint64_t size = base_round_up(region->reserved_bytes, SLICE_BYTES);
+    assert(region->home == NULL);
     void *base = NULL;
+    void *home = NULL;
     int error = os->reserve(size, SEGMENT_BYTES, preferred, &base);
+    if (!error && region->mode == EVH_DURABLE) {
+        error = os->reserve(size, SLICE_BYTES, 0, &home);
+        if (error) (void)os->release(base, size);
+    }
+    if (error) return error;
+    region->base = base;
+    region->home = home;
+    region->reserved_bytes = size;
+    return 0;
+}
+
+/* Reserve addresses: as much as asked for, or at least what the heap needs now. Where the system
+ * limits them, half of what it gives is left for the rest of the program. */
+static evh_status open_reserve(struct region *region, uint64_t need, uint64_t preferred)
+{
+    assert(region->reserved_bytes >= need);
+    const uint64_t asked = base_round_up(region->reserved_bytes, SLICE_BYTES);
+    uint64_t size = asked;
+    int error = open_reserve_pair(region, size, preferred);
     while (error == ENOMEM && size / 2 >= base_max(need, REGION_RESERVE_MIN)) {
         size = base_round_up(size / 2, SLICE_BYTES);
-        error = os->reserve(size, SEGMENT_BYTES, preferred, &base);
+        error = open_reserve_pair(region, size, preferred);
+    }
+    if (!error && size < asked && size / 2 >= base_max(need, REGION_RESERVE_MIN)) {
+        open_release(region);
+        size = base_round_up(size / 2, SLICE_BYTES);
+        error = open_reserve_pair(region, size, preferred);
     }
     if (error)
         return base_fail_os(error, NO_OFFSET, "%s: cannot reserve %llu bytes of addresses",
                             region->path, (unsigned long long)size);
-    region->base = base;
-    region->reserved_bytes = size;
     return EVH_OK;
 }
 
@@ -148,18 +181,12 @@ static uint64_t open_size_max(uint64_t asked, uint64_t stored, uint64_t need)
 /* A second mapping, of the file as it is: what commits are compared with. Writers only. */
 static evh_status open_map_home(struct region *region)
 {
-    assert(region->reserved_bytes > 0);
-    assert(region->base != NULL);
+    assert(region->home != NULL);
     assert(region->mode == EVH_DURABLE);
-    assert(region->home == NULL);
-    void *home = NULL;
-    int error = os->reserve(region->reserved_bytes, SLICE_BYTES, 0, &home);
-    if (error)
-        return base_fail_os(error, NO_OFFSET, "%s: cannot reserve addresses", region->path);
-    region->home = home;
     const uint64_t size = base_min(base_round_down(region->file_bytes, SLICE_BYTES),
                                    region->reserved_bytes);
-    error = os->map(home, size, OS_MAP_SHARED_READ, region->file, 0);
+    const int error = os->map((void *)(uintptr_t)region->home, size, OS_MAP_SHARED_READ,
+                              region->file, 0);
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot map it", region->path);
     region->file_bytes = size;
     return EVH_OK;
@@ -224,8 +251,8 @@ evh_status region_map(struct region *region, uint64_t heap_bytes)
         region->reserved_bytes =
             open_size_max(region->reserved_bytes, region->header.size_max_bytes, need);
         status = open_reserve(region, need, region->header.preferred_address);
+        if (!status && region->mode == EVH_DURABLE) status = open_map_home(region);
     }
-    if (!status && region->mode == EVH_DURABLE && !region->home) status = open_map_home(region);
     if (status) return status;
     struct open_map_run run = {region, EVH_OK};
     region_each_run(region, heap_bytes, open_map_one, &run);
@@ -374,13 +401,11 @@ evh_status region_close(struct region *region)
 {
     if (!region) return EVH_OK;
     evh_status status = EVH_OK;
-    if (region->home) (void)os->release((void *)(uintptr_t)region->home, region->reserved_bytes);
-    if (region->base && !region->is_borrowed)
-        (void)os->release(region->base, region->reserved_bytes);
+    if (!region->is_borrowed) open_release(region);
     if (region->lock_file >= 0) {
         /* A child that was forked a moment ago may hold the description still. */
         if (region->mode == EVH_DURABLE)
-            (void)os->lock(region->lock_file, REGION_LOCK_READY, 2, OS_UNLOCK);
+            (void)os->lock(region->lock_file, REGION_LOCK_READY, 1ull << 61, OS_UNLOCK);
         (void)os->close(region->lock_file);
     }
     if (region->file >= 0) {
@@ -388,6 +413,7 @@ evh_status region_close(struct region *region)
         if (error)
             status = base_fail_os(error, NO_OFFSET, "%s: cannot close it", region->path);
     }
+    os->mutex_end(region->plan_mutex);
     os->mutex_end(region->mutex);
     os->memory_free(region->path);
     os->memory_free(region);

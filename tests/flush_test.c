@@ -19,6 +19,7 @@ static struct {
     void (*inside_write)(void *context);
     void *context;
     int sync_error, write_error; /* of that call, which then writes nothing */
+    int second_sync_error;       /* of the write_sync after it */
 } hook;
 
 /* A hook for its call's error alone. */
@@ -38,8 +39,9 @@ static void hook_run(void (**which)(void *context))
 static int hook_write_sync(int file, uint64_t offset, const struct os_part *parts, unsigned count,
                            bool *flush_failed)
 {
-    const int error = hook.inside_sync ? hook.sync_error : 0;
+    int error = hook.inside_sync ? hook.sync_error : hook.second_sync_error;
     *flush_failed = false;
+    if (!hook.inside_sync) hook.second_sync_error = 0;
     hook_run(&hook.inside_sync);
     return error ? error : hook.below->write_sync(file, offset, parts, count, flush_failed);
 }
@@ -95,7 +97,6 @@ struct other {
     evh_ticket ticket;
     evh_status status;
     pthread_t thread;
-    sem_t began, go_on;
 };
 
 static void *other_begin(void *context)
@@ -219,72 +220,18 @@ TEST(closing_reports_a_begun_commit_that_failed_behind_ones_back)
 
 /* ---- a begun commit whose own write fails ---- */
 
-static void other_wait(void *context)
-{
-    struct other *other = context;
-    CHECK(sem_post(&other->began) == 0);
-    CHECK(sem_wait(&other->go_on) == 0);
-}
-
-/* The other thread's commit is in the queue, its write held up and bound to fail. */
-static void other_start_and_stop(struct other *other)
-{
-    CHECK(sem_init(&other->began, 0, 0) == 0);
-    CHECK(sem_init(&other->go_on, 0, 0) == 0);
-    hook_use(os_linux());
-    hook.inside_write = other_wait;
-    hook.context = other;
-    hook.write_error = ENOSPC;
-    CHECK(pthread_create(&other->thread, NULL, other_begin, other) == 0);
-    CHECK(sem_wait(&other->began) == 0);
-}
-
-static void other_let_go(void *context)
-{
-    struct other *other = context;
-    CHECK(sem_post(&other->go_on) == 0);
-}
-
-static void other_end(struct other *other)
-{
-    CHECK(pthread_join(other->thread, NULL) == 0);
-    CHECK(sem_destroy(&other->began) == 0);
-    CHECK(sem_destroy(&other->go_on) == 0);
-    os_use(NULL);
-}
-
-TEST(a_commit_whose_write_failed_is_durable_if_a_flush_wrote_it_meanwhile)
-{
-    const char *path = test_path("luck");
-    evh_heap *heap = number_open(path, EVH_DURABLE);
-    *number_of(heap) = 1;
-    CHECK_EQUAL(evh_commit(heap), EVH_OK);
-    struct other other = {.heap = heap, .number = 2};
-    other_start_and_stop(&other);
-    /* Its copy is made; commit_mutex is held while it writes: only waiting is possible. */
-    CHECK_EQUAL(journal_wait(heap->journal, 2), EVH_OK);
-    CHECK_EQUAL(info_of(heap).commit_sequence, 2);
-    other_let_go(&other);
-    other_end(&other);
-    CHECK_EQUAL(other.status, EVH_OK);
-    CHECK_EQUAL(evh_commit_wait(heap, other.ticket), EVH_OK);
-    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
-    CHECK_EQUAL(evh_close(heap), EVH_OK);
-    heap = number_open(path, EVH_READ_ONLY);
-    CHECK_EQUAL(*(uint64_t *)evh_root_find(heap, "number", NULL), 2);
-    CHECK_EQUAL(evh_close(heap), EVH_OK);
-}
-
-TEST(a_commit_whose_write_failed_alone_is_taken_back)
+TEST(a_commit_whose_own_write_failed_is_taken_back_alone)
 {
     const char *path = test_path("alone");
     evh_heap *heap = number_open(path, EVH_DURABLE);
     *number_of(heap) = 1;
     CHECK_EQUAL(evh_commit(heap), EVH_OK);
     struct other other = {.heap = heap, .number = 2};
-    other_start_and_stop(&other);
-    other_let_go(&other);
-    other_end(&other);
+    hook_use(os_linux());
+    hook.inside_write = hook_nothing;
+    hook.write_error = ENOSPC;
+    other_within(&other);
+    os_use(NULL);
     CHECK_EQUAL(other.status, EVH_FULL);
     CHECK_EQUAL(info_of(heap).commit_sequence, 1);
     CHECK_EQUAL(evh_commit(heap), EVH_OK); /* its stores are dirty still */
@@ -293,6 +240,90 @@ TEST(a_commit_whose_write_failed_alone_is_taken_back)
     heap = number_open(path, EVH_READ_ONLY);
     CHECK_EQUAL(*(uint64_t *)evh_root_find(heap, "number", NULL), 2);
     CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+/* A thread that begins a commit whose write fails while another one flushes. */
+struct unlucky {
+    struct raw *raw;
+    uint64_t ticket;
+    evh_status status;
+    pthread_t thread;
+    sem_t wrote;
+};
+
+static void unlucky_write(void *context)
+{
+    struct unlucky *unlucky = context;
+    CHECK(sem_post(&unlucky->wrote) == 0);
+}
+
+static void *unlucky_begin(void *context)
+{
+    struct unlucky *unlucky = context;
+    *raw_word(unlucky->raw, 2, 0) = 3;
+    unlucky->status = raw_begin(unlucky->raw, &unlucky->ticket);
+    return NULL;
+}
+
+/* The flusher goes on once that write has failed. Its thread holds the journal's mutex from there on
+ * until it waits for the flusher. */
+static void unlucky_within(void *context)
+{
+    struct unlucky *unlucky = context;
+    CHECK(pthread_create(&unlucky->thread, NULL, unlucky_begin, unlucky) == 0);
+    CHECK(sem_wait(&unlucky->wrote) == 0);
+}
+
+/*
+ * Two commits wait, the second at the ring's start again: two writes flush them. During the first
+ * write a third one queues up behind the second: the second write covers it, and may fail.
+ */
+static void unlucky_run(int second_error, evh_status third, uint64_t durable)
+{
+    enum { RING_PAGES = REGION_FIRST_EXTENT_BYTES / PAGE_BYTES };
+    struct raw raw = {.options = {.no_thread = true, .detect = EVH_DETECT_COMPARE}};
+    struct unlucky unlucky = {.raw = &raw};
+    uint64_t tickets[2] = {0};
+    raw_create(&raw, test_path("unlucky"));
+    for (uint64_t i = 1; i < RING_PAGES; i++) {
+        *raw_word(&raw, 0, 0) = i;
+        CHECK_EQUAL(raw_commit(&raw), EVH_OK);
+    }
+    CHECK_EQUAL(journal_checkpoint(raw.journal), EVH_OK);
+    for (uint64_t i = 0; i < 2; i++) {
+        *raw_word(&raw, 1, 0) = i + 1;
+        CHECK_EQUAL(raw_begin(&raw, &tickets[i]), EVH_OK);
+    }
+    CHECK_EQUAL(raw.journal->live_last->offset, REGION_FIRST_EXTENT_OFFSET);
+    CHECK(sem_init(&unlucky.wrote, 0, 0) == 0);
+    hook_use(os_linux());
+    hook.inside_sync = unlucky_within;
+    hook.inside_write = unlucky_write;
+    hook.write_error = ENOSPC;
+    hook.second_sync_error = second_error;
+    hook.context = &unlucky;
+    CHECK_EQUAL(journal_wait(raw.journal, tickets[1]), second_error ? EVH_FULL : EVH_OK);
+    CHECK(pthread_join(unlucky.thread, NULL) == 0);
+    os_use(NULL);
+    CHECK(sem_destroy(&unlucky.wrote) == 0);
+    CHECK_EQUAL(unlucky.status, third);
+    CHECK_EQUAL(raw.journal->durable_sequence, RING_PAGES - 1 + durable);
+    CHECK_EQUAL(raw.journal->begun_sequence, raw.journal->durable_sequence);
+    CHECK_EQUAL(journal_wait(raw.journal, tickets[0]), EVH_OK);
+    CHECK_EQUAL(journal_wait(raw.journal, unlucky.ticket), third);
+    CHECK_EQUAL(raw_commit(&raw), EVH_OK);
+    CHECK_EQUAL(journal_check(raw.journal, NULL, NULL), EVH_OK);
+    raw_close(&raw);
+}
+
+TEST(a_commit_whose_write_failed_is_durable_if_a_flush_wrote_it_meanwhile)
+{
+    unlucky_run(0, EVH_OK, 3);
+}
+
+TEST(a_commit_whose_write_failed_is_taken_back_once_if_the_flush_failed_as_well)
+{
+    unlucky_run(ENOSPC, EVH_FULL, 1);
 }
 
 /* ---- several pending commits, below the allocator ---- */
@@ -453,4 +484,18 @@ TEST(a_home_write_that_a_lying_disk_lost_is_found_under_later_ranges)
     sim_end(after);
     sim_end(machine);
     sim_use(NULL);
+}
+
+/* Whoever heard of a failure, and made up for it, closes in peace. */
+TEST(a_failure_that_was_told_is_not_told_again_by_close)
+{
+    evh_heap *heap = number_open(test_path("told"), EVH_DURABLE);
+    *number_of(heap) = 1;
+    hook_use(os_linux());
+    hook.inside_sync = hook_nothing;
+    hook.sync_error = ENOSPC;
+    CHECK_EQUAL(evh_commit(heap), EVH_FULL);
+    os_use(NULL);
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
 }

@@ -223,7 +223,7 @@ EVH_API evh_status evh_commit_wait(evh_heap *heap, evh_ticket ticket);
  * Undo every change since the last commit that was begun: contents, allocations, roots, growth.
  * Pointers to blocks allocated since are invalid.
  * Errors    EVH_READ_ONLY, EVH_MODE (memory heap), EVH_BUSY, EVH_POISONED, EVH_FORKED,
- *           EVH_NO_MEMORY.
+ *           EVH_NO_MEMORY, EVH_IO. Nothing is undone after any of them.
  * Threads   per heap: no other thread may use the heap meanwhile.
  * Crash     the last commit stands.
  * Cost      the pages that changed.
@@ -257,7 +257,8 @@ EVH_API evh_status evh_touch(evh_heap *heap, void *address, size_t size_bytes);
 /**
  * Move a read-only view to the newest commit. Pointers stay valid as addresses; what they point at
  * changes to the newer commit.
- * Errors    EVH_MODE (not a read-only heap), EVH_IO, EVH_CORRUPT, EVH_NO_MEMORY.
+ * Errors    EVH_MODE (not a read-only heap), EVH_BUSY, EVH_IO, EVH_CORRUPT, EVH_NO_MEMORY. The old
+ *           view is gone after them: refresh again, or close.
  * Threads   per heap: no other thread may read meanwhile.
  */
 EVH_API evh_status evh_refresh(evh_heap *heap);

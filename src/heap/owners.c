@@ -476,8 +476,7 @@ EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap)
      * the last look is known without looking. */
     const uint64_t end = heap_end_bytes(heap);
     const uint64_t looked = __atomic_load_n(&heap->looked_bytes, __ATOMIC_RELAXED);
-    const uint64_t dirty =
-        journal_dirty_bytes(heap->journal) + (end > looked ? end - looked : 0);
+    const uint64_t dirty = journal_dirty_bytes(heap->journal) + (end > looked ? end - looked : 0);
     if (dirty <= limit) return EVH_OK;
     return base_fail(EVH_LIMIT, NO_OFFSET,
                      "%s: %llu bytes are uncommitted, dirty_max_bytes allows %llu", heap_path(heap),

@@ -174,6 +174,7 @@ struct heap_slices {
     uint32_t gate;        /* enum gate_bit; 0: evh_enter() has nothing to do */
     uint32_t gate_wakes;  /* counts what the thread that closes the gate waits for */
     uint32_t gate_guests; /* brackets of threads that got no cache */
+    uint32_t gate_waiters; /* threads that wait for the gate to open */
 };
 
 enum gate_bit {

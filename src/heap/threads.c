@@ -283,11 +283,15 @@ static void gate_prepare(evh_heap *heap)
 static void gate_wait_open(evh_heap *heap)
 {
     assert(heap->is_writable);
+    assert(heap->compact == NULL);
+    /* Counted before looking: whoever opens the gate looks at the count after opening it. */
+    (void)__atomic_fetch_add(&heap->slices.gate_waiters, 1, __ATOMIC_SEQ_CST);
     for (;;) { /* until the committer has copied */
         const uint32_t gate = gate_read(heap);
-        if (!(gate & GATE_CLOSED)) return;
+        if (!(gate & GATE_CLOSED)) break;
         os->wait(&heap->slices.gate, gate);
     }
+    (void)__atomic_fetch_sub(&heap->slices.gate_waiters, 1, __ATOMIC_SEQ_CST);
 }
 
 /* A thread for which there was no memory: counted with its like. */
@@ -401,6 +405,19 @@ EVH_INTERNAL bool gate_is_inside(evh_heap *heap)
     return false;
 }
 
+/* Whether no other thread has a cache: one that comes later takes the lock, and sees the gate. */
+static bool gate_is_alone(evh_heap *heap)
+{
+    assert(gate_read(heap) & GATE_CLOSED);
+    assert(heap->is_writable);
+    const struct cache *mine = heap_thread.stamp == heap->stamp ? heap_thread.cache : NULL;
+    heap_lock_take(&heap->slices.lock);
+    const struct cache *first = heap->slices.caches;
+    const bool is_alone = !first || (first == mine && !first->next_of_heap);
+    heap_lock_drop(&heap->slices.lock);
+    return is_alone;
+}
+
 EVH_INTERNAL evh_status gate_close(evh_heap *heap)
 {
     assert(heap != NULL);
@@ -412,7 +429,8 @@ EVH_INTERNAL evh_status gate_close(evh_heap *heap)
     if (gate_read(heap) & GATE_UNPREPARED) gate_prepare(heap);
     assert((gate_read(heap) & GATE_CLOSED) == 0);
     (void)__atomic_fetch_or(&slices->gate, GATE_CLOSED, __ATOMIC_SEQ_CST);
-    if (!(gate_read(heap) & GATE_FENCED) && NEVER(os->barrier_all_threads()))
+    if (!(gate_read(heap) & GATE_FENCED) && !gate_is_alone(heap) &&
+        NEVER(os->barrier_all_threads()))
         (void)__atomic_fetch_or(&slices->gate, GATE_FENCED, __ATOMIC_SEQ_CST);
     for (;;) { /* until all brackets are closed: the program's own doing */
         const uint32_t wakes = __atomic_load_n(&slices->gate_wakes, __ATOMIC_SEQ_CST);
@@ -434,5 +452,5 @@ EVH_INTERNAL void gate_open(evh_heap *heap)
     if (heap->compact || !heap->is_writable) return;
     assert(gate_read(heap) & GATE_CLOSED);
     (void)__atomic_fetch_and(&slices->gate, (uint32_t)~GATE_CLOSED, __ATOMIC_SEQ_CST);
-    os->wake(&slices->gate);
+    if (__atomic_load_n(&slices->gate_waiters, __ATOMIC_SEQ_CST)) os->wake(&slices->gate);
 }

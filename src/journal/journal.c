@@ -32,6 +32,7 @@ void journal_abandon(struct journal *journal)
 {
     if (!journal) return;
     checkpoint_stop(journal);
+    assert(journal->thread == NULL);
     if (journal->watch) os->watch_close(journal->watch);
     while (journal->pending_first) {
         struct journal_pending *pending = journal->pending_first;
@@ -57,6 +58,8 @@ void journal_abandon(struct journal *journal)
 
 static evh_status journal_no_memory(const struct region *region)
 {
+    assert(region != NULL);
+    assert(region->path != NULL);
     return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory for its journal", region->path);
 }
 
@@ -71,6 +74,7 @@ struct journal_watch_run {
 static void journal_watch_one(uint64_t offset, uint64_t size, void *context)
 {
     assert(size > 0);
+    assert(offset % SLICE_BYTES == 0);
     struct journal_watch_run *run = context;
     const uint64_t from = base_max(offset, run->from);
     if (run->error || from >= offset + size) return;
@@ -83,12 +87,14 @@ struct journal_state journal_last_state(struct journal *journal)
     os->mutex_lock(journal->mutex);
     const struct journal_state state = journal->last_state;
     os->mutex_unlock(journal->mutex);
+    assert(state.heap_bytes % SLICE_BYTES == 0);
     return state;
 }
 
 static evh_status journal_watch_grown(struct journal *journal, uint64_t from)
 {
     assert(from <= journal->region->mapped_bytes);
+    assert(from % SLICE_BYTES == 0);
     if (!journal->watch) return EVH_OK;
     struct journal_watch_run run = {journal, from, 0};
     region_each_run(journal->region, journal->region->mapped_bytes, journal_watch_one, &run);
@@ -101,6 +107,7 @@ static evh_status journal_watch_grown(struct journal *journal, uint64_t from)
 evh_status journal_region_grew(struct journal *journal, uint64_t from)
 {
     assert(journal != NULL);
+    assert(journal->watch == NULL || journal->region->mode == EVH_DURABLE);
     os->mutex_lock(journal->mutex); /* nobody collects meanwhile */
     const evh_status status = journal_watch_grown(journal, from);
     os->mutex_unlock(journal->mutex);
@@ -118,8 +125,7 @@ static evh_status journal_watch(struct journal *journal)
         return base_fail(EVH_UNSUPPORTED, NO_OFFSET,
                          "%s: this system cannot find dirty pages in the way that was asked for",
                          region->path);
-    if (error)
-        return base_fail_os(error, NO_OFFSET, "%s: cannot watch its pages", region->path);
+    if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot watch its pages", region->path);
     const evh_detect tier = os->watch_tier(journal->watch);
     if (tier == EVH_DETECT_SCAN || tier == EVH_DETECT_PAGEMAP)
         journal->options.private_max_bytes =
@@ -129,8 +135,8 @@ static evh_status journal_watch(struct journal *journal)
 
 /* ---- creating ---- */
 
-/* The whole new file in one piece, zeroes included, so that the file system keeps it in one piece too:
- * what the heap layer has filled, and before it slice 0, empty but for the checksums. */
+/* The whole new file in one piece, zeroes included, so that the file system keeps it in one piece
+ * too: what the heap layer has filled, and before it slice 0, empty but for the checksums. */
 static evh_status create_write_pages(struct region *region, uint64_t heap_bytes)
 {
     assert(heap_bytes >= REGION_NEW_BYTES);
@@ -188,11 +194,13 @@ evh_status journal_create(struct region *region, const struct journal_state *sta
     return EVH_OK;
 }
 
-/* A crash in the middle of a header's write leaves a slot without a sound header: make it one again,
- * so that there are two. Failing to is no harm: the slot in use is whole. */
+/* A crash in the middle of a header's write leaves a slot without a sound header: make it one
+ * again, so that there are two. Failing to is no harm: the slot in use is whole. */
 static evh_status journal_mend_header(struct journal *journal)
 {
     struct region *region = journal->region;
+    assert(region->mode == EVH_DURABLE);
+    assert(journal->thread == NULL);
     if (!region->is_slot_torn) return EVH_OK;
     struct region_header next = region->header;
     bool flush_failed = false;
@@ -207,6 +215,8 @@ static evh_status journal_mend_header(struct journal *journal)
  * that is done before the first commit. */
 static evh_status journal_keep_name(struct journal *journal)
 {
+    assert(journal->region->mode == EVH_DURABLE);
+    assert(journal->begun_sequence == journal->durable_sequence);
     if (journal->durable_sequence > 0) return EVH_OK;
     const int error = os->flush_directory(journal->region->path);
     if (!error) return EVH_OK;
@@ -216,6 +226,7 @@ static evh_status journal_keep_name(struct journal *journal)
 static void journal_publish(struct journal *journal)
 {
     assert(journal->region->mode == EVH_DURABLE);
+    assert(journal->settled.sequence <= journal->durable_sequence);
     struct region *region = journal->region;
     struct region_status old;
     if (region_read_status(region, &old)) region->status.revoked_sequence = old.revoked_sequence;
@@ -235,6 +246,7 @@ static void journal_publish(struct journal *journal)
 evh_status journal_published(struct journal *journal)
 {
     assert(journal->region->lock_file >= 0);
+    assert(journal->begun_sequence == 0);
     const evh_status status = journal_keep_name(journal);
     if (status) return status;
     journal_publish(journal);
@@ -271,7 +283,8 @@ evh_status journal_open(struct region *region, const evh_options *options, struc
     return EVH_OK;
 }
 
-/* Bring everything home. A reader's old view is no failure: what it holds back stays in the journal. */
+/* Bring everything home. A reader's old view is no failure: what it holds back stays in the
+ * journal. */
 static evh_status journal_finish(struct journal *journal)
 {
     assert(journal->region->mode == EVH_DURABLE);
@@ -294,6 +307,8 @@ static evh_status journal_finish(struct journal *journal)
 evh_status journal_close(struct journal *journal)
 {
     if (!journal) return EVH_OK;
+    assert(journal->region != NULL);
+    assert(region_has_file(journal->region));
     evh_status status = EVH_OK;
     const bool is_child = os->process() != journal->region->process;
     if (!is_child && journal->region->mode == EVH_DURABLE) status = journal_finish(journal);
@@ -370,8 +385,7 @@ static evh_status log_gather(struct journal *journal, evh_commit_info **out, siz
     evh_commit_info *commits = NULL;
     *count = 0;
     walk_begin(&walk, journal);
-    const uint64_t last =
-        journal->has_view ? journal->view_sequence : journal->durable_sequence;
+    const uint64_t last = journal->has_view ? journal->view_sequence : journal->durable_sequence;
     evh_status status = EVH_OK;
     bool found = true;
     while (!status && found && walk.sequence < last) {

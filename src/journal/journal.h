@@ -20,8 +20,8 @@ struct journal_state {
 
 /**
  * Begin the journal of a region that region_create() made and the heap layer has filled (through
- * region->base, `state` tells how far): writes the filled pages home, the zeroed first extent and the
- * header, and flushes; after region_publish() the caller calls journal_published().
+ * region->base, `state` tells how far): writes the filled pages home, the zeroed first extent and
+ * the header, and flushes; after region_publish() the caller calls journal_published().
  */
 EVH_INTERNAL evh_status journal_create(struct region *region, const struct journal_state *state,
                                        const evh_options *options, struct journal **journal);
@@ -30,9 +30,9 @@ EVH_INTERNAL evh_status journal_create(struct region *region, const struct journ
 EVH_INTERNAL evh_status journal_published(struct journal *journal);
 
 /**
- * Open the journal of an opened region, map the region, and lay every valid record over the mapping:
- * for a writer all of them, for readers and private heaps the newest durable commit (a view, which
- * they hold until closed).
+ * Open the journal of an opened region, map the region, and lay every valid record over the
+ * mapping: for a writer all of them, for readers and private heaps the newest durable commit (a
+ * view, which they hold until closed).
  * Returns   EVH_OK, `*journal` owned, `*state` that of the last commit.
  */
 EVH_INTERNAL evh_status journal_open(struct region *region, const evh_options *options,
@@ -63,8 +63,8 @@ EVH_INTERNAL evh_status journal_copy(struct journal *journal, const struct journ
 
 /**
  * The second half: hand what journal_copy() took to the file. Writers may run. With `flush` it
- * returns when the commit is durable; otherwise journal_wait() does. Must follow journal_copy() by the
- * same thread before any other copy; the caller's serialisation ends when it calls
+ * returns when the commit is durable; otherwise journal_wait() does. Must follow journal_copy() by
+ * the same thread before any other copy; the caller's serialisation ends when it calls
  * `release(context)`, which journal_write does as soon as the next copy may begin.
  */
 EVH_INTERNAL evh_status journal_write(struct journal *journal, uint64_t ticket, bool flush,
@@ -134,9 +134,9 @@ EVH_INTERNAL struct journal_state journal_last_state(struct journal *journal);
 EVH_INTERNAL uint64_t journal_dirty_bytes(struct journal *journal);
 
 /**
- * Where the checksum of `page` is kept, for pages beyond the first 1024: the heap layer answers with
- * the file offset of the segment's checksum slice, from its directory in the committed image, or 0 if
- * the segment has none. Set before the first checkpoint.
+ * Where the checksum of `page` is kept, for pages beyond the first 1024: the heap layer answers
+ * with the file offset of the segment's checksum slice, from its directory in the committed image,
+ * or 0 if the segment has none. Set before the first checkpoint.
  */
 typedef uint64_t journal_checksum_slice(void *context, uint64_t segment);
 /** And whether a slice holds checksums: the journal writes those by itself, and no commit may. */
@@ -146,9 +146,9 @@ EVH_INTERNAL void journal_set_checksums(struct journal *journal, journal_checksu
 
 /* ---- writing images (evh_save) ---- */
 
-/** Write a whole heap with all its checksums (from `region`'s mapping up to state->heap_bytes) as a new durable heap file at
- *  `path`: temporary file, flush, rename, flush of the directory. `journal` is the
- *  region's, or NULL: a view that is revoked meanwhile is EVH_STALE. */
+/** Write a whole heap with all its checksums (from `region`'s mapping up to state->heap_bytes) as a
+ *  new durable heap file at `path`: temporary file, flush, rename, flush of the directory.
+ *  `journal` is the region's, or NULL: a view that is revoked meanwhile is EVH_STALE. */
 EVH_INTERNAL evh_status journal_save(const struct region *region, const struct journal_state *state,
                                      const char *path, unsigned permissions,
                                      journal_checksum_slice *find, void *context,

@@ -25,6 +25,7 @@ static void check_found(struct check_report *check, const char *object)
 static bool check_is_blank(const void *data, size_t size)
 {
     assert(data != NULL);
+    assert(size > 0);
     const unsigned char *bytes = data;
     for (size_t i = 0; i < size; i++)
         if (bytes[i]) return false;
@@ -59,8 +60,7 @@ static void check_records(struct check_report *check)
     struct journal *journal = check->journal;
     struct record_walk walk;
     walk_begin(&walk, journal);
-    const uint64_t last =
-        journal->has_view ? journal->view_sequence : journal->durable_sequence;
+    const uint64_t last = journal->has_view ? journal->view_sequence : journal->durable_sequence;
     bool found = true;
     while (walk.sequence < last && found && !check->is_stopped) {
         if (walk_next(&walk, &found)) {
@@ -80,6 +80,7 @@ static void check_records(struct check_report *check)
 static bool check_is_covered(struct journal *journal, uint64_t page)
 {
     assert(page >= SLICE_PAGES);
+    assert(!journal->has_view || journal->region->mode != EVH_DURABLE);
     if (!journal->has_view) return index_find(&journal->index, page) != NULL;
     return bits_has(&journal->overlaid, page);
 }
@@ -88,6 +89,8 @@ static bool check_is_covered(struct journal *journal, uint64_t page)
 static bool check_page_is_sound(const struct region *region, uint64_t page,
                                 const unsigned char *image, uint32_t sum)
 {
+    assert(page >= SLICE_PAGES);
+    assert(image != NULL);
     if (sum == JOURNAL_SUM_UNKNOWN) return true;
     if (sum == JOURNAL_SUM_NONE) return page_is_zero(image);
     return page_checksum(region->header.uuid, page, image) == sum;
@@ -136,7 +139,8 @@ evh_status journal_verify_slice(struct journal *journal, uint64_t slice)
     unsigned char *buffer = os->memory_allocate(SLICE_BYTES);
     if (!buffer) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to verify a slice");
     os->mutex_lock(journal->mutex);
-    const uint64_t end = base_min(journal->last_state.heap_bytes, region_file_bytes(journal->region));
+    const uint64_t end =
+        base_min(journal->last_state.heap_bytes, region_file_bytes(journal->region));
     const evh_status status =
         slice < end >> SLICE_SHIFT ? check_slice(journal, slice, false, buffer) : EVH_OK;
     os->mutex_unlock(journal->mutex);
@@ -147,6 +151,7 @@ evh_status journal_verify_slice(struct journal *journal, uint64_t slice)
 static void check_pages(struct check_report *check)
 {
     assert(!check->is_stopped);
+    assert(check->journal->is_checkpointing);
     struct journal *journal = check->journal;
     struct region *region = journal->region;
     unsigned char *buffer = os->memory_allocate(SLICE_BYTES);
@@ -181,6 +186,7 @@ evh_status journal_check(struct journal *journal, evh_report *report, void *cont
     check_headers(&check);
     if (!check.is_stopped) check_records(&check);
     if (!check.is_stopped) check_pages(&check);
+    assert(!check.is_stopped || check.first.status != EVH_OK);
     os->mutex_lock(journal->mutex);
     checkpoint_release(journal);
     os->mutex_unlock(journal->mutex);

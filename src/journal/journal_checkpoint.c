@@ -1,15 +1,18 @@
 /* journal_checkpoint.c -- bring committed pages home, and free the ring behind them.
  *
  * The order, each step after the one before is durable or done:
- *   1. choose T, the newest durable commit that every reader's view has reached
+ *   1. choose T, the newest durable commit that every reader's view has reached; lock out older
+ *      ones
  *   2. gather, from the records up to T, the newest base and ranges of every page they changed
- *   3. write these pages home, and their checksums
+ *   3. write these pages home, and their checksums: T is settled
  *   4. flush
  *   5. write and flush the header that says T
  *   6. forget the records up to T: their space may be used again
  *
- * Commits go on meanwhile. What they log is right over the old home and the new one (see
- * journal_layout.h). A crash anywhere before 5 replays the same records; after 5, none of them.
+ * Settling alone ends after 3: it costs no flush, and what it left to do is taken up by the next
+ * checkpoint. Commits go on meanwhile. What they log is right over the old home and the new one
+ * (see journal_layout.h). A power cut anywhere before 5 replays the same records; after 5, none of
+ * them. After a kill, what is settled is there already (journal_view.c).
  */
 #include "journal/journal_internal.h"
 
@@ -18,11 +21,13 @@
 uint64_t checksum_offset(const struct journal_checksums *checksums, uint64_t page)
 {
     assert(checksums != NULL);
+    assert(page >= SLICE_PAGES);
     if (page < PAGE_BYTES / 4) return REGION_CHECKSUM_OFFSET + page * 4;
     const uint64_t segment = page / SEGMENT_PAGES;
     uint64_t slice = 0;
     if (checksums->slices)
-        slice = segment < checksums->count ? (uint64_t)checksums->slices[segment] << SLICE_SHIFT : 0;
+        slice =
+            segment < checksums->count ? (uint64_t)checksums->slices[segment] << SLICE_SHIFT : 0;
     else if (checksums->find)
         slice = checksums->find(checksums->context, segment);
     return slice ? slice + page % SEGMENT_PAGES * 4 : 0;
@@ -30,16 +35,15 @@ uint64_t checksum_offset(const struct journal_checksums *checksums, uint64_t pag
 
 evh_status checksum_find_slices(struct journal *journal, uint64_t heap_bytes)
 {
+    assert(heap_bytes > 0);
     struct journal_checksums *checksums = &journal->checksums;
     assert(heap_bytes % SLICE_BYTES == 0);
     if (!checksums->find || journal->sums_heap_bytes == heap_bytes) return EVH_OK;
     const uint64_t count = (heap_bytes + SEGMENT_BYTES - 1) >> SEGMENT_SHIFT;
     uint32_t *slices = os->memory_allocate(count * sizeof *slices);
-    if (!slices)
-        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to find the page checksums");
+    if (!slices) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to find the page checksums");
     for (uint64_t segment = 0; segment < count; segment++)
-        slices[segment] =
-            (uint32_t)(checksums->find(checksums->context, segment) >> SLICE_SHIFT);
+        slices[segment] = (uint32_t)(checksums->find(checksums->context, segment) >> SLICE_SHIFT);
     os->memory_free(checksums->slices);
     checksums->slices = slices;
     checksums->count = count;
@@ -50,6 +54,7 @@ evh_status checksum_find_slices(struct journal *journal, uint64_t heap_bytes)
 evh_status checksum_snapshot(const struct journal *journal, struct journal_checksums *snapshot)
 {
     assert(snapshot != NULL);
+    assert(journal->checksums.slices == NULL || journal->checksums.count > 0);
     *snapshot = journal->checksums;
     if (!snapshot->slices) return EVH_OK;
     const size_t size = snapshot->count * sizeof *snapshot->slices;
@@ -98,8 +103,7 @@ evh_status checksum_put(struct checksum_writer *writer, uint64_t page, uint32_t 
         const evh_status status = checksum_finish(writer);
         if (status) return status;
         size_t done = 0;
-        const int error =
-            os->read(writer->region->file, at, writer->entries, PAGE_BYTES, &done);
+        const int error = os->read(writer->region->file, at, writer->entries, PAGE_BYTES, &done);
         if (error || done < PAGE_BYTES)
             return base_fail_os(error ? error : EIO, at, "%s: cannot read page checksums",
                                 writer->region->path);
@@ -114,7 +118,8 @@ evh_status checksum_put(struct checksum_writer *writer, uint64_t page, uint32_t 
 
 /* ---- which pages, and what they become ---- */
 
-/* One page of a checkpoint. Records are read through the home mapping: they are flushed and stay. */
+/* One page of a checkpoint. Records are read through the home mapping: they are flushed and
+ * stay. */
 struct checkpoint_page {
     uint64_t page;
     const unsigned char *image;  /* NULL: home */
@@ -140,8 +145,7 @@ static evh_status checkpoint_add(struct checkpoint_set *set, const struct journa
         if (status) return status;
         if (set->count == set->limit) {
             const uint64_t limit = base_max(256, set->limit * 2);
-            struct checkpoint_page *pages =
-                os->memory_resize(set->pages, limit * sizeof *pages);
+            struct checkpoint_page *pages = os->memory_resize(set->pages, limit * sizeof *pages);
             if (!pages) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for a checkpoint");
             set->pages = pages;
             set->limit = limit;
@@ -254,10 +258,10 @@ static evh_status checkpoint_write_home(struct journal *journal,
 /* ---- readers' views ---- */
 
 /*
- * Home is about to go from commit `from` to *target: lock out views of the commits between, lowering
- * *target while a reader's view refuses. The bytes stay locked until the header says what home is:
- * until then a reader that has learned of too old a commit must not take home for it. Views before
- * `from` are void or gone already.
+ * Home is about to go from commit `from` to *target: lock out views of the commits between,
+ * lowering *target while a reader's view refuses. The bytes stay locked until the header says what
+ * home is: until then a reader that has learned of too old a commit must not take home for it.
+ * Views before `from` are void or gone already.
  */
 static evh_status checkpoint_lock_views(struct journal *journal, uint64_t from, uint64_t *target)
 {
@@ -273,8 +277,10 @@ static evh_status checkpoint_lock_views(struct journal *journal, uint64_t from, 
         const uint64_t middle = good + (bad - good) / 2;
         const int tried = os->lock(file, first, middle - from, OS_LOCK_EXCLUSIVE);
         if (tried && tried != EAGAIN) error = tried;
-        if (!tried) good = middle;
-        else bad = middle;
+        if (!tried)
+            good = middle;
+        else
+            bad = middle;
     }
     if (error == EAGAIN && good > from) {
         *target = good;
@@ -373,6 +379,7 @@ static void checkpoint_forget(struct journal *journal, uint64_t sequence)
         journal->live_bytes -= live->bytes;
         os->memory_free(live);
     }
+    assert(journal->live_first == NULL || journal->live_first->sequence > sequence);
     ring_seek(journal, journal->tail);
 }
 
@@ -390,18 +397,26 @@ void checkpoint_release(struct journal *journal)
     os->mutex_signal(journal->mutex);
 }
 
+/* Count the entries up to the settled record, while it is in the list of live ones. The mutex is
+ * held. */
+static void checkpoint_note_settled(struct journal *journal)
+{
+    assert(journal->is_checkpointing);
+    const struct journal_live *live = journal->live_first;
+    while (live && live->sequence < journal->settled.sequence) live = live->next;
+    if (live && live->sequence == journal->settled.sequence)
+        journal->settled_entries = live->entries_total;
+    assert(journal->settled_entries <= journal->entries_total);
+}
+
 /* Tell other processes, and whoever opens the file after this one was killed, how far home is. The
  * mutex is held. */
 static void checkpoint_publish_settled(struct journal *journal)
 {
     assert(journal->is_checkpointing);
-    struct region *region = journal->region;
-    uint64_t entries = journal->entries_total;
-    for (const struct journal_live *live = journal->live_first; live; live = live->next)
-        if (live->sequence == journal->settled.sequence) entries = live->entries_total;
-    journal->settled_entries = entries;
-    region->status.settled_sequence = journal->settled.sequence;
-    region_publish_status(region);
+    assert(!journal->is_poisoned);
+    journal->region->status.settled_sequence = journal->settled.sequence;
+    region_publish_status(journal->region);
 }
 
 /* Without the mutex: settle as far as views allow, then finish if asked to. */
@@ -410,6 +425,8 @@ static evh_status checkpoint_do(struct journal *journal, enum checkpoint_kind ki
                                 struct region_header *next)
 {
     assert(journal->is_checkpointing);
+    assert(target >= journal->settled.sequence);
+    assert(journal->settled.sequence >= journal->region->header.sequence);
     const uint64_t from = journal->settled.sequence;
     evh_status status = EVH_OK;
     if (target > from) {
@@ -454,6 +471,7 @@ evh_status checkpoint_run(struct journal *journal, enum checkpoint_kind kind)
     status = checkpoint_do(journal, kind, &checksums, target, &next);
     os->mutex_lock(journal->mutex);
     checksum_snapshot_end(&checksums);
+    checkpoint_note_settled(journal);
     if (!status && next.sequence > from) {
         region_adopt_header(region, &next);
         checkpoint_unlock_views(journal, next.sequence);
@@ -472,6 +490,7 @@ evh_status checkpoint_run(struct journal *journal, enum checkpoint_kind kind)
 evh_status journal_checkpoint(struct journal *journal)
 {
     assert(journal->watch != NULL);
+    assert(journal->region->mode == EVH_DURABLE);
     os->mutex_lock(journal->mutex);
     evh_status status = flush_all(journal);
     if (!status) status = checkpoint_run(journal, CHECKPOINT_WHOLE);
@@ -482,10 +501,10 @@ evh_status journal_checkpoint(struct journal *journal)
 /* ---- when ---- */
 
 /*
- * Two measures. A killed process's successor lays the commits that are not settled over its mapping,
- * page by page (1.7 us each): these are kept few by settling often, which costs no flush. A flush
- * pays for scattered pages one by one, for dense ones hardly: it waits until the journal is half
- * full, or the private copies that it keeps alive are many.
+ * Two measures. A killed process's successor lays the commits that are not settled over its
+ * mapping, page by page (1.7 us each): these are kept few by settling often, which costs no flush.
+ * A flush pays for scattered pages one by one, for dense ones hardly: it waits until the journal is
+ * half full, or the private copies that it keeps alive are many.
  *
  * Unsettled may be as many pages as fit into checkpoint_bytes: 4096 by default. A test that makes
  * that small sees much settling (crash_test.c).
@@ -513,6 +532,7 @@ static void checkpoint_background(void *context)
 {
     assert(context != NULL);
     struct journal *journal = context;
+    assert(!journal->options.no_thread);
     os->mutex_lock(journal->mutex);
     while (!journal->thread_stops) {
         if (!journal->thread_wanted) {
@@ -530,14 +550,15 @@ static void checkpoint_background(void *context)
 static bool checkpoint_has_thread(struct journal *journal)
 {
     assert(journal->watch != NULL);
+    assert(!journal->options.no_thread || !journal->thread);
     if (!journal->options.no_thread && !journal->thread &&
         os->thread_start(checkpoint_background, journal, &journal->thread))
         journal->options.no_thread = true; /* no thread to be had: in the foreground, then */
     return !journal->options.no_thread;
 }
 
-/* Start in the background at half of what may wait. At the whole the committer does it, or waits for
- * it; but for settling it does not wait while a thread is there. */
+/* Start in the background at half of what may wait. At the whole the committer does it, or waits
+ * for it; but for settling it does not wait while a thread is there. */
 void checkpoint_consider(struct journal *journal)
 {
     assert(journal_is_sound(journal));
@@ -568,5 +589,6 @@ void checkpoint_stop(struct journal *journal)
     os->mutex_signal(journal->mutex);
     os->mutex_unlock(journal->mutex);
     os->thread_join(journal->thread);
+    assert(journal->thread_stops);
     journal->thread = NULL;
 }

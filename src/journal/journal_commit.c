@@ -1,8 +1,9 @@
 /* journal_commit.c -- copy what changed, and hand it to the file.
  *
- * Cost of a commit, estimated: the watch's scan (1.1 ns per watched resident page), 0.3 us per dirty
- * page to compare it with its base and copy what differs, 0.16 us per KiB of record for the
- * checksum, one write with one flush. A commit of one changed word is a record of one page.
+ * Cost of a commit, estimated: the watch's scan (1.1 ns per watched resident page), 0.3 us per
+ * dirty page to compare it with its base and copy what differs, 0.16 us for each KiB of record, and
+ * of a page that ranges are taken from, for the checksums, one write with one flush. A commit of
+ * one changed word is a record of one page.
  */
 #include "journal/journal_internal.h"
 
@@ -35,6 +36,7 @@ static unsigned char *commit_take_buffer(struct journal *journal, uint64_t bytes
 struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pages)
 {
     assert(journal != NULL);
+    assert(pages <= COMMIT_PAGES_MAX);
     struct journal_pending *pending = os->memory_allocate(sizeof *pending);
     if (!pending) return NULL;
     pending->buffer =
@@ -50,7 +52,8 @@ static void commit_entry(struct commit_builder *builder, uint64_t page, enum jou
                          uint64_t data_at, uint32_t count)
 {
     assert(kind == JOURNAL_RANGES || count == 0);
-    assert(builder->pending->entry_count == 0 || builder->entries[builder->pending->entry_count - 1].page < page);
+    assert(builder->pending->entry_count == 0 ||
+           builder->entries[builder->pending->entry_count - 1].page < page);
     assert(builder->at <= builder->pending->buffer_bytes);
     assert(data_at % 8 == 0);
     builder->entries[builder->pending->entry_count++] = (struct journal_entry){
@@ -62,8 +65,8 @@ static void commit_entry(struct commit_builder *builder, uint64_t page, enum jou
 }
 
 /* The same ranges with the same words as before: the page was stored to, but not changed. */
-static bool commit_is_same(const struct journal_node *node, const unsigned char *data, uint32_t size,
-                           uint32_t count)
+static bool commit_is_same(const struct journal_node *node, const unsigned char *data,
+                           uint32_t size, uint32_t count)
 {
     enum { HEAD = sizeof(struct journal_ranges_head) };
     assert(size > HEAD);
@@ -80,8 +83,8 @@ void commit_page(struct commit_builder *builder, uint64_t number, const unsigned
     struct journal *journal = builder->journal;
     struct journal_node *node = index_find(&journal->index, number);
     unsigned char *data = builder->pending->buffer + builder->at;
-    const bool is_new = builder->is_exact && !node &&
-                        number >= journal->region->header.heap_bytes >> PAGE_SHIFT;
+    const bool is_new =
+        builder->is_exact && !node && number >= journal->region->header.heap_bytes >> PAGE_SHIFT;
     uint64_t mask[JOURNAL_MASK_WORDS];
     if (!is_new) {
         page_compare(page, page_base(journal, node, number), mask);
@@ -137,6 +140,8 @@ void commit_builder_end(struct commit_builder *builder, const struct journal_sta
     memmove(pending->buffer + builder->at, builder->entries, size);
     const uint64_t end = builder->at + size;
     pending->bytes = base_round_up(end, PAGE_BYTES);
+    assert(builder->at % 8 == 0);
+    assert(pending->bytes <= pending->buffer_bytes);
     memset(pending->buffer + end, 0, pending->bytes - end);
     pending->state = *state;
     struct journal_record *record = (struct journal_record *)(void *)pending->buffer;
@@ -281,10 +286,12 @@ uint64_t commit_hand_out(struct journal *journal)
         return journal->pending_last ? journal->pending_last->ticket : journal->durable_ticket;
     journal->built_failures = journal->failures;
     journal->built->ticket = ++journal->last_ticket;
+    assert(journal->built->ticket > journal->durable_ticket);
     return journal->last_ticket;
 }
 
-evh_status journal_copy(struct journal *journal, const struct journal_state *state, uint64_t *ticket)
+evh_status journal_copy(struct journal *journal, const struct journal_state *state,
+                        uint64_t *ticket)
 {
     assert(journal->watch != NULL);
     assert(state->heap_bytes <= journal->region->mapped_bytes);
@@ -319,8 +326,8 @@ static void commit_chain(struct journal *journal, struct journal_pending *pendin
     record->previous_salt = journal->last_salt;
     record->previous_crc = journal->last_crc;
     record->durable_sequence = journal->durable_sequence;
-    record->body_crc = base_crc32c(0, pending->buffer + sizeof *record,
-                                   pending->bytes - sizeof *record);
+    record->body_crc =
+        base_crc32c(0, pending->buffer + sizeof *record, pending->bytes - sizeof *record);
     record->header_crc = base_crc32c(0, record, offsetof(struct journal_record, header_crc));
 }
 
@@ -331,6 +338,7 @@ static void commit_index(struct journal *journal, struct journal_pending *pendin
     assert(pending->live->sequence == journal->begun_sequence + 1);
     const struct journal_record *record =
         (const struct journal_record *)(const void *)pending->buffer;
+    assert(record->entry_count == pending->entry_count);
     const struct journal_entry *entries =
         (const struct journal_entry *)(const void *)(pending->buffer + record->entries_offset);
     for (uint32_t i = 0; i < pending->entry_count; i++) {
@@ -363,8 +371,8 @@ static evh_status commit_place(struct journal *journal, struct journal_pending *
     assert(pending->bytes > 0);
     assert(offset != NULL);
     evh_status status = index_reserve(&journal->index, pending->entry_count);
-    /* Each turn frees or adds space. Three see a ring grown, a checkpoint made, a view revoked; more are
-     * needed where readers move on meanwhile, so that each checkpoint frees a little. */
+    /* Each turn frees or adds space. Three see a ring grown, a checkpoint made, a view revoked;
+     * more are needed where readers move on meanwhile, so that each checkpoint frees a little. */
     for (int turn = 0; turn < 64 && !status; turn++) {
         if (journal->built_failures != journal->failures)
             return base_fail(EVH_FULL, NO_OFFSET,
@@ -420,6 +428,7 @@ static evh_status commit_enqueue(struct journal *journal, struct journal_pending
  * meanwhile. */
 static evh_status commit_make_size_durable(struct journal *journal, uint64_t heap_bytes)
 {
+    assert(heap_bytes % SLICE_BYTES == 0);
     const uint64_t file_bytes = region_file_bytes(journal->region);
     if (heap_bytes <= journal->sized_bytes) return EVH_OK;
     assert(heap_bytes <= file_bytes);

@@ -1,13 +1,13 @@
 /* journal_flush.c -- pending records become durable, together; what happens when they do not.
  *
- * Whoever waits for a commit and finds nobody flushing flushes everything that is pending, in order,
- * for all who wait. One write covers every byte from the durable tail to the end of the newest
- * record, or one write for each stretch where the ring jumps: a flush never covers less than what it
- * acknowledges.
+ * Whoever waits for a commit and finds nobody flushing flushes everything that is pending, in
+ * order, for all who wait. One write covers every byte from the durable tail to the end of the
+ * newest record, or one write for each stretch where the ring jumps: a flush never covers less than
+ * what it acknowledges.
  *
  * A flush that fails poisons the heap: the system may have dropped the data and will not say so
- * again. A write that fails cleanly (a full disk) is taken back: the record's header is overwritten,
- * durably, before anything else can follow it, and its pages are dirty again.
+ * again. A write that fails cleanly (a full disk) is taken back: the record's header is
+ * overwritten, durably, before anything else can follow it, and its pages are dirty again.
  */
 #include "journal/journal_internal.h"
 
@@ -23,6 +23,7 @@ evh_status flush_poison(struct journal *journal)
         journal->region->status.settled_sequence = 0;
         region_publish_status(journal->region);
     }
+    assert(journal->poison.status != EVH_OK);
     return evh_last_error()->status;
 }
 
@@ -31,6 +32,7 @@ evh_status flush_poison_unlocked(struct journal *journal)
     assert(evh_last_error()->status != EVH_OK);
     os->mutex_lock(journal->mutex);
     const evh_status status = flush_poison(journal);
+    assert(status != EVH_OK);
     os->mutex_unlock(journal->mutex);
     return status;
 }
@@ -39,6 +41,7 @@ evh_status flush_poisoned(const struct journal *journal)
 {
     assert(journal != NULL);
     if (!__atomic_load_n(&journal->is_poisoned, __ATOMIC_ACQUIRE)) return EVH_OK;
+    assert(journal->poison.status != EVH_OK);
     return base_fail(EVH_POISONED, journal->poison.offset,
                      "a flush failed earlier, only reopening tells what is on the disk (%.300s)",
                      journal->poison.message);
@@ -46,6 +49,8 @@ evh_status flush_poisoned(const struct journal *journal)
 
 evh_status journal_status(const struct journal *journal)
 {
+    assert(journal != NULL);
+    assert(journal->region != NULL);
     return flush_poisoned(journal);
 }
 
@@ -91,19 +96,38 @@ void pending_take_back(struct journal *journal, struct journal_pending *pending,
         /* A checkpoint may have gone home in between. */
         if (node->image_in && node->image_in->sequence <= journal->region->header.sequence)
             node->image_in = NULL;
-        if (node->sequence <= journal->region->header.sequence)
-            index_remove(&journal->index, page);
+        if (node->sequence <= journal->region->header.sequence) index_remove(&journal->index, page);
     }
     if (pages_merge(&journal->carry, pages.runs, pages.count)) journal->must_compare_all = true;
     pages_end(&pages);
 }
 
-/* Whether a ticket may join a noted failure at its end or beginning. */
-static bool flush_is_alike(const struct journal_failure *failure, evh_status status,
-                           bool is_reported)
+/* Join failure `at` with the one before it, if both were told and are otherwise alike. */
+static bool flush_join_failures(struct journal *journal, size_t at)
 {
-    assert(failure->first_ticket <= failure->last_ticket);
-    return failure->status == status && failure->is_reported == is_reported;
+    assert(at <= journal->failure_count);
+    if (at == 0 || at == journal->failure_count) return false;
+    struct journal_failure *before = &journal->failure[at - 1];
+    struct journal_failure *behind = &journal->failure[at];
+    assert(before->last_ticket < behind->first_ticket);
+    if (!before->is_reported || !behind->is_reported || before->status != behind->status ||
+        before->last_ticket + 1 != behind->first_ticket)
+        return false;
+    before->last_ticket = behind->last_ticket;
+    journal->failure_count--;
+    memmove(behind, behind + 1, (journal->failure_count - at) * sizeof *behind);
+    return true;
+}
+
+/* Somebody heard of failure `at`. Those that nobody heard of stay apart: one that is told must not
+ * hide its neighbours from whoever closes the heap. */
+static void flush_told(struct journal *journal, size_t at)
+{
+    assert(at < journal->failure_count);
+    journal->failure[at].is_reported = true;
+    (void)flush_join_failures(journal, at + 1);
+    (void)flush_join_failures(journal, at);
+    assert(journal->failure_count > 0);
 }
 
 void journal_note_failure(struct journal *journal, uint64_t ticket, evh_status status,
@@ -111,34 +135,25 @@ void journal_note_failure(struct journal *journal, uint64_t ticket, evh_status s
 {
     assert(status != EVH_OK);
     assert(ticket <= journal->last_ticket);
+    assert(journal->failure_count < journal->failure_limit);
     struct journal_failure *list = journal->failure;
     size_t at = journal->failure_count;
     while (at > 0 && list[at - 1].first_ticket > ticket) at--;
     /* It comes before list[at] and behind list[at - 1]. */
-    if (at > 0 && list[at - 1].last_ticket + 1 == ticket &&
-        flush_is_alike(&list[at - 1], status, is_reported)) {
-        list[at - 1].last_ticket = ticket;
-        return;
-    }
-    if (at < journal->failure_count && list[at].first_ticket == ticket + 1 &&
-        flush_is_alike(&list[at], status, is_reported)) {
-        list[at].first_ticket = ticket;
-        return;
-    }
-    assert(journal->failure_count < journal->failure_limit);
     memmove(&list[at + 1], &list[at], (journal->failure_count - at) * sizeof *list);
-    list[at] = (struct journal_failure){ticket, ticket, status, is_reported};
+    list[at] = (struct journal_failure){ticket, ticket, status, false};
     journal->failure_count++;
+    if (is_reported) flush_told(journal, at);
 }
 
 evh_status journal_reserve_failures(struct journal *journal)
 {
+    assert(journal->failure_count <= journal->failure_limit);
     /* Every pending record may fail, and so may the one that is about to be built. */
     size_t need = journal->failure_count + 2;
     for (const struct journal_pending *p = journal->pending_first; p; p = p->next) need++;
     if (need <= journal->failure_limit) return EVH_OK;
-    struct journal_failure *grown =
-        os->memory_resize(journal->failure, 2 * need * sizeof *grown);
+    struct journal_failure *grown = os->memory_resize(journal->failure, 2 * need * sizeof *grown);
     if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for a commit's ticket");
     assert(journal->failure_limit < 2 * need);
     journal->failure = grown;
@@ -146,8 +161,7 @@ evh_status journal_reserve_failures(struct journal *journal)
     return EVH_OK;
 }
 
-static evh_status flush_report(const struct journal *journal,
-                               const struct journal_failure *failure)
+static evh_status flush_report(const struct journal *journal, const struct journal_failure *failure)
 {
     assert(failure->first_ticket <= failure->last_ticket);
     assert(failure->status != EVH_OK);
@@ -158,6 +172,7 @@ static evh_status flush_report(const struct journal *journal,
 evh_status flush_unreported(const struct journal *journal)
 {
     assert(journal != NULL);
+    assert(journal->failure_count <= journal->failure_limit);
     for (size_t i = 0; i < journal->failure_count; i++)
         if (!journal->failure[i].is_reported) return flush_report(journal, &journal->failure[i]);
     return EVH_OK;
@@ -173,8 +188,9 @@ static evh_status flush_look_up(struct journal *journal, uint64_t ticket, bool *
         struct journal_failure *failure = &journal->failure[i];
         if (ticket < failure->first_ticket) break;
         if (ticket > failure->last_ticket) continue;
-        failure->is_reported = true;
-        return flush_report(journal, failure);
+        const evh_status status = flush_report(journal, failure);
+        flush_told(journal, i);
+        return status;
     }
     if (ticket > journal->last_ticket)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: no commit was begun with ticket %llu",
@@ -283,6 +299,7 @@ static void flush_cut_live(struct journal *journal, uint64_t sequence)
         last = live;
         bytes += live->bytes;
     }
+    assert(journal->live_bytes >= bytes);
     if (last)
         last->next = NULL;
     else
@@ -297,6 +314,7 @@ static struct journal_pending *flush_cut_pending(struct journal *journal,
                                                  struct journal_pending *from)
 {
     assert(from != NULL);
+    assert(journal->pending_first != NULL);
     struct journal_pending *last = NULL;
     for (struct journal_pending *p = journal->pending_first; p != from; p = p->next) last = p;
     if (last)
@@ -311,6 +329,7 @@ static struct journal_pending *flush_cut_pending(struct journal *journal,
         newest = from;
         from = next;
     }
+    assert(newest != NULL);
     return newest;
 }
 
@@ -323,8 +342,7 @@ static void flush_take_back(struct journal *journal, struct journal_pending *fro
     assert(journal->pending_first != NULL);
     assert(from != NULL);
     const uint64_t tail = from->live->offset;
-    const struct journal_record *first =
-        (const struct journal_record *)(const void *)from->buffer;
+    const struct journal_record *first = (const struct journal_record *)(const void *)from->buffer;
     journal->begun_sequence = first->sequence - 1;
     journal->last_salt = first->previous_salt;
     journal->last_crc = first->previous_crc;
@@ -357,7 +375,8 @@ static evh_status flush_failed_turn(struct journal *journal, uint64_t offset, bo
     return base_fail(failure.status, failure.offset, "%s", failure.message);
 }
 
-/* The flusher's turn: everything pending now. The mutex is held, and released during the writing. */
+/* The flusher's turn: everything pending now. The mutex is held, and released during the
+ * writing. */
 static evh_status flush_turn(struct journal *journal)
 {
     assert(journal_is_sound(journal));
@@ -395,6 +414,7 @@ evh_status flush_write_only(struct journal *journal, struct journal_pending *pen
     assert(!pending->is_written);
     const uint64_t offset = pending->live->offset;
     const uint64_t sequence = pending->live->sequence;
+    const uint64_t ticket = pending->ticket;
     const uint64_t failures = journal->failures;
     const int error = os->write(journal->region->file, offset, pending->buffer, pending->bytes);
     if (!error) {
@@ -408,6 +428,8 @@ evh_status flush_write_only(struct journal *journal, struct journal_pending *pen
     if (journal->durable_sequence >= sequence) return EVH_OK;
     if (journal->failures == failures && !flush_void(journal, offset))
         flush_take_back(journal, pending, failure.status);
+    bool is_durable = false;
+    (void)flush_look_up(journal, ticket, &is_durable); /* told now: closing need not tell again */
     return base_fail(failure.status, failure.offset, "%s", failure.message);
 }
 

@@ -4,6 +4,7 @@
 static uint32_t index_bucket(const struct journal_index *index, uint64_t page)
 {
     assert(index->bucket_count > 0);
+    assert(base_is_power_of_two(index->bucket_count));
     /* Fibonacci hashing: neighbours spread, the high bits are the best. */
     const uint64_t hash = page * 0x9e3779b97f4a7c15ull;
     return (uint32_t)(hash >> 32) & (index->bucket_count - 1);
@@ -13,6 +14,7 @@ struct journal_node *index_find(struct journal_index *index, uint64_t page)
 {
     assert(index != NULL);
     if (index->node_count == 0) return NULL;
+    assert(index->buckets != NULL);
     uint32_t at = index->buckets[index_bucket(index, page)];
     while (at != JOURNAL_NO_NODE) {
         struct journal_node *node = &index->nodes[at];
@@ -67,6 +69,7 @@ evh_status index_reserve(struct journal_index *index, uint32_t more)
         index->nodes = nodes;
         index->node_limit = (uint32_t)limit;
     }
+    assert(need <= index->node_limit);
     uint32_t buckets = index->bucket_count ? index->bucket_count : 64;
     while (buckets < need) buckets *= 2;
     if (buckets != index->bucket_count) return index_rehash(index, buckets);
@@ -95,6 +98,7 @@ struct journal_node *index_add(struct journal_index *index, uint64_t page)
 void index_remove(struct journal_index *index, uint64_t page)
 {
     assert(index->node_count <= index->node_top);
+    assert(index->node_top <= index->node_limit);
     if (index->node_count == 0) return;
     uint32_t *link = &index->buckets[index_bucket(index, page)];
     while (*link != JOURNAL_NO_NODE) {
@@ -138,6 +142,7 @@ void index_note(struct journal_node *node, struct journal_live *live,
 void index_forget(struct journal_index *index, uint64_t sequence)
 {
     assert(index->node_count <= index->node_limit);
+    assert(index->node_count <= index->node_top);
     for (uint32_t bucket = 0; bucket < index->bucket_count && index->node_count; bucket++) {
         uint32_t *link = &index->buckets[bucket];
         while (*link != JOURNAL_NO_NODE) {
@@ -160,6 +165,8 @@ void index_forget(struct journal_index *index, uint64_t sequence)
 
 void index_end(struct journal_index *index)
 {
+    assert(index != NULL);
+    assert(index->node_count <= index->node_limit);
     os->memory_free(index->nodes);
     os->memory_free(index->buckets);
     memset(index, 0, sizeof *index);
@@ -170,6 +177,7 @@ void index_end(struct journal_index *index)
 static evh_status bits_reserve(struct journal_bits *bits, uint64_t page_count)
 {
     assert(bits != NULL);
+    assert(bits->count <= bits->word_count * 64);
     const uint64_t need = (page_count + 63) / 64;
     if (need <= bits->word_count) return EVH_OK;
     const uint64_t word_count = base_max(need, 2 * bits->word_count);
@@ -188,6 +196,7 @@ evh_status bits_add(struct journal_bits *bits, const struct os_pages *runs, size
     assert(bits != NULL);
     if (count == 0) return EVH_OK;
     const struct os_pages *last = &runs[count - 1];
+    assert(last->count > 0);
     const evh_status status = bits_reserve(bits, last->first + last->count);
     if (status) return status;
     for (size_t i = 0; i < count; i++)
@@ -202,6 +211,7 @@ evh_status bits_add(struct journal_bits *bits, const struct os_pages *runs, size
 void bits_remove(struct journal_bits *bits, uint64_t page)
 {
     assert(bits != NULL);
+    assert(bits->count <= bits->word_count * 64);
     if (page / 64 >= bits->word_count) return;
     const uint64_t bit = 1ull << (page % 64);
     bits->count -= !!(bits->words[page / 64] & bit);
@@ -210,6 +220,8 @@ void bits_remove(struct journal_bits *bits, uint64_t page)
 
 void bits_end(struct journal_bits *bits)
 {
+    assert(bits != NULL);
+    assert(bits->words != NULL || bits->word_count == 0);
     os->memory_free(bits->words);
     memset(bits, 0, sizeof *bits);
 }
@@ -220,6 +232,7 @@ static evh_status pages_reserve(struct journal_pages *pages, size_t limit)
     if (limit <= pages->limit) return EVH_OK;
     size_t size = pages->limit ? pages->limit : 64;
     while (size < limit) size *= 2;
+    assert(size >= limit);
     struct os_pages *runs = os->memory_resize(pages->runs, size * sizeof *runs);
     if (!runs) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for a set of %zu pages", size);
     pages->runs = runs;
@@ -244,6 +257,7 @@ static void pages_append(struct journal_pages *pages, uint64_t first, uint64_t c
 evh_status pages_add(struct journal_pages *pages, uint64_t first, uint64_t count)
 {
     assert(count > 0);
+    assert(first <= UINT64_MAX - count);
     const struct os_pages run = {first, count};
     const struct os_pages *last = pages->count ? &pages->runs[pages->count - 1] : NULL;
     if (last && first < last->first) return pages_merge(pages, &run, 1);
@@ -275,6 +289,9 @@ evh_status pages_merge(struct journal_pages *pages, const struct os_pages *more,
         const struct os_pages run = take_a ? pages->runs[a++] : more[b++];
         if (run.count) pages_append(&merged, run.first, run.count);
     }
+    assert(a == pages->count);
+    assert(b == count);
+    assert(merged.count <= merged.limit);
     os->memory_free(pages->runs);
     *pages = merged;
     return EVH_OK;
@@ -283,6 +300,7 @@ evh_status pages_merge(struct journal_pages *pages, const struct os_pages *more,
 uint64_t pages_count(const struct journal_pages *pages)
 {
     assert(pages->count <= pages->limit);
+    assert(pages->runs != NULL || pages->count == 0);
     uint64_t count = 0;
     for (size_t i = 0; i < pages->count; i++) count += pages->runs[i].count;
     return count;
@@ -290,6 +308,8 @@ uint64_t pages_count(const struct journal_pages *pages)
 
 void pages_end(struct journal_pages *pages)
 {
+    assert(pages != NULL);
+    assert(pages->count <= pages->limit);
     os->memory_free(pages->runs);
     memset(pages, 0, sizeof *pages);
 }

@@ -4,18 +4,20 @@
  *   base        of a page: its newest image in the journal, or its home if there is none
  *   live        a record that is not yet at home: its ring space may not be reused
  *   pending     a record that is not yet flushed
- *   settled     of a commit: its pages are written home, into the system's cache, not yet flushed
+ *   settled     of a commit: its pages are written home, into the system's cache, flushed or not
  *   carry       pages that a failed commit took from the watch and that are dirty still
  *
  * Invariants
- *  1. Sequences: header.sequence <= durable_sequence <= begun_sequence; live records are exactly those
- *     of header.sequence + 1 .. begun_sequence, in order.
- *  2. A page has an index node if and only if a live record changed it; the node describes its newest
- *     change. Base and ranges of the node make the page as of begun_sequence.
- *  3. header.sequence <= settled.sequence <= durable_sequence. On the device, home holds each page as
- *     of some commit from header.sequence on; in the cache, as of settled.sequence, or newer while a
- *     settling runs. Every word in which these differ lies in the image or ranges of a live record.
- *  4. A working page without private copy equals its home, and has no node.
+ *  1. Sequences: header.sequence <= durable_sequence <= begun_sequence; live records are exactly
+ *     those of header.sequence + 1 .. begun_sequence, in order.
+ *  2. A page has an index node if and only if a live record changed it; the node describes its
+ *     newest change. Base and ranges of the node make the page as of begun_sequence.
+ *  3. header.sequence <= settled.sequence <= durable_sequence. On the device, home holds each page
+ *     as of some commit from header.sequence on; in the cache, as of settled.sequence, or newer
+ *     while a settling runs. Every word in which these differ lies in the image or ranges of a live
+ *     record.
+ *  4. A working page without private copy equals its home in the cache; if it has a node, its
+ *     newest change is settled.
  *  5. No byte of a live record is overwritten; no header refers to space that is not its own.
  *
  * The mutex guards everything in the struct. It is held while the system is asked only for what a
@@ -30,9 +32,9 @@
 
 enum {
     JOURNAL_MASK_WORDS = JOURNAL_PAGE_WORDS / 64,
-    /* Home writes of neighbours go out together, up to this. Longer writes make the system cache the
-     * file in large folios, and later scattered writes into those are slow: measured on ext4, 1.5 us
-     * per page after writes of 16 KiB, 3.0 after 64 KiB, 11.7 after 1 MiB (1 GiB file). */
+    /* Home writes of neighbours go out together, up to this. Longer writes make the system cache
+     * the file in large folios, and later scattered writes into those are slow: measured on ext4,
+     * 1.5 us per page after writes of 16 KiB, 3.0 after 64 KiB, 11.7 after 1 MiB (1 GiB file). */
     JOURNAL_HOME_RUN_BYTES = 16 * 1024,
 };
 
@@ -49,14 +51,14 @@ struct journal_live {
 /* The newest change of one page. */
 struct journal_node {
     uint64_t page;
-    uint64_t sequence;                /* of the record that holds `ranges`, or the image if none */
-    struct journal_live *image_in;    /* where the base image is; NULL: home is the base */
-    struct journal_live *ranges_in;   /* NULL: no ranges over the base */
-    uint64_t image_at;                /* byte offset in the record; UINT64_MAX: the zero page */
+    uint64_t sequence;              /* of the record that holds `ranges`, or the image if none */
+    struct journal_live *image_in;  /* where the base image is; NULL: home is the base */
+    struct journal_live *ranges_in; /* NULL: no ranges over the base */
+    uint64_t image_at;              /* byte offset in the record; UINT64_MAX: the zero page */
     uint64_t ranges_at;
     uint32_t ranges_count;
     uint32_t checksum; /* of the page with the ranges, if there are any */
-    uint32_t next;                    /* index of the next node in its bucket, or of the free list */
+    uint32_t next;     /* index of the next node in its bucket, or of the free list */
     uint64_t mask[JOURNAL_MASK_WORDS]; /* words held by ranges */
 };
 
@@ -93,11 +95,11 @@ struct journal_pending {
     struct journal_pending *next;
 };
 
-/* Tickets of commits that failed. */
+/* Tickets of commits that failed: one, or several that were told alike. */
 struct journal_failure {
     uint64_t first_ticket, last_ticket;
     evh_status status;
-    bool is_reported; /* somebody waited for one of them, and was told */
+    bool is_reported; /* whoever began or waited for it was told */
 };
 
 /* A set of pages as a bitmap. */
@@ -134,48 +136,48 @@ struct journal {
         journal_is_checksum *is_checksum;
         void *context;
     } checksums;
-    uint64_t sums_heap_bytes;  /* the heap's end for which checksums.slices were found */
-    uint64_t patch_sequence;   /* of the last patch */
+    uint64_t sums_heap_bytes; /* the heap's end for which checksums.slices were found */
+    uint64_t patch_sequence;  /* of the last patch */
 
     /* The chain. */
-    uint64_t salt;             /* of this opening */
+    uint64_t salt; /* of this opening */
     uint64_t begun_sequence;
     uint64_t durable_sequence;
-    uint64_t last_salt;        /* of the record begun_sequence (or of the checkpoint's) */
+    uint64_t last_salt; /* of the record begun_sequence (or of the checkpoint's) */
     uint32_t last_crc;
     struct journal_state last_state;    /* of begun_sequence */
     struct journal_state durable_state; /* of durable_sequence */
 
-    uint64_t sized_bytes;      /* the file is durably at least so long */
+    uint64_t sized_bytes; /* the file is durably at least so long */
 
     struct journal_position settled; /* changed by whoever has claimed home */
-    uint64_t settled_entries;  /* entries_total of its record */
-    uint64_t entries_total;    /* of begun_sequence */
-    uint64_t hint;             /* recovery: commits up to this one are settled already */
+    uint64_t settled_entries;        /* entries_total of its record */
+    uint64_t entries_total;          /* of begun_sequence */
+    uint64_t hint;                   /* recovery: commits up to this one are settled already */
 
     /* The ring. */
-    uint32_t extent;           /* where the next record goes: extent number, */
-    uint64_t tail;             /* file offset, */
-    uint64_t tail_limit;       /* and the end of the free space there */
+    uint32_t extent;     /* where the next record goes: extent number, */
+    uint64_t tail;       /* file offset, */
+    uint64_t tail_limit; /* and the end of the free space there */
     struct journal_live *live_first, *live_last;
     uint64_t live_bytes;
 
     struct journal_index index;
     struct journal_pages carry;
     struct journal_bits private_pages; /* that have a private copy, as far as is known */
-    uint64_t dirty_count;      /* pages in the last look */
+    uint64_t dirty_count;              /* pages in the last look */
 
     struct journal_pending *built; /* between copy and write */
     struct journal_pending *pending_first, *pending_last;
-    unsigned char *spare;      /* a buffer to use again */
+    unsigned char *spare; /* a buffer to use again */
     uint64_t spare_bytes;
     bool is_flushing;
     bool is_checkpointing;
-    uint64_t last_ticket;      /* handed out */
-    uint64_t durable_ticket;   /* of durable_sequence */
-    uint64_t failures;         /* how often pending commits were taken back */
-    uint64_t built_failures;   /* the same, when `built` was copied */
-    bool must_compare_all;     /* the watch's last answer was lost: every page may be dirty */
+    uint64_t last_ticket;    /* handed out */
+    uint64_t durable_ticket; /* of durable_sequence */
+    uint64_t failures;       /* how often pending commits were taken back */
+    uint64_t built_failures; /* the same, when `built` was copied */
+    bool must_compare_all;   /* the watch's last answer was lost: every page may be dirty */
     struct journal_failure *failure;
     size_t failure_count, failure_limit;
 
@@ -187,11 +189,11 @@ struct journal {
     struct os_thread *thread;
     bool thread_wanted, thread_stops;
     evh_status background_status; /* of its last round */
-    uint64_t quiet_until_bytes; /* of live records: no attempt before, after one that failed */
+    uint64_t quiet_until_bytes;   /* of live records: no attempt before, after one that failed */
 
     /* Readers. */
     uint64_t view_sequence;
-    bool has_view;             /* and its lock */
+    bool has_view; /* and its lock */
     bool view_is_writable;
     struct journal_bits overlaid; /* pages that the view lies over */
 
@@ -200,8 +202,8 @@ struct journal {
 };
 
 /**
- * The invariants that can be seen at a glance; for assertions. The mutex is held, or no other thread
- * knows the journal.
+ * The invariants that can be seen at a glance; for assertions. The mutex is held, or no other
+ * thread knows the journal.
  */
 static inline bool journal_is_sound(const struct journal *journal)
 {
@@ -243,8 +245,8 @@ EVH_INTERNAL bool page_ranges_are_sound(const unsigned char *ranges, uint64_t si
 /** The checksum of the page that ranges make. */
 EVH_INTERNAL uint32_t page_ranges_checksum(const unsigned char *ranges);
 /** Lay sound ranges over a page (NULL: none); their words are added to `mask` if it is not NULL. */
-EVH_INTERNAL void page_apply_ranges(unsigned char *page, const unsigned char *ranges, uint32_t count,
-                                    uint64_t *mask);
+EVH_INTERNAL void page_apply_ranges(unsigned char *page, const unsigned char *ranges,
+                                    uint32_t count, uint64_t *mask);
 /** The page as of the node: base and ranges. */
 EVH_INTERNAL void page_compose(const struct journal *journal, const struct journal_node *node,
                                uint64_t page_number, unsigned char image[PAGE_BYTES]);
@@ -265,7 +267,8 @@ EVH_INTERNAL struct journal_node *index_find(struct journal_index *index, uint64
 EVH_INTERNAL evh_status index_reserve(struct journal_index *index, uint32_t more);
 EVH_INTERNAL struct journal_node *index_add(struct journal_index *index, uint64_t page);
 EVH_INTERNAL void index_remove(struct journal_index *index, uint64_t page);
-/** Make a node say what `entry` of the record `live` (whose bytes are at `record`) does to its page. */
+/** Make a node say what `entry` of the record `live` (whose bytes are at `record`) does to its
+ *  page. */
 EVH_INTERNAL void index_note(struct journal_node *node, struct journal_live *live,
                              const struct journal_entry *entry, const unsigned char *record);
 /** Forget changes up to `sequence`: they are home. */
@@ -289,17 +292,17 @@ EVH_INTERNAL void pages_end(struct journal_pages *pages);
 /** A position in the chain of records. */
 struct record_walk {
     struct journal *journal;
-    uint64_t sequence;    /* of the last record */
+    uint64_t sequence; /* of the last record */
     uint64_t salt;
     uint32_t crc;
-    uint64_t tail;        /* where its successor may be */
+    uint64_t tail; /* where its successor may be */
     struct journal_state state;
     const unsigned char *record; /* the last record: in the window, borrowed until the next step */
     uint64_t record_offset;
     unsigned char *window; /* a stretch of the file read at once */
     uint64_t window_offset, window_bytes, window_limit;
-    bool from_device;      /* distrust the cache: what earlier processes failed to flush is there */
-    uint64_t durable;     /* the highest durable_sequence that a record named */
+    bool from_device; /* distrust the cache: what earlier processes failed to flush is there */
+    uint64_t durable; /* the highest durable_sequence that a record named */
     uint64_t time_ns;
 };
 
@@ -311,11 +314,12 @@ EVH_INTERNAL void walk_begin_at(struct record_walk *walk, struct journal *journa
 /** Where the walk is. */
 EVH_INTERNAL struct journal_position walk_position(const struct record_walk *walk);
 /** Go to the next record: EVH_OK and `*found`; the record is at walk->record. `*found` false: the
- *  chain ends here. Errors: EVH_IO, EVH_NO_MEMORY, EVH_CORRUPT (sound checksums, impossible content). */
+ *  chain ends here. Errors: EVH_IO, EVH_NO_MEMORY, EVH_CORRUPT (sound checksums, impossible
+ *  content). */
 EVH_INTERNAL evh_status walk_next(struct record_walk *walk, bool *found);
-/** Where the chain ends, overwrite the header of a successor that is not whole, durably: the torn write
- *  of another successor at the same place could make it whole, and bring back a commit that recovery
- *  has said is not there. Before the first record that a writer appends. */
+/** Where the chain ends, overwrite the header of a successor that is not whole, durably: the torn
+ *  write of another successor at the same place could make it whole, and bring back a commit that
+ *  recovery has said is not there. Before the first record that a writer appends. */
 EVH_INTERNAL evh_status walk_void_torn(struct record_walk *walk);
 EVH_INTERNAL void walk_end(struct record_walk *walk);
 /** The entries of the walk's record. */
@@ -351,8 +355,8 @@ struct commit_builder {
     uint64_t changed_bytes;
 };
 
-/** Ask the watch; what it says joins the carry, which is then the set of dirty pages. All threads are
- *  still. */
+/** Ask the watch; what it says joins the carry, which is then the set of dirty pages. All threads
+ *  are still. */
 EVH_INTERNAL evh_status collect_dirty(struct journal *journal, bool *is_exact);
 /** The ticket of the record just built, or of the last begun commit if there is none. */
 EVH_INTERNAL uint64_t commit_hand_out(struct journal *journal);
@@ -375,11 +379,13 @@ EVH_INTERNAL evh_status flush_poison(struct journal *journal);
 EVH_INTERNAL evh_status flush_poison_unlocked(struct journal *journal);
 /** EVH_POISONED if it is. */
 EVH_INTERNAL evh_status flush_poisoned(const struct journal *journal);
-/** Hand a queued record to the system without flushing it. The mutex is held, and released meanwhile. */
+/** Hand a queued record to the system without flushing it. The mutex is held, and released
+ *  meanwhile. */
 EVH_INTERNAL evh_status flush_write_only(struct journal *journal, struct journal_pending *pending);
 /** Flush everything that is pending. The mutex is held, and released meanwhile. */
 EVH_INTERNAL evh_status flush_all(struct journal *journal);
-/** Room for the failures of the tickets that are out, before another is given: noting one cannot fail. */
+/** Room for the failures of the tickets that are out, before another is given: noting one cannot
+ *  fail. */
 EVH_INTERNAL evh_status journal_reserve_failures(struct journal *journal);
 /** Note that a ticket's commit failed. Room for it was reserved. */
 EVH_INTERNAL void journal_note_failure(struct journal *journal, uint64_t ticket, evh_status status,
@@ -412,14 +418,15 @@ EVH_INTERNAL void checkpoint_stop(struct journal *journal);
 /** Where the checksum of a page is kept; 0: nowhere. */
 EVH_INTERNAL uint64_t checksum_offset(const struct journal_checksums *checksums, uint64_t page);
 
-/** Note where the committed heap's segments keep their checksums. All threads are still: the working
- *  directory is about to be committed. The mutex is held. */
+/** Note where the committed heap's segments keep their checksums. All threads are still: the
+ *  working directory is about to be committed. The mutex is held. */
 EVH_INTERNAL evh_status checksum_find_slices(struct journal *journal, uint64_t heap_bytes);
 /** A copy for use without the mutex, which is held now. End it with checksum_snapshot_end(). */
 EVH_INTERNAL evh_status checksum_snapshot(const struct journal *journal,
                                           struct journal_checksums *snapshot);
 EVH_INTERNAL void checksum_snapshot_end(struct journal_checksums *snapshot);
-/** Whether the journal itself keeps a slice: an extent, or checksums. `*behind`: the slice after it. */
+/** Whether the journal itself keeps a slice: an extent, or checksums. `*behind`: the slice after
+ *  it. */
 EVH_INTERNAL bool checkpoint_owns_slice(const struct journal *journal, uint64_t slice,
                                         uint64_t *behind);
 
@@ -427,7 +434,7 @@ EVH_INTERNAL bool checkpoint_owns_slice(const struct journal *journal, uint64_t 
 struct checksum_writer {
     struct region *region;
     const struct journal_checksums *checksums;
-    uint64_t at;   /* file offset of the page in `entries`; 0: none */
+    uint64_t at; /* file offset of the page in `entries`; 0: none */
     bool is_dirty;
     uint32_t entries[PAGE_BYTES / 4];
 };

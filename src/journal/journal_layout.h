@@ -12,9 +12,9 @@
  *   entries   entry_count x 16 bytes at entries_offset, in ascending order of page
  *   zero      to the end of the page
  *
- * It is valid if and only if magic, uuid and both checksums are right, its sequence is one more than
- * its predecessor's, and previous_salt and previous_crc are its predecessor's. The first of a chain
- * follows the commit that the region's header calls checkpointed.
+ * It is valid if and only if magic, uuid and both checksums are right, its sequence is one more
+ * than its predecessor's, and previous_salt and previous_crc are its predecessor's. The first of a
+ * chain follows the commit that the region's header calls checkpointed.
  */
 #define JOURNAL_MAGIC 0x64726f6365527665ull /* the letters "evRecord" */
 
@@ -22,20 +22,20 @@ struct journal_record {
     uint64_t magic;
     uint8_t uuid[16];
     uint64_t sequence;
-    uint64_t salt;           /* random, one for each time the heap was opened for writing */
+    uint64_t salt; /* random, one for each time the heap was opened for writing */
     uint64_t previous_salt;
-    uint32_t previous_crc;   /* the predecessor's header_crc */
+    uint32_t previous_crc; /* the predecessor's header_crc */
     uint32_t entry_count;
-    uint64_t record_bytes;   /* the whole record, a multiple of 4096 */
-    uint64_t entries_offset; /* from the start of the record; a multiple of 8 */
-    uint64_t heap_bytes;     /* the heap's end after this commit */
-    uint64_t catalog;        /* ref of the catalog block after this commit */
-    uint64_t time_ns;        /* wall clock, a label */
-    uint64_t changed_bytes;  /* sum over entries, a label */
+    uint64_t record_bytes;     /* the whole record, a multiple of 4096 */
+    uint64_t entries_offset;   /* from the start of the record; a multiple of 8 */
+    uint64_t heap_bytes;       /* the heap's end after this commit */
+    uint64_t catalog;          /* ref of the catalog block after this commit */
+    uint64_t time_ns;          /* wall clock, a label */
+    uint64_t changed_bytes;    /* sum over entries, a label */
     uint64_t durable_sequence; /* commits up to this one were flushed when this one was made */
-    uint64_t reserved;       /* zero */
-    uint32_t body_crc;       /* CRC-32C of the record behind this header */
-    uint32_t header_crc;     /* CRC-32C of the 124 bytes before it */
+    uint64_t reserved;         /* zero */
+    uint32_t body_crc;         /* CRC-32C of the record behind this header */
+    uint32_t header_crc;       /* CRC-32C of the 124 bytes before it */
 };
 
 static_assert(sizeof(struct journal_record) == 128, "on disk");
@@ -51,20 +51,20 @@ enum journal_kind {
  * page's base: its newest image since the checkpoint, or its home if there is none. They hold every
  * 8-byte word that differs from the base, and every word that an earlier entry over the same base
  * holds (it may have gone back to the old value). So base and newest ranges make the page, whatever
- * part of an older or newer image the home holds already: replay may be interrupted and repeated, and
- * a checkpoint may run meanwhile.
+ * part of an older or newer image the home holds already: replay may be interrupted and repeated,
+ * and a checkpoint may run meanwhile.
  */
 struct journal_entry {
     uint64_t page;        /* number: offset / 4096 */
     uint32_t data_offset; /* from the start of the record, in units of 8 bytes */
     uint16_t kind;
-    uint16_t count;       /* of ranges; 0 for the other kinds */
+    uint16_t count; /* of ranges; 0 for the other kinds */
 };
 
 static_assert(sizeof(struct journal_entry) == 16, "on disk");
 
-/* Before the ranges of an entry: what the page must be when they have been laid over its base. A base
- * that is damaged on the disk is found by it, and not taken for good. */
+/* Before the ranges of an entry: what the page must be when they have been laid over its base. A
+ * base that is damaged on the disk is found by it, and not taken for good. */
 struct journal_ranges_head {
     uint32_t checksum; /* of the page: as in the checksum slices */
     uint32_t reserved; /* zero */

@@ -1,4 +1,4 @@
-/* journal_page.c -- one page: compare it with its base, write down what differs, put it together. */
+/* journal_page.c -- one page: compare it with its base, note what differs, put it together. */
 #include "journal/journal_internal.h"
 
 static const unsigned char page_of_zeroes[PAGE_BYTES];
@@ -6,13 +6,13 @@ static const unsigned char page_of_zeroes[PAGE_BYTES];
 static uint64_t page_word(const unsigned char *page, uint32_t word)
 {
     assert(word < JOURNAL_PAGE_WORDS);
+    assert(page != NULL);
     uint64_t value;
     memcpy(&value, page + 8 * word, sizeof value);
     return value;
 }
 
-void page_compare(const unsigned char *a, const unsigned char *b,
-                  uint64_t mask[JOURNAL_MASK_WORDS])
+void page_compare(const unsigned char *a, const unsigned char *b, uint64_t mask[JOURNAL_MASK_WORDS])
 {
     assert(a != NULL);
     assert(b != NULL);
@@ -87,6 +87,8 @@ uint32_t page_ranges_bytes(const uint64_t mask[JOURNAL_MASK_WORDS])
         runs += base_count_bits(mask[i] & ~(mask[i] << 1 | carry));
         carry = mask[i] >> 63;
     }
+    assert(words >= runs);
+    assert(words <= JOURNAL_PAGE_WORDS);
     if (runs == 0) return 0;
     return (uint32_t)(sizeof(struct journal_ranges_head) +
                       base_round_up(runs * sizeof(struct journal_range), 8) + 8 * words);
@@ -129,6 +131,8 @@ uint32_t page_ranges_checksum(const unsigned char *ranges)
 /* The i-th of an entry's ranges. */
 static struct journal_range page_range(const unsigned char *ranges, uint32_t i)
 {
+    assert(ranges != NULL);
+    assert(i < JOURNAL_PAGE_WORDS);
     struct journal_range range;
     memcpy(&range, ranges + sizeof(struct journal_ranges_head) + i * sizeof range, sizeof range);
     return range;
@@ -137,6 +141,8 @@ static struct journal_range page_range(const unsigned char *ranges, uint32_t i)
 /* Where the words of `count` ranges begin, from the start of the head. */
 static uint64_t page_ranges_data(uint32_t count)
 {
+    assert(count > 0);
+    assert(count <= JOURNAL_PAGE_WORDS);
     return sizeof(struct journal_ranges_head) +
            base_round_up(count * sizeof(struct journal_range), 8);
 }
@@ -155,6 +161,7 @@ bool page_ranges_are_sound(const unsigned char *ranges, uint64_t size, uint32_t 
         if (behind > JOURNAL_PAGE_WORDS) return false;
         need += 8u * range.word_count;
     }
+    assert(behind <= JOURNAL_PAGE_WORDS);
     return need <= size;
 }
 
@@ -163,6 +170,7 @@ void page_apply_ranges(unsigned char *page, const unsigned char *ranges, uint32_
 {
     assert(count > 0);
     assert(count <= JOURNAL_PAGE_WORDS);
+    assert(page != NULL || mask != NULL);
     const unsigned char *data = ranges + page_ranges_data(count);
     for (uint32_t i = 0; i < count; i++) {
         const struct journal_range range = page_range(ranges, i);
@@ -180,6 +188,7 @@ void page_compose(const struct journal *journal, const struct journal_node *node
                   uint64_t page_number, unsigned char image[PAGE_BYTES])
 {
     assert(image != NULL);
+    assert(node == NULL || node->page == page_number);
     memcpy(image, page_base(journal, node, page_number), PAGE_BYTES);
     if (node && node->ranges_in)
         page_apply_ranges(image, node->ranges_in->data + node->ranges_at, node->ranges_count, NULL);

@@ -1,9 +1,9 @@
 /* journal_record.c -- walk the chain of records, believing nothing that is not proven.
  *
- * A record follows another if it is where it may be (behind it, or at the start of an extent), whole
- * (two checksums), of this heap (uuid), the next in sequence, and names its predecessor's salt and
- * checksum. The first record that fails one of these ends the chain: it was never acknowledged, or
- * it is damaged; journal_view.c and journal.c tell which.
+ * A record follows another if it is where it may be (behind it, or at the start of an extent),
+ * whole (two checksums), of this heap (uuid), the next in sequence, and names its predecessor's
+ * salt and checksum. The first record that fails one of these ends the chain: it was never
+ * acknowledged, or it is damaged; journal_view.c and journal.c tell which.
  */
 #include "journal/journal_internal.h"
 
@@ -32,6 +32,7 @@ void walk_begin(struct record_walk *walk, struct journal *journal)
 {
     const struct region_header *header = &journal->region->header;
     assert(header->magic == REGION_MAGIC);
+    assert(header->tail_offset % PAGE_BYTES == 0);
     const struct journal_position position = {
         .sequence = header->sequence,
         .salt = header->chain_salt,
@@ -45,12 +46,15 @@ void walk_begin(struct record_walk *walk, struct journal *journal)
 struct journal_position walk_position(const struct record_walk *walk)
 {
     assert(walk != NULL);
-    return (struct journal_position){walk->sequence, walk->salt, walk->crc, walk->tail, walk->state};
+    assert(walk->tail % PAGE_BYTES == 0);
+    return (struct journal_position){walk->sequence, walk->salt, walk->crc, walk->tail,
+                                     walk->state};
 }
 
 void walk_end(struct record_walk *walk)
 {
     assert(walk != NULL);
+    assert(walk->window != NULL || walk->window_limit == 0);
     os->memory_free(walk->window);
     walk->window = NULL;
     walk->record = NULL;
@@ -59,6 +63,7 @@ void walk_end(struct record_walk *walk)
 const struct journal_record *walk_record(const struct record_walk *walk)
 {
     assert(walk->record != NULL);
+    assert(walk->record_offset % PAGE_BYTES == 0);
     return (const struct journal_record *)(const void *)walk->record;
 }
 
@@ -74,27 +79,27 @@ const struct journal_entry *walk_entries(const struct record_walk *walk, uint32_
 static bool walk_follows(const struct record_walk *walk, const struct journal_record *record)
 {
     assert(record != NULL);
+    assert(walk->journal != NULL);
     if (record->magic != JOURNAL_MAGIC) return false;
     if (memcmp(record->uuid, walk->journal->region->header.uuid, sizeof record->uuid) != 0)
         return false;
-    if (record->header_crc !=
-        base_crc32c(0, record, offsetof(struct journal_record, header_crc)))
+    if (record->header_crc != base_crc32c(0, record, offsetof(struct journal_record, header_crc)))
         return false;
     if (PLANTED(8)) return record->sequence > walk->sequence;
     if (record->sequence != walk->sequence + 1) return false;
     return record->previous_salt == walk->salt && record->previous_crc == walk->crc;
 }
 
-/* Read a stretch of the file that begins at `offset`: at least `need` bytes, and while the chain goes on
- * more and more at once, up to the extent's end. */
+/* Read a stretch of the file that begins at `offset`: at least `need` bytes, and while the chain
+ * goes on more and more at once, up to the extent's end. */
 static evh_status walk_read_window(struct record_walk *walk, uint64_t offset, uint64_t need,
                                    uint64_t limit)
 {
     assert(need > 0);
     assert(need <= limit - offset);
     struct region *region = walk->journal->region;
-    const uint64_t ahead = base_min(base_max(WALK_WINDOW_MIN, 4 * walk->window_bytes),
-                                    WALK_WINDOW_MAX);
+    const uint64_t ahead =
+        base_min(base_max(WALK_WINDOW_MIN, 4 * walk->window_bytes), WALK_WINDOW_MAX);
     const uint64_t size = base_min(base_max(need, ahead), limit - offset);
     assert(size >= need);
     walk->window_bytes = 0;
@@ -147,6 +152,7 @@ static evh_status walk_look(struct record_walk *walk, uint64_t offset, uint64_t 
 static evh_status walk_corrupt(const struct record_walk *walk, uint64_t at, const char *what)
 {
     assert(walk->record != NULL);
+    assert(what != NULL);
     return base_fail(EVH_CORRUPT, walk->record_offset + at, "%s: journal: commit %llu: %s",
                      walk->journal->region->path, (unsigned long long)(walk->sequence + 1), what);
 }
@@ -173,6 +179,7 @@ static bool walk_entry_is_sound(const struct journal_record *record,
 static evh_status walk_check_content(const struct record_walk *walk)
 {
     assert(walk->record_offset % PAGE_BYTES == 0);
+    assert(walk_record(walk)->magic == JOURNAL_MAGIC);
     const struct journal_record *record = walk_record(walk);
     const struct region *region = walk->journal->region;
     if (record->entries_offset % 8 != 0 || record->entries_offset < sizeof *record ||
@@ -207,6 +214,7 @@ static evh_status walk_check_content(const struct record_walk *walk)
 static evh_status walk_try(struct record_walk *walk, uint64_t offset, uint64_t limit, bool *found)
 {
     assert(found != NULL);
+    assert(offset % PAGE_BYTES == 0);
     struct journal_record record;
     bool follows = false;
     *found = false;
@@ -259,6 +267,8 @@ evh_status walk_next(struct record_walk *walk, bool *found)
     walk->salt = record->salt;
     walk->crc = record->header_crc;
     walk->tail = walk->record_offset + record->record_bytes;
+    assert(walk->sequence > walk->journal->region->header.sequence);
+    assert(walk->tail > walk->record_offset);
     walk->state = (struct journal_state){record->heap_bytes, record->catalog};
     walk->time_ns = record->time_ns;
     walk->durable = base_max(walk->durable, record->durable_sequence);
@@ -267,6 +277,8 @@ evh_status walk_next(struct record_walk *walk, bool *found)
 
 static evh_status walk_void_at(struct record_walk *walk, uint64_t offset, uint64_t limit)
 {
+    assert(walk->record_offset % PAGE_BYTES == 0);
+    assert(offset % PAGE_BYTES == 0);
     static const struct journal_record nothing;
     struct region *region = walk->journal->region;
     struct journal_record record;
@@ -285,6 +297,8 @@ static evh_status walk_void_at(struct record_walk *walk, uint64_t offset, uint64
 
 evh_status walk_void_torn(struct record_walk *walk)
 {
+    assert(walk->from_device);
+    assert(walk->journal->region->mode == EVH_DURABLE);
     const struct region *region = walk->journal->region;
     evh_status status = EVH_OK;
     for (uint32_t i = 0; i < ring_extent_count(region) && !status; i++) {

@@ -15,6 +15,7 @@ uint32_t ring_extent_count(const struct region *region)
     assert(region != NULL);
     uint32_t count = 0;
     while (region_extent_at(region, count).slice_count) count++;
+    assert(count <= REGION_EXTENT_MAX);
     return count + 1;
 }
 
@@ -43,6 +44,7 @@ uint64_t ring_capacity(const struct region *region)
         ring_extent(region, i, &offset, &bytes);
         capacity += bytes;
     }
+    assert(capacity >= REGION_FIRST_EXTENT_BYTES);
     return capacity;
 }
 
@@ -55,6 +57,8 @@ static uint64_t ring_free_until(const struct journal *journal, uint64_t from, ui
         if (live->offset + live->bytes <= from || live->offset >= until) continue;
         until = base_max(live->offset, from);
     }
+    assert(until >= from);
+    assert(until <= end);
     return until;
 }
 
@@ -118,18 +122,19 @@ void ring_add_live(struct journal *journal, struct journal_live *live)
     journal->live_bytes += live->bytes;
 }
 
-/* The size that suits the heap: a quarter of it, so that a small heap stays small, and twice what may
- * wait, so that commits go on while a checkpoint runs. */
+/* The size that suits the heap: a quarter of it, so that a small heap stays small, and twice what
+ * may wait, so that commits go on while a checkpoint runs. */
 static uint64_t ring_suitable(const struct journal *journal)
 {
     assert(journal->options.checkpoint_bytes > 0);
+    assert(journal->last_state.heap_bytes >= REGION_NEW_BYTES);
     const uint64_t quarter = journal->last_state.heap_bytes / 4;
     return base_max(base_min(quarter, 2 * journal->options.checkpoint_bytes),
                     REGION_FIRST_EXTENT_BYTES);
 }
 
-/* Zero-write new space: writing to space that is only allocated makes each commit's flush update the
- * file system's own metadata (measured: 738 against 195 microseconds). */
+/* Zero-write new space: writing to space that is only allocated makes each commit's flush update
+ * the file system's own metadata (measured: 738 against 195 microseconds). */
 static evh_status ring_zero(struct journal *journal, const struct region_extent *extent)
 {
     assert(journal->is_checkpointing);
@@ -144,8 +149,7 @@ static evh_status ring_zero(struct journal *journal, const struct region_extent 
     for (uint64_t at = first; at < end && !error; at += CHUNK)
         error = os->write(region->file, at, zeroes, base_min(CHUNK, end - at));
     os->memory_free(zeroes);
-    if (error)
-        return base_fail_os(error, first, "%s: cannot extend its journal", region->path);
+    if (error) return base_fail_os(error, first, "%s: cannot extend its journal", region->path);
     error = os->flush(region->file);
     if (!error) return EVH_OK;
     (void)base_fail_os(error, first, "%s: cannot flush its journal's new extent", region->path);
@@ -195,8 +199,8 @@ static evh_status ring_try_extend(struct journal *journal, uint64_t bytes)
 
 /*
  * The order: a ring that is too small for its heap grows; else a checkpoint frees what waits; else,
- * when a reader's view forbids that, the ring grows to its maximum; else the view is revoked. A record
- * larger than every extent gets one of its own whatever the maximum says.
+ * when a reader's view forbids that, the ring grows to its maximum; else the view is revoked. A
+ * record larger than every extent gets one of its own whatever the maximum says.
  */
 evh_status ring_make_room(struct journal *journal, uint64_t bytes)
 {

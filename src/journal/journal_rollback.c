@@ -42,8 +42,9 @@ static evh_status rollback_pages(struct journal *journal)
             rollback_page(journal, page);
         }
     }
-    /* It is done, and must not fail any more. A private page that is not noted is never given up; what
-     * was just put back counts as written, and what this does not pass over is compared later. */
+    /* It is done, and must not fail any more. A private page that is not noted is never given up;
+     * what was just put back counts as written, and what this does not pass over is compared
+     * later. */
     (void)bits_add(&journal->private_pages, journal->carry.runs, journal->carry.count);
     journal->carry.count = 0;
     (void)collect_dirty(journal, &is_exact);
@@ -121,6 +122,7 @@ static evh_status patch_build(struct journal *journal, const struct journal_word
 
 static void patch_release(void *context)
 {
+    assert(context == NULL);
     (void)context;
 }
 
@@ -192,8 +194,7 @@ evh_status journal_punch(struct journal *journal, uint64_t offset, uint64_t size
         (void)os->discard(region->base + offset, size);
         os->watch_discarded(journal->watch, offset, size);
         const int error = os->punch(region->file, offset, size);
-        if (error)
-            status = base_fail_os(error, offset, "%s: cannot give space back", region->path);
+        if (error) status = base_fail_os(error, offset, "%s: cannot give space back", region->path);
     }
     os->mutex_lock(journal->mutex);
     if (has_checksums) checksum_snapshot_end(&checksums);

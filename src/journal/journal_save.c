@@ -68,6 +68,7 @@ static evh_status save_find_checksums(uint64_t heap_bytes, journal_checksum_slic
 static bool save_is_checksum(const struct save_slices *set, uint64_t slice)
 {
     assert(set != NULL);
+    assert(slice > 0);
     for (size_t i = 0; i < set->count; i++)
         if (set->slices[i] == slice) return true;
     return false;
@@ -92,14 +93,14 @@ static void save_slice(struct save_run *run, uint64_t slice)
         if (page_is_zero(image)) continue;
         is_zero = false;
         const uint64_t page = slice * SLICE_PAGES + i;
-        run->status = checksum_put(&run->sums, page,
-                                   page_checksum(run->target->header.uuid, page, image));
+        run->status =
+            checksum_put(&run->sums, page, page_checksum(run->target->header.uuid, page, image));
     }
     if (is_zero || run->status) return;
     const int error = os->write(run->target->file, slice << SLICE_SHIFT, bytes, SLICE_BYTES);
     if (error)
-        run->status = base_fail_os(error, slice << SLICE_SHIFT, "%s: cannot write it",
-                                   run->target->path);
+        run->status =
+            base_fail_os(error, slice << SLICE_SHIFT, "%s: cannot write it", run->target->path);
 }
 
 static void save_one_run(uint64_t offset, uint64_t size, void *context)
@@ -117,6 +118,8 @@ static void save_header(const struct region *source, const struct journal_state 
                         struct region *target)
 {
     assert(state->catalog != 0);
+    assert(target != source);
+    assert(source->base != NULL);
     struct region_header *header = &target->header;
     *header = (struct region_header){
         .magic = REGION_MAGIC,
@@ -139,11 +142,12 @@ static void save_header(const struct region *source, const struct journal_state 
     target->slot = REGION_SLOT_COUNT - 1;
 }
 
-/* The first extent is where the next commits go: written once, so that their flush need not touch the
- * file system's own metadata. */
+/* The first extent is where the next commits go: written once, so that their flush need not touch
+ * the file system's own metadata. */
 static evh_status save_first_slice(struct region *target)
 {
     assert(target->file >= 0);
+    assert(target->lock_file < 0);
     unsigned char *zeroes = os->memory_allocate(SLICE_BYTES);
     if (!zeroes) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to save a heap");
     const int error = os->write(target->file, 0, zeroes, SLICE_BYTES);

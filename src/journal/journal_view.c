@@ -1,19 +1,22 @@
 /* journal_view.c -- lay the journal's records over a mapping: recovery, and readers' views.
  *
- * Recovery (a writer opens). Everything that an earlier process wrote is flushed and the cache
- * dropped, so that what is read is what the device has; a flush that failed before cannot deceive.
- * Every valid record is laid over the private mapping, in order. Nothing is written: recovery may be
- * killed and repeated at will. The writer goes on behind the last valid record, with a salt of its own.
+ * Recovery (a writer opens). Everything that an earlier process wrote is flushed and the cache of
+ * header and journal dropped, so that what is read is what the device has; a flush that failed
+ * before cannot deceive. Every valid record is indexed and laid over the private mapping, in order;
+ * but what is settled, and just flushed, home shows already. No page and no whole record is
+ * written, only the remains of a torn one made void: recovery may be killed and repeated at will.
+ * The writer goes on behind the last valid record, with a salt of its own.
  *
  * A view (a reader opens or refreshes) of commit s:
- *   1. learn s, the newest durable commit: from the writer's status page, or, without a writer, from
- *      the journal itself
- *   2. lock byte VIEWS + s, shared. A checkpoint of T locks all bytes below VIEWS + T, so from now on
- *      only T <= s can run
+ *   1. learn s, the newest durable commit: from the writer's status page, or, without a writer,
+ *      from the journal itself
+ *   2. lock byte VIEWS + s, shared. Whoever brings home from commit `from` to T holds the bytes of
+ *      `from` to T - 1 until the header says T, so from now on only T <= s can run
  *   3. read the header and the records up to s, lay them over the mapping
  *   4. read the header again: if a checkpoint has finished meanwhile, records that were read may
  *      have been overwritten, and it begins anew
- * A running checkpoint of T <= s is harmless: it turns home pages into what the view lays over them.
+ * A running checkpoint of T <= s is harmless: it turns home pages into what the view lays over
+ * them.
  */
 #include "journal/journal_internal.h"
 
@@ -37,10 +40,12 @@ static void view_apply_entry(const struct region *region, const struct journal_e
 /* ---- recovery ---- */
 
 /* How far home is written, if the system's cache is still the one that the last writer filled: then
- * what it settled is there, flushed or not. A failed write-back since would have failed our flush. */
+ * what it settled is there, flushed or not. A write-back that failed since has failed our flush,
+ * unless another program's flush was told first (docs/crash-model.md). */
 static uint64_t view_settled_hint(struct region *region)
 {
     assert(region->mode == EVH_DURABLE);
+    assert(region_has_file(region));
     struct region_status status;
     uint8_t boot[sizeof status.boot];
     if (!region_read_status(region, &status) || !os->boot(boot)) return 0;
@@ -52,6 +57,7 @@ static uint64_t view_settled_hint(struct region *region)
 static evh_status view_drop_caches(struct journal *journal)
 {
     assert(journal->region->mode == EVH_DURABLE);
+    assert(journal->live_first == NULL);
     struct region *region = journal->region;
     const int error = os->flush(region->file);
     if (!error) journal->sized_bytes = region_file_bytes(region);
@@ -60,11 +66,12 @@ static evh_status view_drop_caches(struct journal *journal)
     return region_read_header(region); /* what was read before came from the cache */
 }
 
-/* What the status page says was durable. Asked before the walk that must find it: afterwards a writer
- * may have come and gone. */
+/* What the status page says was durable. Asked before the walk that must find it: afterwards a
+ * writer may have come and gone. */
 static uint64_t view_published(struct journal *journal)
 {
     assert(journal->region->lock_file >= 0);
+    assert(region_has_file(journal->region));
     struct region_status status;
     return region_read_status(journal->region, &status) ? status.durable_sequence : 0;
 }
@@ -118,6 +125,7 @@ static evh_status view_walk(struct journal *journal, struct record_walk *walk, u
                             evh_status (*each)(struct journal *, const struct record_walk *))
 {
     assert(walk->journal == journal);
+    assert(limit >= walk->sequence);
     evh_status status = EVH_OK;
     bool found = true;
     while (found && !status && walk->sequence < limit) {
@@ -139,6 +147,7 @@ static evh_status view_map(struct journal *journal, const struct record_walk *wa
 static evh_status view_recover_record(struct journal *journal, const struct record_walk *walk)
 {
     assert(journal->region->mode == EVH_DURABLE);
+    assert(walk->sequence > journal->settled.sequence);
     uint32_t count = 0;
     const struct journal_entry *entries = walk_entries(walk, &count);
     const evh_status mapped = view_map(journal, walk);
@@ -159,8 +168,8 @@ static evh_status view_recover_record(struct journal *journal, const struct reco
     return EVH_OK;
 }
 
-/* Once every record is laid over: the pages whose newest change are ranges must be what those made of
- * them. Commits up to `above` are not laid over, and not looked at. */
+/* Once every record is laid over: the pages whose newest change are ranges must be what those made
+ * of them. Commits up to `above` are not laid over, and not looked at. */
 static evh_status view_verify(const struct journal *journal, uint64_t above)
 {
     const struct region *region = journal->region;
@@ -213,19 +222,21 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
 
 /* ---- views ---- */
 
-/* Whether a writer is at work whose status page is its own. While one is still recovering it appends
- * nothing, and the page is its predecessor's: then the journal alone tells what there is. */
+/* Whether a writer is at work whose status page is its own. While one is still recovering it
+ * appends nothing, and the page is its predecessor's: then the journal alone tells what there
+ * is. */
 static evh_status view_has_writer(struct journal *journal, bool *has_writer)
 {
     struct region *region = journal->region;
     assert(has_writer != NULL);
+    assert(region->lock_file >= 0);
     const int error = os->lock_is_taken(region->lock_file, REGION_LOCK_READY, 1, has_writer);
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot ask for its lock", region->path);
     return EVH_OK;
 }
 
-/* The newest durable commit: what the writer published, or the end of the journal. `*is_settled` false:
- * a writer began meanwhile, and what was found may be its unflushed work. */
+/* The newest durable commit: what the writer published, or the end of the journal. `*is_settled`
+ * false: a writer began meanwhile, and what was found may be its unflushed work. */
 static evh_status view_find_newest(struct journal *journal, uint64_t *sequence, bool *is_settled)
 {
     struct region *region = journal->region;
@@ -276,6 +287,7 @@ static int view_lock(struct journal *journal, uint64_t sequence, enum os_lock_ki
 static evh_status view_apply_record(struct journal *journal, const struct record_walk *walk)
 {
     assert(journal->region->mode != EVH_DURABLE);
+    assert(journal->watch == NULL);
     uint32_t count = 0;
     const struct journal_entry *entries = walk_entries(walk, &count);
     struct journal_live live = {.sequence = walk->sequence};
@@ -298,6 +310,7 @@ static void view_uncover(struct journal *journal)
 {
     assert(journal->region->mode != EVH_DURABLE);
     struct journal_bits *bits = &journal->overlaid;
+    assert(bits->count == 0 || journal->region->base != NULL);
     for (uint64_t word = 0; word < bits->word_count; word++)
         for (uint64_t left = bits->words[word]; left; left &= left - 1) {
             const uint64_t page = word * 64 + base_lowest_bit(left);
@@ -410,6 +423,8 @@ static evh_status view_take(struct journal *journal, struct journal_state *state
 
 evh_status view_open(struct journal *journal, struct journal_state *state)
 {
+    assert(!journal->has_view);
+    assert(journal->begun_sequence == 0);
     return view_take(journal, state);
 }
 
@@ -428,6 +443,7 @@ void view_lock_settled(struct journal *journal)
 void view_close(struct journal *journal)
 {
     assert(journal != NULL);
+    assert(!journal->has_view || journal->region->mode != EVH_DURABLE);
     if (journal->has_view && journal->region->lock_file >= 0)
         (void)view_lock(journal, journal->view_sequence, OS_UNLOCK);
     journal->has_view = false;
@@ -439,6 +455,7 @@ evh_status journal_refresh(struct journal *journal, struct journal_state *state)
     if (journal->region->mode != EVH_READ_ONLY)
         return base_fail(EVH_MODE, NO_OFFSET, "%s: only a read-only heap can be refreshed",
                          journal->region->path);
+    assert(journal->watch == NULL);
     return view_take(journal, state);
 }
 
@@ -446,7 +463,9 @@ bool journal_view_valid(const struct journal *journal)
 {
     assert(journal != NULL);
     if (!journal->has_view) return journal->region->mode == EVH_DURABLE;
+    assert(journal->region->mode != EVH_DURABLE);
     struct region_status status;
-    if (!region_read_status(journal->region, &status)) return true; /* nobody ever wrote beside us */
+    if (!region_read_status(journal->region, &status))
+        return true; /* nobody ever wrote beside us */
     return status.revoked_sequence <= journal->view_sequence;
 }

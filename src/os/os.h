@@ -112,6 +112,10 @@ struct os_calls {
     int (*map)(void *address, uint64_t size, enum os_map_kind kind, int file, uint64_t offset);
     /** Make a mapped range read-only, or writable again. */
     int (*protect)(void *address, uint64_t size, bool writable);
+    /** A hint for mapped file space that was never read: pages of it will be touched in no order, so
+     *  reading ahead would only fill the cache with large folios, in which later scattered writes are
+     *  slow. NULL where there is no such hint. */
+    void (*expect_scattered)(void *address, uint64_t size);
     /** Drop private copies: the range shows the file again (zeroes if anonymous). */
     int (*discard)(void *address, uint64_t size);
     /** End a reservation and all maps in it. */

@@ -24,6 +24,7 @@ EVH_INTERNAL const struct os_calls os_linux_calls = {
     .reserve = os_map_reserve,
     .map = os_map_map,
     .protect = os_map_protect,
+    .expect_scattered = os_map_expect_scattered,
     .discard = os_map_discard,
     .release = os_map_release,
     .watch_open = os_watch_open,

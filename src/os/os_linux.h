@@ -48,6 +48,7 @@ EVH_INTERNAL int os_map_reserve(uint64_t size, uint64_t alignment, uint64_t pref
 EVH_INTERNAL int os_map_map(void *address, uint64_t size, enum os_map_kind kind, int file,
                             uint64_t offset);
 EVH_INTERNAL int os_map_protect(void *address, uint64_t size, bool writable);
+EVH_INTERNAL void os_map_expect_scattered(void *address, uint64_t size);
 EVH_INTERNAL int os_map_discard(void *address, uint64_t size);
 EVH_INTERNAL int os_map_release(void *address, uint64_t size);
 

@@ -122,6 +122,13 @@ EVH_INTERNAL int os_map_protect(void *address, uint64_t size, bool writable)
     return mprotect(address, size, protection) == 0 ? 0 : errno;
 }
 
+EVH_INTERNAL void os_map_expect_scattered(void *address, uint64_t size)
+{
+    assert(address != NULL);
+    assert(size != 0);
+    (void)madvise(address, size, MADV_RANDOM);
+}
+
 EVH_INTERNAL int os_map_discard(void *address, uint64_t size)
 {
     return madvise(address, size, MADV_DONTNEED) == 0 ? 0 : errno;

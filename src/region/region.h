@@ -5,7 +5,8 @@
  *     lies neither in slice 0 nor in a journal extent (those are mapped without access).
  *  2. Every mapped byte has space allocated for it, except in slices that the heap marked as holes.
  *  3. Stores through base never reach the file: the mapping is private.
- *  4. header is the valid slot with the highest generation; the other slot is the next to be written.
+ *  4. header is the valid slot with the highest generation; the other slot is the next to be
+ *     written.
  *  5. Only the journal writes the header, status and home pages, and flushes.
  *  6. header.extents only grows while the region is open: an entry's slice_count is stored last
  *     (release), so that any thread may look it up without a lock.
@@ -18,24 +19,24 @@
 
 struct region {
     /* The first two stand in for struct evh_heap_view: the heap copies them. */
-    unsigned char *base;    /* working mapping, 64 MiB-aligned (caller's buffers: as they come) */
-    uint64_t mapped_bytes;  /* usable addresses: base .. base + mapped_bytes */
+    unsigned char *base;   /* working mapping, 64 MiB-aligned (caller's buffers: as they come) */
+    uint64_t mapped_bytes; /* usable addresses: base .. base + mapped_bytes */
     uint64_t reserved_bytes;
-    uint64_t file_bytes;    /* space allocated in the file */
+    uint64_t file_bytes;       /* space allocated in the file */
     const unsigned char *home; /* the file as it is, read-only; NULL in memory heaps and readers */
-    int file;               /* -1 in memory */
-    int lock_file;          /* a description of its own, never mapped; -1 if none */
+    int file;                  /* -1 in memory */
+    int lock_file;             /* a description of its own, never mapped; -1 if none */
     struct os_mutex *plan_mutex; /* who plans growth over several steps; taken before `mutex` */
     struct os_mutex *mutex; /* of growth and extents: mapped_bytes, file_bytes, header.extents */
     evh_mode mode;
-    unsigned slot;          /* of the header in use */
-    bool is_slot_torn;      /* the other one holds no sound header: a write of it was cut short */
+    unsigned slot;     /* of the header in use */
+    bool is_slot_torn; /* the other one holds no sound header: a write of it was cut short */
     struct region_header header;
     struct region_status status; /* as last published (writer) or read (reader) */
-    char *path;             /* owned; for messages. "memory" in memory heaps */
+    char *path;                  /* owned; for messages. "memory" in memory heaps */
     uint64_t device, inode;
-    uint64_t process;       /* who opened it */
-    bool is_borrowed;       /* base is a caller's buffer */
+    uint64_t process; /* who opened it */
+    bool is_borrowed; /* base is a caller's buffer */
 };
 
 /* ---- opening (region_open.c) ---- */
@@ -85,9 +86,9 @@ EVH_INTERNAL void region_forked(struct region *region);
 /* ---- growth (region_grow.c) ---- */
 
 /**
- * Make [0, need_bytes) usable: allocate space (64 KiB steps, doubling, at most 64 MiB ahead), map it.
- * Never moves anything. `*mapped_from` .. mapped_bytes is what was added (it may be more than was
- * needed); nothing is mapped over journal extents.
+ * Make [0, need_bytes) usable: allocate space (64 KiB steps, doubling, at most 64 MiB ahead), map
+ * it. Never moves anything. `*mapped_from` .. mapped_bytes is what was added (it may be more than
+ * was needed); nothing is mapped over journal extents.
  * Errors    EVH_FULL (disk, or size_max_bytes: nothing changed), EVH_IO, EVH_NO_MEMORY.
  */
 EVH_INTERNAL evh_status region_grow(struct region *region, uint64_t need_bytes,
@@ -101,9 +102,9 @@ EVH_INTERNAL void region_plan_end(struct region *region);
 /** The file has grown to `file_bytes`: map its new end into home. Called by this layer. */
 EVH_INTERNAL evh_status region_extend_home(struct region *region, uint64_t file_bytes);
 
-/** Allocate `slice_count` slices for the journal, behind everything in use and behind `floor_bytes`,
- *  and append them to header.extents as entry `number`, so that growth leaves them out from now on.
- *  The caller writes the header. */
+/** Allocate `slice_count` slices for the journal, behind everything in use and behind
+ *  `floor_bytes`, and append them to header.extents as entry `number`, so that growth leaves them
+ *  out from now on. The caller writes the header. */
 EVH_INTERNAL evh_status region_allocate_extent(struct region *region, uint64_t floor_bytes,
                                                uint32_t slice_count, unsigned number);
 
@@ -137,9 +138,9 @@ EVH_INTERNAL void region_each_run(const struct region *region, uint64_t end_byte
  *  EVH_BYTE_ORDER, EVH_CORRUPT, EVH_IO; the message names file and offset. */
 EVH_INTERNAL evh_status region_read_header(struct region *region);
 
-/** Write `next` (a changed copy of region->header; generation and crc are set here) into the slot that
- *  is not in use, durably, and make that the one in use. Called by the journal only, one at a time.
- *  Errors    EVH_IO; `*flush_failed` as in os->write_sync. The slot in use is untouched. */
+/** Write `next` (a changed copy of region->header; generation and crc are set here) into the slot
+ *  that is not in use, durably, and make that the one in use. Called by the journal only, one at a
+ *  time. Errors    EVH_IO; `*flush_failed` as in os->write_sync. The slot in use is untouched. */
 EVH_INTERNAL evh_status region_write_header(struct region *region, struct region_header *next,
                                             bool *flush_failed);
 

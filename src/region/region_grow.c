@@ -1,8 +1,8 @@
 /* region_grow.c -- more space: in the file first, then at the end of the mapping.
  *
- * The file grows in steps that double from 256 KiB to 64 MiB, so that a small heap stays small and a
- * large one does not ask the system often. Space is allocated before it is mapped, so that no store
- * can meet a full disk. Nothing ever moves.
+ * The file grows in steps that double from 256 KiB to 64 MiB, so that a small heap stays small and
+ * a large one does not ask the system often. Space is allocated before it is mapped, so that no
+ * store can meet a full disk. Nothing ever moves.
  */
 #include "region/region.h"
 
@@ -35,6 +35,8 @@ static uint64_t grow_next_journal(const struct region *region, uint64_t slice, u
         if (e.slice_count == 0) break;
         if (e.first_slice >= slice && e.first_slice < next) next = e.first_slice;
     }
+    assert(next >= slice);
+    assert(next <= limit);
     return next;
 }
 
@@ -87,6 +89,8 @@ static evh_status grow_map(struct region *region, uint64_t from, uint64_t to)
                         from_file ? OS_MAP_PRIVATE : OS_MAP_ANONYMOUS, region->file, offset);
             if (error)
                 return base_fail_os(error, offset, "%s: cannot map its new space", region->path);
+            if (from_file && os->expect_scattered)
+                os->expect_scattered(region->base + offset, (next - slice) << SLICE_SHIFT);
         }
         slice = next;
     }
@@ -105,6 +109,9 @@ evh_status region_extend_home(struct region *region, uint64_t file_bytes)
         if (error)
             return base_fail_os(error, region->file_bytes, "%s: cannot map its new space",
                                 region->path);
+        if (os->expect_scattered)
+            os->expect_scattered((void *)(uintptr_t)(region->home + region->file_bytes),
+                                 file_bytes - region->file_bytes);
     }
     __atomic_store_n(&region->file_bytes, file_bytes, __ATOMIC_RELAXED);
     return EVH_OK;
@@ -166,6 +173,7 @@ static uint64_t grow_extent_floor(const struct region *region, uint64_t floor_by
         if (e.slice_count == 0) break;
         first = base_max(first, (uint64_t)e.first_slice + e.slice_count);
     }
+    assert(first >= region->mapped_bytes >> SLICE_SHIFT);
     return first;
 }
 
@@ -202,12 +210,14 @@ static evh_status grow_extent_locked(struct region *region, uint64_t floor_bytes
 void region_plan_begin(struct region *region)
 {
     assert(region != NULL);
+    assert(region->plan_mutex != NULL);
     os->mutex_lock(region->plan_mutex);
 }
 
 void region_plan_end(struct region *region)
 {
     assert(region != NULL);
+    assert(region->plan_mutex != NULL);
     os->mutex_unlock(region->plan_mutex);
 }
 
@@ -235,8 +245,8 @@ void region_drop_extent(struct region *region, unsigned number)
     const uint64_t end = first + ((uint64_t)extent.slice_count << SLICE_SHIFT);
     os->mutex_lock(region->mutex);
     __atomic_store_n(&region->header.extents[number].slice_count, 0, __ATOMIC_RELEASE);
-    /* The heap may have grown over it meanwhile, leaving it out: whatever walks the heap must find it
-     * mapped now. Without memory for that the addresses stay reserved, as they were. */
+    /* The heap may have grown over it meanwhile, leaving it out: whatever walks the heap must find
+     * it mapped now. Without memory for that the addresses stay reserved, as they were. */
     if (first < region->mapped_bytes)
         (void)grow_map(region, first, base_min(end, region->mapped_bytes));
     os->mutex_unlock(region->mutex);

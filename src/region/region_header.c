@@ -1,7 +1,7 @@
 /* region_header.c -- the two header slots and the status page.
  *
- * A header is one sector, written alternately into two pages, so that a torn or lost write leaves the
- * other slot whole. Invariants:
+ * A header is one sector, written alternately into two pages, so that a torn or lost write leaves
+ * the other slot whole. Invariants:
  *
  *  1. The valid slot with the highest generation is the header. Its generation is never written
  *     again; the next write goes to the other slot with generation + 1.
@@ -79,7 +79,8 @@ static evh_status header_check_kind(const struct region_header *header, const ch
     assert(path != NULL);
     assert(offset % REGION_SLOT_STRIDE == 0);
     if (header->magic == __builtin_bswap64(REGION_MAGIC) ||
-        (header->magic == REGION_MAGIC && header->byte_order == __builtin_bswap32(REGION_BYTE_ORDER)))
+        (header->magic == REGION_MAGIC &&
+         header->byte_order == __builtin_bswap32(REGION_BYTE_ORDER)))
         return base_fail(EVH_BYTE_ORDER, offset,
                          "%s: a heap written on a machine of the other byte order", path);
     if (header->magic != REGION_MAGIC)
@@ -113,7 +114,8 @@ evh_status region_check_header(const struct region_header *header, const char *p
     if (status) return status;
     if (header->mode != EVH_DURABLE)
         return base_fail(EVH_MODE, offset + offsetof(struct region_header, mode),
-                         "%s: made for mode %u, which this library cannot open", path, header->mode);
+                         "%s: made for mode %u, which this library cannot open", path,
+                         header->mode);
     if (header->heap_bytes < REGION_NEW_BYTES || header->heap_bytes % SLICE_BYTES != 0 ||
         header->heap_bytes > REGION_SIZE_MAX || header->size_max_bytes > REGION_SIZE_MAX)
         return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, heap_bytes),
@@ -203,7 +205,8 @@ evh_status region_read_header(struct region *region)
         results[i] = header_read_slot(region, i, &slots[i]);
         if (!results[i]) results[i] = header_check_slot(region, i, &slots[i]);
         errors[i] = *evh_last_error();
-        if (!results[i] && (best < 0 || slots[i].generation > slots[best].generation)) best = (int)i;
+        if (!results[i] && (best < 0 || slots[i].generation > slots[best].generation))
+            best = (int)i;
         if (results[i] && header_failure_rank(results[i]) > header_failure_rank(results[worst]))
             worst = (int)i;
     }
@@ -211,7 +214,8 @@ evh_status region_read_header(struct region *region)
      * favour of an older one: that would lose what it says. A corrupt one is what the other slot is
      * there for. */
     for (unsigned i = 0; i < REGION_SLOT_COUNT && best >= 0; i++) {
-        if (results[i] == EVH_OK || results[i] == EVH_CORRUPT || results[i] == EVH_NOT_HEAP) continue;
+        if (results[i] == EVH_OK || results[i] == EVH_CORRUPT || results[i] == EVH_NOT_HEAP)
+            continue;
         worst = (int)i;
         best = -1;
     }
@@ -221,6 +225,8 @@ evh_status region_read_header(struct region *region)
     }
     region->header = slots[best];
     region->slot = (unsigned)best;
+    assert(region->slot < REGION_SLOT_COUNT);
+    assert(region->header.magic == REGION_MAGIC);
     const unsigned other = (region->slot + 1) % REGION_SLOT_COUNT;
     const bool is_unused = slots[other].magic == 0 && slots[best].generation < 2;
     region->is_slot_torn = results[other] != EVH_OK && !is_unused;
@@ -285,7 +291,8 @@ bool region_read_status(struct region *region, struct region_status *status)
 {
     assert(status != NULL);
     assert(region_has_file(region));
-    /* A writer may be writing it at this moment: a torn copy fails its checksum, the next is whole. */
+    /* A writer may be writing it at this moment: a torn copy fails its checksum, the next is
+     * whole. */
     for (int attempt = 0; attempt < 100; attempt++) {
         size_t done = 0;
         const int error =

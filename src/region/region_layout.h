@@ -1,4 +1,4 @@
-/* region_layout.h -- what slice 0 of a heap file looks like. docs/format.md is the specification. */
+/* region_layout.h -- slice 0 of a heap file. docs/format.md is the specification. */
 #ifndef EVERHEAP_REGION_REGION_LAYOUT_H
 #define EVERHEAP_REGION_REGION_LAYOUT_H
 
@@ -21,7 +21,7 @@ enum {
     REGION_CHECKSUM_OFFSET = 0x3000,
     REGION_FIRST_EXTENT_OFFSET = 0x4000,
     REGION_FIRST_EXTENT_BYTES = SLICE_BYTES - REGION_FIRST_EXTENT_OFFSET,
-    REGION_EXTENT_MAX = 16, /* journal extents besides the first */
+    REGION_EXTENT_MAX = 16,             /* journal extents besides the first */
     REGION_NEW_BYTES = 4 * SLICE_BYTES, /* a new heap's file */
 };
 
@@ -30,7 +30,7 @@ enum {
 #define REGION_FORMAT_VERSION 1u
 #define REGION_BYTE_ORDER 0x01020304u
 #define REGION_SEQUENCE_MAX (1ull << 60) /* of commits and of header generations */
-#define REGION_SIZE_MAX (1ull << 47) /* of a heap: user addresses have 47 bits */
+#define REGION_SIZE_MAX (1ull << 47)     /* of a heap: user addresses have 47 bits */
 
 /* Feature flags. Unknown bits in `incompatible` refuse opening, in `read_only_compatible` refuse
  * writing, in `compatible` mean nothing. */
@@ -57,63 +57,65 @@ struct region_header {
     uint64_t read_only_compatible;
     uint64_t compatible;
     uint8_t uuid[16];
-    uint32_t page_bytes;      /* 4096 on every system */
-    uint32_t slice_shift;     /* 16 */
-    uint32_t mode;            /* EVH_DURABLE */
+    uint32_t page_bytes;  /* 4096 on every system */
+    uint32_t slice_shift; /* 16 */
+    uint32_t mode;        /* EVH_DURABLE */
     uint32_t reserved0;
-    uint64_t generation;      /* of the header: one more with every write */
-    uint64_t created_ns;      /* wall clock, a label */
+    uint64_t generation; /* of the header: one more with every write */
+    uint64_t created_ns; /* wall clock, a label */
     uint64_t preferred_address;
     uint64_t size_max_bytes;
     /* The checkpointed commit. */
-    uint64_t sequence;        /* commits up to this one are at home */
-    uint64_t heap_bytes;      /* the heap's end, a multiple of the slice size */
-    uint64_t catalog;         /* ref of the heap's catalog block */
-    uint64_t state[4];        /* the heap layer's, reserved: zero */
+    uint64_t sequence;   /* commits up to this one are at home */
+    uint64_t heap_bytes; /* the heap's end, a multiple of the slice size */
+    uint64_t catalog;    /* ref of the heap's catalog block */
+    uint64_t state[4];   /* the heap layer's, reserved: zero */
     /* Where its successor's record is: right behind its own record, or at an extent's start. */
-    uint64_t tail_offset;     /* in the file; 4 KiB-aligned, inside an extent or at its end */
-    uint64_t chain_salt;      /* of the checkpointed commit's record */
-    uint32_t chain_crc;       /* likewise */
+    uint64_t tail_offset; /* in the file; 4 KiB-aligned, inside an extent or at its end */
+    uint64_t chain_salt;  /* of the checkpointed commit's record */
+    uint32_t chain_crc;   /* likewise */
     uint32_t reserved1;
     struct region_extent extents[REGION_EXTENT_MAX];
     uint8_t reserved2[196];
-    uint32_t crc;             /* CRC-32C of the 508 bytes before it */
+    uint32_t crc; /* CRC-32C of the 508 bytes before it */
 };
 
 static_assert(sizeof(struct region_extent) == 8, "on disk");
-static_assert(sizeof(struct region_header) == REGION_SLOT_BYTES, "one sector, so that it cannot tear");
+static_assert(sizeof(struct region_header) == REGION_SLOT_BYTES,
+              "one sector, so that it cannot tear");
 static_assert(offsetof(struct region_header, crc) == REGION_SLOT_BYTES - 4, "the crc comes last");
 
 /*
  * The status page: how a writer talks to readers in other processes. Written with plain writes into
- * the system's cache, which all processes of this machine see at once. After a power cut it may hold
- * anything older; nothing durable depends on it.
+ * the system's cache, which all processes of this machine see at once. After a power cut it may
+ * hold anything older; nothing durable depends on it.
  */
 struct region_status {
     uint64_t magic;
     uint8_t uuid[16];
-    uint64_t writer_process;    /* who has the heap open for writing, if the writer's lock is held */
+    uint64_t writer_process; /* who has the heap open for writing, if the writer's lock is held */
     uint64_t opened_ns;
-    uint64_t durable_sequence;  /* commits up to this one are flushed */
-    uint64_t revoked_sequence;  /* views of commits below this one are void: EVH_STALE */
-    /* How far home pages are written, flushed or not. True for a file that this boot of the system has
-     * kept in its cache ever since: same boot, same device, same inode; a hint that spares recovery
-     * work after a killed process, and nothing after a power cut. */
+    uint64_t durable_sequence; /* commits up to this one are flushed */
+    uint64_t revoked_sequence; /* views of commits below this one are void: EVH_STALE */
+    /* How far home pages are written, flushed or not. True for a file that this boot of the system
+     * has kept in its cache ever since: same boot, same device, same inode; a hint that spares
+     * recovery work after a killed process, and nothing after a power cut. */
     uint64_t settled_sequence;
     uint8_t boot[16];
     uint64_t device;
     uint64_t inode;
     uint64_t reserved[3];
     uint32_t reserved1;
-    uint32_t crc;               /* of the 124 bytes before it */
+    uint32_t crc; /* of the 124 bytes before it */
 };
 
 static_assert(sizeof(struct region_status) == 128, "on disk");
 
 /* Bytes of the lock file description, far behind any data. */
 #define REGION_LOCK_WRITER ((1ull << 62) - 1) /* held exclusively by the one writer */
-#define REGION_LOCK_READY ((1ull << 62) - 2)  /* likewise, from when its status page is published:
-                                                 before that, the page is its predecessor's */
-#define REGION_LOCK_VIEWS (1ull << 62)        /* byte REGION_LOCK_VIEWS + s: a reader's view of s */
+/* Likewise, from when its status page is published: before that, the page is its predecessor's. */
+#define REGION_LOCK_READY ((1ull << 62) - 2)
+/* Byte REGION_LOCK_VIEWS + s: a reader's view of commit s. */
+#define REGION_LOCK_VIEWS (1ull << 62)
 
 #endif

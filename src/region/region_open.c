@@ -1,7 +1,7 @@
 /* region_open.c -- from a path, or memory, to a mapped region, and back.
  *
- * Opening never changes the file. A new heap is built in a file without a name and appears complete,
- * or not at all.
+ * Opening never changes the file. A new heap is built in a file without a name and appears
+ * complete, or not at all.
  */
 #include "region/region.h"
 
@@ -12,6 +12,7 @@
 static struct region *open_new_region(const char *path, evh_mode mode)
 {
     assert(path != NULL);
+    assert(mode <= EVH_MEMORY);
     struct region *region = os->memory_allocate(sizeof *region);
     if (!region) return NULL;
     const size_t size = strlen(path) + 1;
@@ -42,8 +43,8 @@ static evh_status open_failed(int error, const char *path, bool writing)
 {
     assert(error != 0);
     assert(path != NULL);
-    const evh_status status = base_fail_os(error, NO_OFFSET, "%s: cannot open it%s", path,
-                                           writing ? " for writing" : "");
+    const evh_status status =
+        base_fail_os(error, NO_OFFSET, "%s: cannot open it%s", path, writing ? " for writing" : "");
     return status;
 }
 
@@ -96,8 +97,7 @@ static evh_status open_take_writer_lock(struct region *region)
     assert(region->mode == EVH_DURABLE);
     const int error = os->lock(region->lock_file, REGION_LOCK_WRITER, 1, OS_LOCK_EXCLUSIVE);
     if (!error) return EVH_OK;
-    if (error != EAGAIN)
-        return base_fail_os(error, NO_OFFSET, "%s: cannot lock it", region->path);
+    if (error != EAGAIN) return base_fail_os(error, NO_OFFSET, "%s: cannot lock it", region->path);
     struct region_status status;
     struct region_header header;
     size_t done = 0;
@@ -119,6 +119,7 @@ static evh_status open_take_writer_lock(struct region *region)
 static void open_release(struct region *region)
 {
     assert(!region->is_borrowed);
+    assert(region->home == NULL || region->mode == EVH_DURABLE);
     if (region->home) (void)os->release((void *)(uintptr_t)region->home, region->reserved_bytes);
     if (region->base) (void)os->release(region->base, region->reserved_bytes);
     region->home = NULL;
@@ -149,6 +150,7 @@ static int open_reserve_pair(struct region *region, uint64_t size, uint64_t pref
 static evh_status open_reserve(struct region *region, uint64_t need, uint64_t preferred)
 {
     assert(region->reserved_bytes >= need);
+    assert(region->base == NULL);
     const uint64_t asked = base_round_up(region->reserved_bytes, SLICE_BYTES);
     uint64_t size = asked;
     int error = open_reserve_pair(region, size, preferred);
@@ -183,10 +185,10 @@ static evh_status open_map_home(struct region *region)
 {
     assert(region->home != NULL);
     assert(region->mode == EVH_DURABLE);
-    const uint64_t size = base_min(base_round_down(region->file_bytes, SLICE_BYTES),
-                                   region->reserved_bytes);
-    const int error = os->map((void *)(uintptr_t)region->home, size, OS_MAP_SHARED_READ,
-                              region->file, 0);
+    const uint64_t size =
+        base_min(base_round_down(region->file_bytes, SLICE_BYTES), region->reserved_bytes);
+    const int error =
+        os->map((void *)(uintptr_t)region->home, size, OS_MAP_SHARED_READ, region->file, 0);
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot map it", region->path);
     region->file_bytes = size;
     return EVH_OK;
@@ -207,8 +209,8 @@ static void open_map_one(uint64_t offset, uint64_t size, void *context)
     if (run->status || from >= offset + size) return;
     size -= from - offset;
     offset = from;
-    const int error = os->map(run->region->base + offset, size, OS_MAP_PRIVATE, run->region->file,
-                              offset);
+    const int error =
+        os->map(run->region->base + offset, size, OS_MAP_PRIVATE, run->region->file, offset);
     if (error)
         run->status = base_fail_os(error, offset, "%s: cannot map %llu bytes", run->region->path,
                                    (unsigned long long)size);
@@ -284,7 +286,8 @@ evh_status region_open(const char *path, const evh_options *options, struct regi
     if (!status && writing) status = open_take_writer_lock(region);
     if (!status) status = region_read_header(region);
     if (status) goto failed;
-    if (writing && (region->header.read_only_compatible & ~(uint64_t)REGION_READ_ONLY_COMPATIBLE_KNOWN)) {
+    if (writing &&
+        (region->header.read_only_compatible & ~(uint64_t)REGION_READ_ONLY_COMPATIBLE_KNOWN)) {
         status = base_fail(EVH_VERSION, 0, "%s: a newer version made it; open it read-only", path);
         goto failed;
     }
@@ -410,8 +413,7 @@ evh_status region_close(struct region *region)
     }
     if (region->file >= 0) {
         const int error = os->close(region->file);
-        if (error)
-            status = base_fail_os(error, NO_OFFSET, "%s: cannot close it", region->path);
+        if (error) status = base_fail_os(error, NO_OFFSET, "%s: cannot close it", region->path);
     }
     os->mutex_end(region->plan_mutex);
     os->mutex_end(region->mutex);

@@ -265,8 +265,8 @@ static void *unlucky_begin(void *context)
     return NULL;
 }
 
-/* The flusher goes on once that write has failed. Its thread holds the journal's mutex from there on
- * until it waits for the flusher. */
+/* The flusher goes on once that write has failed. Its thread holds the journal's mutex from there
+ * on until it waits for the flusher. */
 static void unlucky_within(void *context)
 {
     struct unlucky *unlucky = context;
@@ -424,8 +424,8 @@ TEST(a_hundred_pending_commits_are_flushed)
 
 /*
  * The disk acknowledges flushes and keeps what it likes. A checkpoint's home write of one page is
- * lost, the header behind it is not. Later commits log only what changed in the page, and only their
- * ranges' head tells that the base is not what it was.
+ * lost, the header behind it is not. Later commits log only what changed in the page, and only
+ * their ranges' head tells that the base is not what it was.
  */
 TEST(a_home_write_that_a_lying_disk_lost_is_found_under_later_ranges)
 {
@@ -498,4 +498,30 @@ TEST(a_failure_that_was_told_is_not_told_again_by_close)
     os_use(NULL);
     CHECK_EQUAL(evh_commit(heap), EVH_OK);
     CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+/* ---- saving ---- */
+
+TEST(a_saved_heap_is_whole_after_a_power_cut)
+{
+    struct sim *machine = sim_create(1);
+    struct sim *after = sim_create(2);
+    sim_use(machine);
+    evh_heap *heap = evh_open_memory(NULL, 0, &(evh_options){.size_max_bytes = 64 << 20});
+    CHECK(heap != NULL);
+    unsigned char *block = evh_malloc(heap, 3 << 20);
+    CHECK(block != NULL);
+    memset(block, 0x33, 3 << 20);
+    *number_of(heap) = 9;
+    CHECK_EQUAL(evh_save(heap, "saved"), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    cut_power(machine, after);
+    sim_use(after);
+    heap = number_open("saved", EVH_DURABLE);
+    CHECK_EQUAL(*number_of(heap), 9);
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    sim_end(after);
+    sim_end(machine);
+    sim_use(NULL);
 }

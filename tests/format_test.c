@@ -11,8 +11,8 @@
 
 /*
  * The document is read at run time. A table of a struct stands below a heading
- * "### `struct name`, N bytes"; its rows begin with "| offset | size | `field` |". A constant is a row
- * that begins with "| `NAME` | value |". Rows of neither form are prose.
+ * "### `struct name`, N bytes"; its rows begin with "| offset | size | `field` |". A constant is a
+ * row that begins with "| `NAME` | value |". Rows of neither form are prose.
  */
 struct field {
     const char *in;
@@ -81,6 +81,7 @@ static const struct field fields[] = {
     FIELD(region_status, boot),
     FIELD(region_status, device),
     FIELD(region_status, inode),
+    FIELD(region_status, generation),
     FIELD(region_status, reserved),
     FIELD(region_status, reserved1),
     FIELD(region_status, crc),

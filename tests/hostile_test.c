@@ -337,7 +337,7 @@ static void edit_uuid(struct journal_record *record)
 /* The status page says that the commit was durable: its record's absence is damage. */
 TEST(a_durable_commit_whose_record_does_not_follow_is_missed)
 {
-    static record_edit *const cases[] = {edit_bytes_odd,    edit_bytes_none, edit_bytes_many,
+    static record_edit *const cases[] = {edit_bytes_odd,     edit_bytes_none,   edit_bytes_many,
                                          edit_previous_salt, edit_previous_crc, edit_sequence,
                                          edit_uuid};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -691,7 +691,8 @@ TEST(a_journal_gets_sixteen_extents_more_and_then_says_that_it_is_full)
     CHECK_EQUAL(raw_commit(&raw), EVH_LIMIT);
     CHECK(strstr(evh_last_error()->message, "has all 17 extents") != NULL);
     CHECK_EQUAL(raw.journal->durable_sequence, sequence);
-    memset(bytes + PAGE_BYTES, REGION_EXTENT_MAX, size - PAGE_BYTES); /* as it was: a page is left */
+    memset(bytes + PAGE_BYTES, REGION_EXTENT_MAX,
+           size - PAGE_BYTES); /* as it was: a page is left */
     CHECK_EQUAL(raw_commit(&raw), EVH_OK);
     CHECK_EQUAL(raw.journal->durable_sequence, sequence + 1);
     CHECK_EQUAL(journal_check(raw.journal, NULL, NULL), EVH_OK);

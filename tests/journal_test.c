@@ -117,7 +117,8 @@ static void model_grow(struct model *model)
     const uint64_t slices = model->raw.state.heap_bytes / SLICE_BYTES;
     uint64_t behind = 0;
     uint64_t next = slices + 1;
-    if (region_is_journal(model->raw.region, slices, &behind)) return; /* the test's pages are one run */
+    if (region_is_journal(model->raw.region, slices, &behind))
+        return; /* the test's pages are one run */
     raw_grow(&model->raw, next * SLICE_BYTES);
     model->pages += SLICE_PAGES;
 }
@@ -166,11 +167,16 @@ static void model_run(evh_detect detect, bool no_thread, unsigned steps)
     for (unsigned i = 0; i < steps; i++) {
         const uint64_t what = test_random(&model.random) % 100;
         model_store(&model);
-        if (what < 60) model_commit(&model);
-        else if (what < 75) model_rollback(&model);
-        else if (what < 80) CHECK_EQUAL(journal_checkpoint(model.raw.journal), EVH_OK);
-        else if (what < 90) model_grow(&model);
-        else model_reopen(&model, what < 97);
+        if (what < 60)
+            model_commit(&model);
+        else if (what < 75)
+            model_rollback(&model);
+        else if (what < 80)
+            CHECK_EQUAL(journal_checkpoint(model.raw.journal), EVH_OK);
+        else if (what < 90)
+            model_grow(&model);
+        else
+            model_reopen(&model, what < 97);
         model_compare(&model, model.working, model.pages);
     }
     raw_close(&model.raw);
@@ -184,8 +190,8 @@ static void model_run_tier(evh_detect detect)
     struct raw raw = {.options = {.detect = detect}};
     CHECK_EQUAL(region_create(test_path("probe"), &raw.options, &raw.region), EVH_OK);
     struct os_watch *watch = NULL;
-    const int error = os->watch_open(raw.region->base, raw.region->reserved_bytes, detect, false,
-                                     &watch);
+    const int error =
+        os->watch_open(raw.region->base, raw.region->reserved_bytes, detect, false, &watch);
     if (!error) os->watch_close(watch);
     CHECK_EQUAL(region_close(raw.region), EVH_OK);
     if (error) SKIP("this system lacks the tier");
@@ -193,11 +199,26 @@ static void model_run_tier(evh_detect detect)
     model_run(detect, false, 1500);
 }
 
-TEST(the_model_holds_with_write_protection_watched) { model_run_tier(EVH_DETECT_WATCH); }
-TEST(the_model_holds_with_private_pages_scanned) { model_run_tier(EVH_DETECT_SCAN); }
-TEST(the_model_holds_with_pagemap_read) { model_run_tier(EVH_DETECT_PAGEMAP); }
-TEST(the_model_holds_with_pages_protected) { model_run_tier(EVH_DETECT_PROTECT); }
-TEST(the_model_holds_with_pages_compared) { model_run_tier(EVH_DETECT_COMPARE); }
+TEST(the_model_holds_with_write_protection_watched)
+{
+    model_run_tier(EVH_DETECT_WATCH);
+}
+TEST(the_model_holds_with_private_pages_scanned)
+{
+    model_run_tier(EVH_DETECT_SCAN);
+}
+TEST(the_model_holds_with_pagemap_read)
+{
+    model_run_tier(EVH_DETECT_PAGEMAP);
+}
+TEST(the_model_holds_with_pages_protected)
+{
+    model_run_tier(EVH_DETECT_PROTECT);
+}
+TEST(the_model_holds_with_pages_compared)
+{
+    model_run_tier(EVH_DETECT_COMPARE);
+}
 
 TEST(every_flipped_byte_of_a_live_record_is_reported_and_none_believed)
 {

@@ -31,12 +31,6 @@ static uint64_t live_blocks(evh_heap *heap)
     return info.live_blocks;
 }
 
-static uint64_t effort(uint64_t count)
-{
-    const char *text = getenv("EFFORT");
-    return text ? count * strtoull(text, NULL, 10) : count;
-}
-
 static void run_thread(void *(*run)(void *), void *context)
 {
     pthread_t thread;
@@ -87,7 +81,7 @@ TEST(blocks_freed_by_another_thread_are_used_again)
 {
     static const size_t sizes[] = {16, 64, 8192, 20000, 100000, 0};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        struct pipe pipe = {.heap = threads_open(), .count = effort(20000), .size = sizes[i]};
+        struct pipe pipe = {.heap = threads_open(), .count = test_effort(20000), .size = sizes[i]};
         pthread_t consumer;
         CHECK_EQUAL(pthread_create(&consumer, NULL, pipe_consume, &pipe), 0);
         pipe_produce(&pipe);
@@ -291,7 +285,7 @@ static void *churn_once(void *context)
 TEST(thousands_of_short_threads_leave_nothing_behind)
 {
     struct churn churn = {.heap = threads_open(), .seed = test_seed()};
-    for (unsigned i = 0; i < effort(2000); i++) run_thread(churn_once, &churn);
+    for (unsigned i = 0; i < test_effort(2000); i++) run_thread(churn_once, &churn);
     CHECK_EQUAL(live_blocks(churn.heap), 1 + CHURN_BLOCKS);
     CHECK(churn.heap->state.heap_bytes <= 8 << 20);
     CHECK(churn.heap->slices.cache_count <= 3); /* caches are inherited */
@@ -526,7 +520,7 @@ TEST(threads_exchange_blocks)
     struct exchange *exchange = calloc(1, sizeof *exchange);
     exchange->heap = threads_open();
     exchange->seed = test_seed();
-    exchange->operations = effort(5000);
+    exchange->operations = test_effort(5000);
     for (unsigned round = 0; round < 10; round++) {
         pthread_t threads[WORKERS];
         struct worker workers[WORKERS];
@@ -582,7 +576,7 @@ TEST(nobody_is_inside_a_bracket_while_the_gate_is_closed)
     pthread_t threads[3];
     for (unsigned i = 0; i < 3; i++)
         CHECK_EQUAL(pthread_create(&threads[i], NULL, count_in_brackets, &counters), 0);
-    for (unsigned i = 0; i < effort(2000); i++) {
+    for (unsigned i = 0; i < test_effort(2000); i++) {
         CHECK_EQUAL(gate_close(counters.heap), EVH_OK);
         const uint64_t first = __atomic_load_n(&counters.first, __ATOMIC_RELAXED);
         const uint64_t second = __atomic_load_n(&counters.second, __ATOMIC_RELAXED);
@@ -729,7 +723,7 @@ TEST(the_gate_works_without_membarrier)
     for (unsigned i = 0; i < 3; i++)
         CHECK_EQUAL(pthread_create(&threads[i], NULL, count_in_brackets, &counters), 0);
     bool is_equal = true;
-    for (unsigned i = 0; i < effort(1000); i++) {
+    for (unsigned i = 0; i < test_effort(1000); i++) {
         CHECK_EQUAL(gate_close(counters.heap), EVH_OK);
         is_equal = is_equal && __atomic_load_n(&counters.first, __ATOMIC_RELAXED) ==
                                    __atomic_load_n(&counters.second, __ATOMIC_RELAXED);

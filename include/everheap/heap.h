@@ -131,7 +131,7 @@ typedef struct evh_options {
                                    what failed commits left; changes in place are not counted.
                                    0 means no limit */
     uint64_t private_max_bytes; /* memory kept in private copies of pages that are home already,
-                                   so that the next store to them is cheap; 0 means 256 MiB */
+                                   so that the next store to them is cheap; 0 means 512 MiB */
     uint64_t reserved[8];       /* zero */
 } evh_options;
 

@@ -153,8 +153,8 @@ EVH_API evh_status evh_log(evh_heap *heap, evh_commit_visit *visit, void *contex
 /**
  * Hash the live content, independent of where it lies: two heaps with the same roots, blocks and
  * references have the same digest wherever the blocks were placed. A block's content is all of its
- * usable bytes (evh_usable_size()): what lies behind the bytes asked for counts, and in a block from
- * evh_malloc() it is whatever was there. Words that name a live block count as references.
+ * usable bytes (evh_usable_size()): what lies behind the bytes asked for counts, and in a block
+ * from evh_malloc() it is whatever was there. Words that name a live block count as references.
  * Errors    EVH_NO_MEMORY, EVH_CORRUPT, EVH_INVALID.
  * Cost      reads every live block; 32 bytes of memory per live block.
  */

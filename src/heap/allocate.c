@@ -316,5 +316,7 @@ evh_status evh_free_from(evh_heap *heap, evh_ref *slot)
     if (is_live) __atomic_store_n(&slot->offset, 0, __ATOMIC_RELEASE);
     status = free_checked(heap, block);
     assert(!status || !is_live || status != EVH_BAD_POINTER);
+    /* It could not be freed (no memory for this thread's cache): it is the caller's still. */
+    if (status && is_live) __atomic_store_n(&slot->offset, offset, __ATOMIC_RELEASE);
     return status;
 }

@@ -304,6 +304,8 @@ evh_status evh_digest(evh_heap *heap, unsigned char digest[32])
     struct digest *run = os->memory_allocate(sizeof *run);
     if (!run) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: digest: no memory", heap_path(heap));
     run->heap = heap;
+    assert(run->blocks == NULL);
+    assert(run->roots == NULL);
     const evh_status status = digest_run(run, digest);
     os->memory_free(run->roots);
     os->memory_free(run->order);

@@ -31,15 +31,15 @@ struct evh_heap {
     uint64_t begun;                /* the ticket of that commit; 0: none yet. Atomic. */
     evh_options options;
     evh_mode mode;
-    bool is_writable;  /* stores are allowed: durable, private, memory */
+    bool is_writable;          /* stores are allowed: durable, private, memory */
     bool is_committed_by_save; /* private and memory heaps: nothing to commit to */
-    uint32_t open_count; /* of a buffer that was opened several times */
-    uint64_t process;    /* who opened it; another process is a forked child */
-    bool is_forked;      /* set in a forked child, before fork() returns there */
-    bool needs_touch;    /* evh_touch() has something to do */
-    bool has_slices;     /* slices_open() succeeded: slices_close() ends it */
-    uint64_t commits;    /* made through this handle; atomic */
-    void *memory;        /* of a compact heap: owned; NULL in a caller's buffer */
+    uint32_t open_count;       /* of a buffer that was opened several times */
+    uint64_t process;          /* who opened it; another process is a forked child */
+    bool is_forked;            /* set in a forked child, before fork() returns there */
+    bool needs_touch;          /* evh_touch() has something to do */
+    bool has_slices;           /* slices_open() succeeded: slices_close() ends it */
+    uint64_t commits;          /* made through this handle; atomic */
+    void *memory;              /* of a compact heap: owned; NULL in a caller's buffer */
     uint64_t memory_bytes;
 };
 
@@ -198,8 +198,8 @@ EVH_INTERNAL evh_status roots_check(evh_heap *heap, evh_report *report, void *co
 /** How many roots there are. */
 EVH_INTERNAL evh_status roots_count(evh_heap *heap, uint64_t *count);
 /** Call `visit` for the catalog's block and for each of its chunks. */
-EVH_INTERNAL void roots_each_internal(evh_heap *heap,
-                                      void (*visit)(uint64_t offset, void *context), void *context);
+EVH_INTERNAL void roots_each_internal(evh_heap *heap, void (*visit)(uint64_t offset, void *context),
+                                      void *context);
 
 /* ---- both layouts ---- */
 

@@ -106,6 +106,7 @@ evh_status evh_commit(evh_heap *heap)
     uint64_t ticket = 0;
     const evh_status status = commit_allowed(heap);
     if (status || !heap->journal) return status;
+    assert(heap->mode == EVH_DURABLE);
     return commit_perform(heap, true, &ticket);
 }
 
@@ -115,6 +116,7 @@ evh_status evh_commit_begin(evh_heap *heap, evh_ticket *ticket)
     if (status) return status;
     if (!ticket) return base_fail(EVH_INVALID, NO_OFFSET, "%s: no ticket: null", heap_path(heap));
     *ticket = 0;
+    assert(heap->journal || heap->mode == EVH_MEMORY);
     return heap->journal ? commit_perform(heap, false, ticket) : EVH_OK;
 }
 
@@ -159,6 +161,7 @@ evh_status evh_checkpoint(evh_heap *heap)
 {
     const evh_status status = commit_allowed(heap);
     if (status || !heap->journal) return status;
+    assert(heap->mode == EVH_DURABLE);
     return journal_checkpoint(heap->journal);
 }
 
@@ -241,6 +244,7 @@ evh_status evh_refresh(evh_heap *heap)
 bool evh_view_valid(const evh_heap *heap)
 {
     if (!heap || !heap->journal) return true;
+    assert(heap->mode != EVH_MEMORY);
     return journal_view_valid(heap->journal);
 }
 

@@ -17,8 +17,8 @@
 
 const char *heap_path(const evh_heap *heap)
 {
-    assert(!heap->region || heap->region->path);
     assert(heap != NULL);
+    assert(!heap->region || heap->region->path);
     return heap->region ? heap->region->path : "memory";
 }
 
@@ -322,7 +322,9 @@ static evh_status open_again(evh_heap **heap)
     const evh_options options = (*heap)->options;
     heap_abandon(*heap);
     *heap = heap_new(&options);
-    return *heap ? EVH_OK : evh_last_error()->status;
+    if (*heap) return EVH_OK;
+    const evh_status status = evh_last_error()->status;
+    return NEVER(status == EVH_OK) ? EVH_NO_MEMORY : status;
 }
 
 static evh_status open_path(evh_heap **heap, const char *path)

@@ -1,15 +1,14 @@
 /* heap_trim.c -- empty runs of slices go back to the file system.
  *
- * The order that keeps it safe at every instant (DESIGN: punching):
+ * The order that keeps it safe at every instant:
  *
- *  1. Find runs that are free both in the working state and in the last commit.
- *  2. Mark their slices as holes in the committed image, by a commit of nothing but these marks.
- *  From
- *     here on whoever allocates them asks the file system for space first.
- *  3. Checkpoint: no journal record can write into them any more, and no reader holds a view in
- *  which
- *     they were in use. If a reader does, stop here: marks without holes do no harm.
- *  4. Punch.
+ *  1. Bring every commit home, and hold all writers still.
+ *  2. Find runs that are free both in the working state and in the last commit.
+ *  3. Mark their slices as holes in the committed image, by a commit of nothing but these marks.
+ *     From here on whoever allocates them asks the file system for space first.
+ *  4. Checkpoint: no journal record can write into them any more, and no reader holds a view in
+ *     which they were in use. If a reader does, stop here: marks without holes do no harm.
+ *  5. Punch.
  */
 #include "heap/heap.h"
 

@@ -98,6 +98,7 @@ evh_status evh_walk(evh_heap *heap, evh_visit *visit, void *context)
     if (allowed) return allowed;
     if (!visit)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: walk: no visit: null", heap_path(heap));
+    assert((heap->compact != NULL) != heap->has_slices);
     return heap->compact ? compact_walk(heap, visit, context) : slices_walk(heap, visit, context);
 }
 
@@ -110,6 +111,7 @@ evh_status evh_log(evh_heap *heap, evh_commit_visit *visit, void *context)
     if (!heap->journal)
         return base_fail(EVH_MODE, NO_OFFSET, "%s: a heap in memory has no journal",
                          heap_path(heap));
+    assert(heap->has_slices);
     return journal_log(heap->journal, visit, context);
 }
 

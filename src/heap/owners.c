@@ -472,8 +472,8 @@ EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap)
 {
     const uint64_t limit = heap->options.dirty_max_bytes;
     if (LIKELY(limit == 0) || !heap->journal) return EVH_OK;
-    /* Looking for dirty pages while threads store to them would lose stores. The heap's growth since
-     * the last look is known without looking. */
+    /* Looking for dirty pages while threads store to them would lose stores. The heap's growth
+     * since the last look is known without looking. */
     const uint64_t end = heap_end_bytes(heap);
     const uint64_t looked = __atomic_load_n(&heap->looked_bytes, __ATOMIC_RELAXED);
     const uint64_t dirty = journal_dirty_bytes(heap->journal) + (end > looked ? end - looked : 0);

@@ -59,6 +59,7 @@ static uint64_t roots_hash(const char *name, size_t name_size, uint64_t tag)
 static evh_status roots_key_of_name(const evh_heap *heap, const char *name, struct root_key *key)
 {
     assert(key != NULL);
+    *key = (struct root_key){0};
     if (!heap) return base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
     if (!name) return base_fail(EVH_INVALID, NO_OFFSET, "%s: root: no name: null", heap_path(heap));
     size_t size = 0;
@@ -75,6 +76,7 @@ static evh_status roots_key_of_name(const evh_heap *heap, const char *name, stru
 static evh_status roots_key_of_tag(const evh_heap *heap, uint64_t tag, struct root_key *key)
 {
     assert(key != NULL);
+    *key = (struct root_key){0};
     if (!heap) return base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
     *key = (struct root_key){.tag = tag, .hash = roots_hash(NULL, 0, tag)};
     assert(key->hash >= ROOT_FIRST_HASH);
@@ -90,15 +92,22 @@ static uint64_t roots_chunk_entries(unsigned chunk)
     return (uint64_t)HEAP_ROOT_FIRST << chunk;
 }
 
-/* The live block of at least `size` bytes at `offset`, or NULL. */
-static void *roots_block(evh_heap *heap, uint64_t offset, uint64_t size)
+/* The live block of at least `size` bytes at `offset`; NULL if there is none. Errors: those of loading
+ * the segment that it lies in, which say nothing about the block. */
+static evh_status roots_block(evh_heap *heap, uint64_t offset, uint64_t size, void **block)
 {
+    assert(block != NULL);
     uint64_t usable = 0;
-    if (size == 0 || offset == 0 || !heap_block_at(heap, offset, &usable) || usable < size)
-        return NULL;
-    assert(usable >= size);
+    *block = NULL;
+    if (size == 0 || offset == 0 || offset >= heap_end_bytes(heap)) return EVH_OK;
+    if (!heap->compact) {
+        const evh_status status = slices_need(heap, offset >> SEGMENT_SHIFT);
+        if (status) return status;
+    }
+    if (!heap_block_at(heap, offset, &usable) || usable < size) return EVH_OK;
     assert(base_in_range(offset, size, heap_end_bytes(heap)));
-    return heap->view.base + offset;
+    *block = heap->view.base + offset;
+    return EVH_OK;
 }
 
 /* `*catalog` is NULL, and the status EVH_OK, if a compact heap has none yet. */
@@ -109,7 +118,10 @@ static evh_status roots_catalog(evh_heap *heap, struct heap_catalog **catalog)
     const uint64_t offset = heap->compact ? compact_catalog(heap) : heap->state.catalog;
     *catalog = NULL;
     if (offset == 0 && heap->compact) return EVH_OK;
-    struct heap_catalog *found = roots_block(heap, offset, sizeof *found);
+    void *block = NULL;
+    const evh_status status = roots_block(heap, offset, sizeof **catalog, &block);
+    if (status) return status;
+    struct heap_catalog *found = block;
     if (!found)
         return base_fail(EVH_CORRUPT, offset, "%s: catalog: no block of its size is at 0x%llx",
                          heap_path(heap), (unsigned long long)offset);
@@ -143,8 +155,11 @@ static evh_status roots_chunk(evh_heap *heap, const struct heap_catalog *catalog
     if (chunk == HEAP_ROOT_CHUNKS) return EVH_OK;
     const uint64_t offset = catalog->root_chunks[chunk].offset;
     if (offset == 0) return EVH_OK;
-    *entries = roots_block(heap, offset, roots_chunk_entries(chunk) * sizeof **entries);
-    if (*entries) return EVH_OK;
+    void *block = NULL;
+    const evh_status status =
+        roots_block(heap, offset, roots_chunk_entries(chunk) * sizeof **entries, &block);
+    *entries = block;
+    if (status || block) return status;
     const uint64_t at = evh_ref_to(heap, &catalog->root_chunks[chunk]).offset;
     return base_fail(EVH_CORRUPT, at, "%s: catalog: chunk %u: no block of its size is at 0x%llx",
                      heap_path(heap), chunk, (unsigned long long)offset);
@@ -207,8 +222,8 @@ static evh_status roots_resolve(evh_heap *heap, const struct heap_root *entry, v
 {
     assert(entry != NULL);
     assert(block != NULL);
-    *block = roots_block(heap, entry->block.offset, entry->size);
-    if (*block) return EVH_OK;
+    const evh_status status = roots_block(heap, entry->block.offset, entry->size, block);
+    if (status || *block) return status;
     return base_fail(EVH_CORRUPT, evh_ref_to(heap, entry).offset,
                      "%s: root \"%.*s\" (tag %llu): no block of %llu bytes is at 0x%llx",
                      heap_path(heap), EVH_NAME_SIZE_MAX, entry->name,
@@ -493,6 +508,7 @@ static bool roots_next(evh_heap *heap, evh_root_info *root)
 bool evh_root_next(evh_heap *heap, evh_root_info *root)
 {
     if (!heap || !root) return false;
+    assert(heap->roots_mutex != NULL);
     os->mutex_lock(heap->roots_mutex);
     const bool is_found = roots_next(heap, root);
     os->mutex_unlock(heap->roots_mutex);

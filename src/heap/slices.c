@@ -119,7 +119,9 @@ EVH_INTERNAL uint64_t slices_checksum_slice(void *heap_pointer, uint64_t segment
 EVH_INTERNAL bool slices_is_checksum(void *heap_pointer, uint64_t slice)
 {
     evh_heap *heap = heap_pointer;
+    assert(heap != NULL);
     const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    assert(end_bytes % SLICE_BYTES == 0);
     if (heap->compact || slice >= slices_count(end_bytes)) return false;
     const uint64_t *descriptors = slices_find_descriptors(heap, slice / SEGMENT_SLICES);
     if (!descriptors) return false;

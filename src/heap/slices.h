@@ -171,9 +171,9 @@ struct heap_slices {
     struct cache *parked;
     uint32_t cache_count;
     /* The gate. All atomic. */
-    uint32_t gate;        /* enum gate_bit; 0: evh_enter() has nothing to do */
-    uint32_t gate_wakes;  /* counts what the thread that closes the gate waits for */
-    uint32_t gate_guests; /* brackets of threads that got no cache */
+    uint32_t gate;         /* enum gate_bit; 0: evh_enter() has nothing to do */
+    uint32_t gate_wakes;   /* counts what the thread that closes the gate waits for */
+    uint32_t gate_guests;  /* brackets of threads that got no cache */
     uint32_t gate_waiters; /* threads that wait for the gate to open */
 };
 

@@ -8,7 +8,7 @@
  *  2. Every slice belongs to one run, and every run lies inside the heap: tails follow their heads.
  *     A MEDIUM run lies in one segment.
  *  3. Every bitmap lies in a pool of its segment, overlaps no other, and has no bit beyond its
- *  slice.
+ *     slice.
  *  4. Metadata slices and checksum slices ascend with their segments, and the directory names them.
  *  5. The journal's slices are marked as such.
  */

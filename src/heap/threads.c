@@ -351,6 +351,7 @@ void evh_enter(evh_heap *heap)
 static __attribute__((noinline)) void gate_leave_slow(evh_heap *heap)
 {
     if (!heap || heap->compact || !heap->is_writable || heap->is_forked) return;
+    assert(heap->has_slices);
     struct cache *cache = threads_attach(heap);
     const uint32_t depth = cache ? __atomic_load_n(&cache->depth, __ATOMIC_RELAXED) : 0;
     if (depth > 0) {

@@ -233,8 +233,10 @@ static void journal_publish(struct journal *journal)
     region->status.writer_process = region->process;
     region->status.opened_ns = os->time_ns();
     region->status.durable_sequence = journal->durable_sequence;
-    region->status.settled_sequence = 0;
-    if (os->boot(region->status.boot)) region->status.settled_sequence = journal->settled.sequence;
+    /* A boot that cannot be told is none: the next to open will not take the cache for known. */
+    if (!os->boot(region->status.boot))
+        memset(region->status.boot, 0, sizeof region->status.boot);
+    region->status.settled_sequence = journal->settled.sequence;
     region->status.device = region->device;
     region->status.inode = region->inode;
     region_publish_status(region);
@@ -374,6 +376,19 @@ uint64_t journal_dirty_bytes(struct journal *journal)
     return bytes;
 }
 
+/* A commit is missing: it was taken from under a view, or it is damaged. */
+static evh_status log_ended(const struct journal *journal, const struct record_walk *walk)
+{
+    assert(walk->journal == journal);
+    assert(walk->sequence < journal->durable_sequence || journal->has_view);
+    const unsigned long long next = (unsigned long long)walk->sequence + 1;
+    if (!journal_view_valid(journal))
+        return base_fail(EVH_STALE, NO_OFFSET, "%s: commit %llu was checkpointed meanwhile",
+                         journal->region->path, next);
+    return base_fail(EVH_CORRUPT, walk->tail, "%s: journal: the record of commit %llu is damaged",
+                     journal->region->path, next);
+}
+
 /* The records held now, copied, so that the callback may do what it likes. */
 static evh_status log_gather(struct journal *journal, evh_commit_info **out, size_t *count)
 {
@@ -411,6 +426,7 @@ static evh_status log_gather(struct journal *journal, evh_commit_info **out, siz
             .heap_bytes = record->heap_bytes,
         };
     }
+    if (!status && walk.sequence < last) status = log_ended(journal, &walk);
     walk_end(&walk);
     *out = commits;
     return status;

@@ -476,6 +476,7 @@ evh_status checkpoint_run(struct journal *journal, enum checkpoint_kind kind)
         region_adopt_header(region, &next);
         checkpoint_unlock_views(journal, next.sequence);
         checkpoint_forget(journal, next.sequence);
+        if (!journal->is_poisoned) region_publish_status(region); /* the header is flushed */
         journal->checkpoints++;
     }
     if (journal->settled.sequence > settled && !journal->is_poisoned)

@@ -20,6 +20,7 @@ evh_status flush_poison(struct journal *journal)
         __atomic_store_n(&journal->is_poisoned, true, __ATOMIC_RELEASE);
         /* What the cache shows of home may never reach the disk: no successor may take it for
          * settled. */
+        memset(journal->region->status.boot, 0, sizeof journal->region->status.boot);
         journal->region->status.settled_sequence = 0;
         region_publish_status(journal->region);
     }

@@ -251,6 +251,7 @@ static void pages_append(struct journal_pages *pages, uint64_t first, uint64_t c
         return;
     }
     assert(pages->count < pages->limit);
+    assert(pages->runs != NULL);
     pages->runs[pages->count++] = (struct os_pages){first, count};
 }
 

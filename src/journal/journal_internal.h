@@ -153,6 +153,9 @@ struct journal {
     struct journal_position settled; /* changed by whoever has claimed home */
     uint64_t settled_entries;        /* entries_total of its record */
     uint64_t entries_total;          /* of begun_sequence */
+    bool was_closed;           /* recovery: the last writer closed it: nothing is in flight */
+    bool cache_is_known;       /* recovery: after a killed process, not after a power cut; */
+    uint64_t flushed_sequence; /* then commits up to this one are on the device, */
     uint64_t hint;                   /* recovery: commits up to this one are settled already */
 
     /* The ring. */
@@ -194,7 +197,6 @@ struct journal {
     /* Readers. */
     uint64_t view_sequence;
     bool has_view; /* and its lock */
-    bool view_is_writable;
     struct journal_bits overlaid; /* pages that the view lies over */
 
     /* Figures. */

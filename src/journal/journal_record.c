@@ -275,6 +275,17 @@ evh_status walk_next(struct record_walk *walk, bool *found)
     return EVH_OK;
 }
 
+/* Whether a record that counts lies at `offset`. */
+static bool walk_is_live(const struct journal *journal, uint64_t offset)
+{
+    assert(offset % PAGE_BYTES == 0);
+    for (const struct journal_live *live = journal->live_first; live; live = live->next)
+        if (offset >= live->offset && offset - live->offset < live->bytes) return true;
+    return false;
+}
+
+/* Clear one place where a successor may lie. What is read from the device and does not follow is left
+ * alone; of a cache that a killed process filled it is not known what the device has instead. */
 static evh_status walk_void_at(struct record_walk *walk, uint64_t offset, uint64_t limit)
 {
     assert(walk->record_offset % PAGE_BYTES == 0);
@@ -284,9 +295,10 @@ static evh_status walk_void_at(struct record_walk *walk, uint64_t offset, uint64
     struct journal_record record;
     size_t done = 0;
     if (limit < offset || limit - offset < PAGE_BYTES) return EVH_OK;
+    if (walk_is_live(walk->journal, offset)) return EVH_OK;
     int error = os->read(region->file, offset, &record, sizeof record, &done);
     if (error) return base_fail_os(error, offset, "%s: cannot read its journal", region->path);
-    if (done < sizeof record || !walk_follows(walk, &record)) return EVH_OK;
+    if (walk->from_device && (done < sizeof record || !walk_follows(walk, &record))) return EVH_OK;
     const struct os_part part = {&nothing, sizeof nothing};
     bool flush_failed = false;
     error = os->write_sync(region->file, offset, &part, 1, &flush_failed);
@@ -297,7 +309,6 @@ static evh_status walk_void_at(struct record_walk *walk, uint64_t offset, uint64
 
 evh_status walk_void_torn(struct record_walk *walk)
 {
-    assert(walk->from_device);
     assert(walk->journal->region->mode == EVH_DURABLE);
     const struct region *region = walk->journal->region;
     evh_status status = EVH_OK;

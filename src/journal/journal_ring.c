@@ -192,7 +192,10 @@ static evh_status ring_try_extend(struct journal *journal, uint64_t bytes)
     os->mutex_unlock(journal->mutex);
     const evh_status status = ring_extend(journal, bytes, &next);
     os->mutex_lock(journal->mutex);
-    if (!status) region_adopt_header(journal->region, &next);
+    if (!status) {
+        region_adopt_header(journal->region, &next);
+        if (!journal->is_poisoned) region_publish_status(journal->region);
+    }
     checkpoint_release(journal);
     return status;
 }

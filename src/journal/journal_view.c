@@ -1,11 +1,12 @@
 /* journal_view.c -- lay the journal's records over a mapping: recovery, and readers' views.
  *
- * Recovery (a writer opens). Everything that an earlier process wrote is flushed and the cache of
- * header and journal dropped, so that what is read is what the device has; a flush that failed
- * before cannot deceive. Every valid record is indexed and laid over the private mapping, in order;
- * but what is settled, and just flushed, home shows already. No page and no whole record is
- * written, only the remains of a torn one made void: recovery may be killed and repeated at will.
- * The writer goes on behind the last valid record, with a salt of its own.
+ * Recovery (a writer opens). After a power cut, or a failed flush, everything is flushed and header
+ * and journal dropped from the cache, so that what is read is what the device has. After a kill the
+ * cache is the last writer's, and the status page in it tells what it had flushed; the rest of
+ * header and journal is flushed now. Every valid record is indexed and laid over the private
+ * mapping, in order; but what is settled, home in that cache shows already. No page and no whole
+ * record is changed, only the remains of a torn one made void: recovery may be killed and repeated
+ * at will. The writer goes on behind the last valid record, with a salt of its own.
  *
  * A view (a reader opens or refreshes) of commit s:
  *   1. learn s, the newest durable commit: from the writer's status page, or, without a writer,
@@ -39,31 +40,70 @@ static void view_apply_entry(const struct region *region, const struct journal_e
 
 /* ---- recovery ---- */
 
-/* How far home is written, if the system's cache is still the one that the last writer filled: then
- * what it settled is there, flushed or not. A write-back that failed since has failed our flush,
- * unless another program's flush was told first (docs/crash-model.md). */
-static uint64_t view_settled_hint(struct region *region)
+/* The status page, if the system's cache is still the one that the last writer filled: same boot, same
+ * device, same inode. Then the page is exact, for nothing is acknowledged before it is published
+ * there; and what the writer settled is in the cache, flushed or not. */
+static bool view_cache_is_known(struct region *region, struct region_status *status)
 {
-    assert(region->mode == EVH_DURABLE);
     assert(region_has_file(region));
-    struct region_status status;
-    uint8_t boot[sizeof status.boot];
-    if (!region_read_status(region, &status) || !os->boot(boot)) return 0;
-    if (memcmp(status.boot, boot, sizeof boot) != 0) return 0;
-    if (status.device != region->device || status.inode != region->inode) return 0;
-    return status.settled_sequence;
+    assert(status != NULL);
+    uint8_t boot[sizeof status->boot];
+    if (!region_read_status(region, status) || !os->boot(boot)) return false;
+    if (memcmp(status->boot, boot, sizeof boot) != 0) return false;
+    return status->device == region->device && status->inode == region->inode;
 }
 
-static evh_status view_drop_caches(struct journal *journal)
+/*
+ * Before anything is believed. In a known cache (a process was killed) what was acknowledged is on the
+ * device. What was not, a header or the last records, is made to last before anything follows it.
+ * Nothing else is flushed: that would wait for all that was settled.
+ * Otherwise everything is flushed and the cache dropped, so that what is read is what the device has.
+ */
+static evh_status view_settle_cache(struct journal *journal)
 {
     assert(journal->region->mode == EVH_DURABLE);
     assert(journal->live_first == NULL);
     struct region *region = journal->region;
-    const int error = os->flush(region->file);
-    if (!error) journal->sized_bytes = region_file_bytes(region);
-    journal->hint = error ? 0 : view_settled_hint(region);
+    struct region_status status;
+    /* A header that may not be flushed: writing it again could destroy it, flushing cannot. */
+    journal->cache_is_known = view_cache_is_known(region, &status) &&
+                              status.generation == region->header.generation;
+    if (journal->cache_is_known) {
+        journal->hint = status.settled_sequence;
+        journal->was_closed =
+            status.writer_process == 0 && status.durable_sequence == region->header.sequence;
+        journal->flushed_sequence = status.durable_sequence;
+        region->status.generation = status.generation;
+        return EVH_OK;
+    }
+    if (!os->flush(region->file)) journal->sized_bytes = region_file_bytes(region);
     os->drop_cache(region->file, 0, SLICE_BYTES);
-    return region_read_header(region); /* what was read before came from the cache */
+    const evh_status reread = region_read_header(region); /* what was read came from the cache */
+    region->status.generation = region->header.generation;
+    return reread;
+}
+
+/*
+ * The next record that counts. One that a killed process may not have flushed is flushed now, and read
+ * once more from the device: a flush that failed before does not fail again, and what the cache shows
+ * may not be there. `each` is called for none that is not.
+ */
+static evh_status view_next_kept(struct journal *journal, struct record_walk *walk, bool *found)
+{
+    assert(walk->journal == journal);
+    assert(found != NULL);
+    const struct journal_position before = walk_position(walk);
+    evh_status status = walk_next(walk, found);
+    if (status || !*found || walk->from_device) return status;
+    if (walk->sequence <= journal->flushed_sequence) return EVH_OK;
+    const int error = os->flush(journal->region->file);
+    if (error)
+        return base_fail_os(error, walk->record_offset, "%s: cannot flush the last commit",
+                            journal->region->path);
+    walk_end(walk);
+    walk_begin_at(walk, journal, &before);
+    walk->from_device = true;
+    return walk_next(walk, found);
 }
 
 /* What the status page says was durable. Asked before the walk that must find it: afterwards a
@@ -196,16 +236,20 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
     assert(state != NULL);
     struct region *region = journal->region;
     struct record_walk walk;
-    evh_status status = view_drop_caches(journal);
+    evh_status status = view_settle_cache(journal);
     if (status) return status;
     walk_begin(&walk, journal);
-    walk.from_device = true;
+    walk.from_device = !journal->cache_is_known;
     journal->settled = walk_position(&walk);
     status = region_map(region, walk.state.heap_bytes);
-    if (!status) status = view_walk(journal, &walk, UINT64_MAX, view_recover_record);
+    bool found = true;
+    while (!status && found) {
+        status = view_next_kept(journal, &walk, &found);
+        if (!status && found) status = view_recover_record(journal, &walk);
+    }
     if (!status) status = view_check_end(journal, &walk, view_published(journal));
     if (!status) status = view_verify(journal, journal->hint);
-    if (!status) status = walk_void_torn(&walk);
+    if (!status && !journal->was_closed) status = walk_void_torn(&walk);
     if (!status) {
         journal->begun_sequence = walk.sequence;
         journal->durable_sequence = walk.sequence;
@@ -214,6 +258,8 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
         journal->last_state = walk.state;
         journal->durable_state = walk.state;
         *state = walk.state;
+        /* No record outlives the growth that it tells of. */
+        journal->sized_bytes = base_max(journal->sized_bytes, walk.state.heap_bytes);
         ring_seek(journal, walk.tail);
     }
     walk_end(&walk);
@@ -254,16 +300,18 @@ static evh_status view_find_newest(struct journal *journal, uint64_t *sequence, 
         *is_settled = *sequence >= published.revoked_sequence;
         return EVH_OK;
     }
-    /* What nobody has flushed yet is made to last before it is shown. A reader that may not do that
-     * on its file system shows it all the same. */
-    (void)os->flush(region->file);
     status = region_read_header(region);
     if (status) return status;
     const uint64_t generation = region->header.generation;
     const uint64_t published = view_published(journal);
+    /* What a killed writer did not flush is not shown before its successor has. */
+    struct region_status known;
+    const uint64_t limit = view_cache_is_known(region, &known)
+                               ? base_max(known.durable_sequence, region->header.sequence)
+                               : UINT64_MAX;
     struct record_walk walk;
     walk_begin(&walk, journal);
-    status = view_walk(journal, &walk, UINT64_MAX, NULL);
+    status = view_walk(journal, &walk, limit, NULL);
     *sequence = walk.sequence;
     if (!status) status = view_check_end(journal, &walk, published);
     walk_end(&walk);
@@ -305,7 +353,8 @@ static evh_status view_apply_record(struct journal *journal, const struct record
     return status;
 }
 
-/* Show the file again where an earlier view lay over it. */
+/* Show the file again where an earlier view lay over it. The system refuses to drop a locked page
+ * (mlock): such pages stay in the set. */
 static void view_uncover(struct journal *journal)
 {
     assert(journal->region->mode != EVH_DURABLE);
@@ -314,26 +363,57 @@ static void view_uncover(struct journal *journal)
     for (uint64_t word = 0; word < bits->word_count; word++)
         for (uint64_t left = bits->words[word]; left; left &= left - 1) {
             const uint64_t page = word * 64 + base_lowest_bit(left);
-            (void)os->discard(journal->region->base + (page << PAGE_SHIFT), PAGE_BYTES);
+            if (!os->discard(journal->region->base + (page << PAGE_SHIFT), PAGE_BYTES))
+                bits_remove(bits, page);
         }
-    bits_end(bits);
+    if (bits->count == 0) bits_end(bits);
 }
+
+/* Read into pages that are covered still what the file has there. */
+static evh_status view_read_covered(struct journal *journal)
+{
+    const struct region *region = journal->region;
+    const struct journal_bits *bits = &journal->overlaid;
+    assert(region->mode != EVH_DURABLE);
+    assert(bits->count == 0 || region->base != NULL);
+    for (uint64_t word = 0; word < bits->word_count; word++)
+        for (uint64_t left = bits->words[word]; left; left &= left - 1) {
+            const uint64_t offset = (word * 64 + base_lowest_bit(left)) << PAGE_SHIFT;
+            size_t done = 0;
+            const int error =
+                os->read(region->file, offset, region->base + offset, PAGE_BYTES, &done);
+            if (error || done < PAGE_BYTES)
+                return base_fail_os(error ? error : EIO, offset, "%s: cannot read page %llu",
+                                    region->path, (unsigned long long)(offset >> PAGE_SHIFT));
+        }
+    return EVH_OK;
+}
+
+struct view_protection {
+    const struct region *region;
+    bool writable;
+    int error; /* the first */
+};
 
 static void view_protect_run(uint64_t offset, uint64_t size, void *context)
 {
     assert(offset % SLICE_BYTES == 0);
     assert(size > 0);
-    struct journal *journal = context;
-    (void)os->protect(journal->region->base + offset, size, journal->view_is_writable);
+    struct view_protection *protection = context;
+    const int error =
+        os->protect(protection->region->base + offset, size, protection->writable);
+    if (!protection->error) protection->error = error;
 }
 
-static void view_protect(struct journal *journal, bool writable)
+/* A reader's pages become writable for as long as a view is laid over them. */
+static int view_protect(const struct journal *journal, bool writable)
 {
     assert(journal->region->base != NULL || journal->region->mapped_bytes == 0);
     assert(journal->watch == NULL);
-    if (journal->region->mode != EVH_READ_ONLY) return;
-    journal->view_is_writable = writable;
-    region_each_run(journal->region, journal->region->mapped_bytes, view_protect_run, journal);
+    struct view_protection protection = {journal->region, writable, 0};
+    if (journal->region->mode != EVH_READ_ONLY) return 0;
+    region_each_run(journal->region, journal->region->mapped_bytes, view_protect_run, &protection);
+    return protection.error;
 }
 
 /* Steps 3 and 4, once commit `sequence` is locked. `*is_stable` false: begin anew. */
@@ -352,6 +432,7 @@ static evh_status view_build(struct journal *journal, uint64_t sequence,
     const uint64_t generation = region->header.generation;
     walk_begin(&walk, journal);
     status = view_map(journal, &walk);
+    if (!status) status = view_read_covered(journal);
     if (!status) status = view_walk(journal, &walk, sequence, view_apply_record);
     *is_stable = walk.sequence == sequence;
     *state = walk.state;
@@ -402,7 +483,12 @@ static evh_status view_take(struct journal *journal, struct journal_state *state
     assert(journal->watch == NULL);
     const bool had_view = journal->has_view;
     const uint64_t old = journal->view_sequence;
-    view_protect(journal, true);
+    const int error = view_protect(journal, true);
+    if (error) { /* it stays at the view it has */
+        (void)view_protect(journal, false);
+        return base_fail_os(error, NO_OFFSET, "%s: cannot make its pages writable",
+                            journal->region->path);
+    }
     view_uncover(journal);
     evh_status status = EVH_OK;
     bool is_stable = false;
@@ -417,7 +503,7 @@ static evh_status view_take(struct journal *journal, struct journal_state *state
     if (status) return status;
     journal->view_sequence = sequence;
     journal->last_state = *state;
-    view_protect(journal, false);
+    (void)view_protect(journal, false); /* it only stops strays */
     return EVH_OK;
 }
 

@@ -16,9 +16,9 @@
 #include <errno.h> /* the numbers that its functions return */
 
 enum os_open_flags {
-    OS_OPEN_WRITE = 1,      /* else read-only */
-    OS_OPEN_CREATE = 2,     /* make it; EEXIST if it is there (O_EXCL) */
-    OS_OPEN_NO_FOLLOW = 4,  /* ELOOP if the last component is a symbolic link */
+    OS_OPEN_WRITE = 1,     /* else read-only */
+    OS_OPEN_CREATE = 2,    /* make it; EEXIST if it is there (O_EXCL) */
+    OS_OPEN_NO_FOLLOW = 4, /* ELOOP if the last component is a symbolic link */
 };
 
 struct os_file_info {
@@ -27,7 +27,7 @@ struct os_file_info {
     uint64_t device, inode;   /* identity */
     bool is_regular;
     bool is_directory;
-    bool is_network;          /* NFS, SMB, FUSE network kinds, 9p, ... */
+    bool is_network; /* NFS, SMB, FUSE network kinds, 9p, ... */
 };
 
 struct os_part {
@@ -38,10 +38,10 @@ struct os_part {
 enum os_lock_kind { OS_UNLOCK, OS_LOCK_SHARED, OS_LOCK_EXCLUSIVE };
 
 enum os_map_kind {
-    OS_MAP_NOTHING,        /* reserve: no access */
-    OS_MAP_PRIVATE,        /* the file, copy on write: stores never reach it */
-    OS_MAP_SHARED_READ,    /* the file as it is at any moment, read-only */
-    OS_MAP_ANONYMOUS,      /* zero memory, readable and writable */
+    OS_MAP_NOTHING,     /* reserve: no access */
+    OS_MAP_PRIVATE,     /* the file, copy on write: stores never reach it */
+    OS_MAP_SHARED_READ, /* the file as it is at any moment, read-only */
+    OS_MAP_ANONYMOUS,   /* zero memory, readable and writable */
 };
 
 /** A run of pages, counted from the base of a mapping. */
@@ -112,9 +112,9 @@ struct os_calls {
     int (*map)(void *address, uint64_t size, enum os_map_kind kind, int file, uint64_t offset);
     /** Make a mapped range read-only, or writable again. */
     int (*protect)(void *address, uint64_t size, bool writable);
-    /** A hint for mapped file space that was never read: pages of it will be touched in no order, so
-     *  reading ahead would only fill the cache with large folios, in which later scattered writes are
-     *  slow. NULL where there is no such hint. */
+    /** A hint for mapped file space that was never read: pages of it will be touched in no order,
+     *  so reading ahead would only fill the cache with large folios, in which later scattered
+     *  writes are slow. NULL where there is no such hint. */
     void (*expect_scattered)(void *address, uint64_t size);
     /** Drop private copies: the range shows the file again (zeroes if anonymous). */
     int (*discard)(void *address, uint64_t size);
@@ -170,8 +170,8 @@ struct os_calls {
     /** A full memory barrier on every running thread of the process (membarrier). ENOSYS if not. */
     int (*barrier_all_threads)(void);
     void (*random)(void *buffer, size_t size);
-    uint64_t (*time_ns)(void);         /* wall clock since 1970, for labels only */
-    uint64_t (*process)(void);         /* this process's id: changes in a forked child */
+    uint64_t (*time_ns)(void); /* wall clock since 1970, for labels only */
+    uint64_t (*process)(void); /* this process's id: changes in a forked child */
     /** What names this boot of the system: another after a restart. False if it cannot be told. */
     bool (*boot)(uint8_t id[16]);
 };

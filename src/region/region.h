@@ -28,6 +28,7 @@ struct region {
     int lock_file;             /* a description of its own, never mapped; -1 if none */
     struct os_mutex *plan_mutex; /* who plans growth over several steps; taken before `mutex` */
     struct os_mutex *mutex; /* of growth and extents: mapped_bytes, file_bytes, header.extents */
+    uint64_t preferred_address; /* asked for; 0: where the header says */
     evh_mode mode;
     unsigned slot;     /* of the header in use */
     bool is_slot_torn; /* the other one holds no sound header: a write of it was cut short */

@@ -6,8 +6,8 @@
  *  1. The valid slot with the highest generation is the header. Its generation is never written
  *     again; the next write goes to the other slot with generation + 1.
  *  2. Nothing that the header in use refers to is overwritten before a newer header is durable.
- *  3. The status page is a courtesy between processes of one machine: it is believed only as far as
- *     being wrong can do no harm.
+ *  3. The status page is for processes of one machine. It is exact in the cache that its writer
+ *     left, and elsewhere believed only as far as being wrong can do no harm (docs/crash-model.md).
  */
 #include "region/region.h"
 
@@ -260,6 +260,7 @@ void region_adopt_header(struct region *region, const struct region_header *next
     assert(next->generation > header->generation);
     assert(next->sequence >= header->sequence);
     header->generation = next->generation;
+    region->status.generation = next->generation;
     header->preferred_address = next->preferred_address;
     header->size_max_bytes = next->size_max_bytes;
     header->sequence = next->sequence;

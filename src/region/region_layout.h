@@ -88,7 +88,7 @@ static_assert(offsetof(struct region_header, crc) == REGION_SLOT_BYTES - 4, "the
 /*
  * The status page: how a writer talks to readers in other processes. Written with plain writes into
  * the system's cache, which all processes of this machine see at once. After a power cut it may
- * hold anything older; nothing durable depends on it.
+ * hold anything older, and counts for nothing; when it counts, docs/crash-model.md says.
  */
 struct region_status {
     uint64_t magic;
@@ -104,7 +104,8 @@ struct region_status {
     uint8_t boot[16];
     uint64_t device;
     uint64_t inode;
-    uint64_t reserved[3];
+    uint64_t generation; /* of the newest header that is known to be flushed */
+    uint64_t reserved[2];
     uint32_t reserved1;
     uint32_t crc; /* of the 124 bytes before it */
 };

@@ -38,6 +38,17 @@ static evh_status open_no_memory(const char *path)
     return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to open it", path);
 }
 
+/* End what was begun. Why it failed stays the thread's last error, also if closing fails as
+ * well. */
+static evh_status open_give_up(struct region *region, evh_status status)
+{
+    assert(region != NULL);
+    const evh_error why = *evh_last_error();
+    assert(why.status == status);
+    if (region_close(region)) (void)base_fail(status, why.offset, "%s", why.message);
+    return status;
+}
+
 /* The error of open(2), in words of ours. */
 static evh_status open_failed(int error, const char *path, bool writing)
 {
@@ -252,7 +263,9 @@ evh_status region_map(struct region *region, uint64_t heap_bytes)
         const uint64_t need = base_max(heap_bytes, base_round_up(region->file_bytes, SLICE_BYTES));
         region->reserved_bytes =
             open_size_max(region->reserved_bytes, region->header.size_max_bytes, need);
-        status = open_reserve(region, need, region->header.preferred_address);
+        const uint64_t preferred = region->preferred_address ? region->preferred_address
+                                                             : region->header.preferred_address;
+        status = open_reserve(region, need, preferred);
         if (!status && region->mode == EVH_DURABLE) status = open_map_home(region);
     }
     if (status) return status;
@@ -292,12 +305,11 @@ evh_status region_open(const char *path, const evh_options *options, struct regi
         goto failed;
     }
     region->reserved_bytes = options->size_max_bytes;
-    if (options->preferred_address) region->header.preferred_address = options->preferred_address;
+    region->preferred_address = options->preferred_address;
     *out = region;
     return EVH_OK;
 failed:
-    (void)region_close(region);
-    return status;
+    return open_give_up(region, status);
 }
 
 evh_status region_create(const char *path, const evh_options *options, struct region **out)
@@ -345,8 +357,7 @@ evh_status region_create(const char *path, const evh_options *options, struct re
     *out = region;
     return EVH_OK;
 failed:
-    (void)region_close(region);
-    return status;
+    return open_give_up(region, status);
 }
 
 evh_status region_publish(struct region *region)
@@ -376,10 +387,7 @@ evh_status region_open_memory(uint64_t size_max, uint64_t heap_bytes, uint64_t p
         const int error = os->map(region->base, heap_bytes, OS_MAP_ANONYMOUS, -1, 0);
         if (error) status = base_fail_os(error, NO_OFFSET, "memory: cannot map it");
     }
-    if (status) {
-        (void)region_close(region);
-        return status;
-    }
+    if (status) return open_give_up(region, status);
     region->mapped_bytes = heap_bytes;
     *out = region;
     return EVH_OK;

@@ -89,6 +89,7 @@ static int fail_read(int file, uint64_t offset, void *buffer, size_t size, size_
 {
     *done = 0;
     FAIL(OS_FAIL_READ);
+    if (fails(OS_FAIL_SHORT, __func__)) size /= 2;
     return os_linux()->read(file, offset, buffer, size, done);
 }
 

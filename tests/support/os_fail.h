@@ -19,6 +19,7 @@ enum os_fail_kind {
     OS_FAIL_MEMORY = 64, /* memory_allocate, memory_resize, mutex_create */
     OS_FAIL_THREAD = 128,
     OS_FAIL_CLOSE = 256,
+    OS_FAIL_SHORT = 512, /* a read ends half-way without an error, as if the file ended there */
     OS_FAIL_SYSTEM = OS_FAIL_OPEN | OS_FAIL_READ | OS_FAIL_WRITE | OS_FAIL_FLUSH | OS_FAIL_SPACE |
                      OS_FAIL_MAP | OS_FAIL_THREAD | OS_FAIL_CLOSE,
 };

@@ -149,7 +149,8 @@ void sim_set_process(struct sim *sim, uint64_t process);
  *  sim_revive(): another process runs on the same machine. */
 void sim_kill(struct sim *sim);
 void sim_revive(struct sim *sim);
-/** Which boot of the machine this is: the library asks whether the cache is still the one it knew. */
+/** Which boot of the machine this is: the library asks whether the cache is still the one it
+ *  knew. */
 void sim_set_boot(struct sim *machine, uint64_t boot);
 uint64_t sim_boot(const struct sim *machine);
 /** Whether collect() answers with every page (true, the default) or asks the real tiers. */

@@ -1,4 +1,5 @@
-/* raw_heap.c -- heaps of raw pages for the tests of region and journal, and their files as bytes. */
+/* raw_heap.c -- heaps of raw pages for the tests of region and journal, and their files as
+ * bytes. */
 #include "support/raw_heap.h"
 
 #include <stdlib.h>

@@ -168,6 +168,11 @@ static void change_block(struct workload *work, unsigned char *block, size_t siz
     }
 }
 
+static bool fault_was_planned(const struct workload *work)
+{
+    return work->plan->fault_kinds != 0;
+}
+
 static void change_slot(struct workload *work, evh_ref *slot)
 {
     unsigned char *block = evh_at(work->heap, *slot);
@@ -186,7 +191,9 @@ static void change_slot(struct workload *work, evh_ref *slot)
         break;
     }
     case 3:
-        if (block && evh_free_from(work->heap, slot)) problem(work, "evh_free_from failed");
+        if (block && evh_free_from(work->heap, slot) &&
+            !(fault_was_planned(work) && evh_last_error()->status == EVH_NO_MEMORY))
+            problem(work, "evh_free_from failed: %s", evh_last_error()->message);
         if (evh_malloc_to(work->heap, slot, size)) slot->offset = 0;
         change_block(work, evh_at(work->heap, *slot), slot->offset ? size : 0);
         break;
@@ -236,11 +243,6 @@ static bool is_poisoned(struct workload *work)
 {
     evh_info info;
     return evh_get_info(work->heap, &info) != EVH_OK || info.is_poisoned;
-}
-
-static bool fault_was_planned(const struct workload *work)
-{
-    return work->plan->fault_kinds != 0;
 }
 
 /* A commit failed. Without a fault it may not; after a clean failure it must never appear. */

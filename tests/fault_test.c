@@ -461,7 +461,12 @@ static evh_status memory_use(evh_heap *heap)
     void *grown = evh_realloc(heap, block, 70000);
     if (!grown) return evh_last_error()->status;
     evh_free(heap, grown);
-    status = evh_trim(heap, NULL);
+    void *large = evh_malloc(heap, 3 << 20);
+    if (!large) return evh_last_error()->status;
+    evh_free(heap, large);
+    uint64_t freed = 0;
+    status = evh_trim(heap, &freed);
+    if (!status) CHECK(freed >= 2 << 20);
     if (!status) status = evh_digest(heap, digest);
     if (!status) status = evh_root_remove(heap, "number");
     if (!status) CHECK(evh_root_find(heap, "number", NULL) == NULL);

@@ -1,12 +1,14 @@
-/* heap_odd_test.c -- heaps in places and shapes that are rare: images whose fields cannot be, journals
- * in images, runs across segments that are not loaded, many holes. */
+/* heap_odd_test.c -- heaps in places and shapes that are rare: images whose fields cannot be,
+ * journals in images, runs across segments that are not loaded, many holes, forks. */
 #include "heap/compact_layout.h"
 #include "heap/heap.h"
 #include "support/allocator_heap.h"
+#include "support/os_fail.h"
 #include "support/raw_heap.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static evh_heap *odd_open(const char *path, const evh_options *options)
@@ -67,10 +69,10 @@ TEST(a_compact_image_whose_header_cannot_be_is_refused_in_buffers_and_files)
         compact_edit *edit;
         evh_status status;
     } cases[] = {
-        {edit_order, EVH_CORRUPT},           {edit_order_swapped, EVH_BYTE_ORDER},
-        {edit_reserved, EVH_CORRUPT},        {edit_reserved_behind, EVH_CORRUPT},
-        {edit_small, EVH_CORRUPT},           {edit_huge, EVH_CORRUPT},
-        {edit_odd, EVH_CORRUPT},             {edit_granules, EVH_CORRUPT},
+        {edit_order, EVH_CORRUPT},    {edit_order_swapped, EVH_BYTE_ORDER},
+        {edit_reserved, EVH_CORRUPT}, {edit_reserved_behind, EVH_CORRUPT},
+        {edit_small, EVH_CORRUPT},    {edit_huge, EVH_CORRUPT},
+        {edit_odd, EVH_CORRUPT},      {edit_granules, EVH_CORRUPT},
     };
     enum { SIZE = 8192 };
     static _Alignas(16) unsigned char image[SIZE], buffer[SIZE], before[SIZE];
@@ -99,8 +101,8 @@ TEST(a_compact_image_whose_header_cannot_be_is_refused_in_buffers_and_files)
 
 /* ---- images of durable heaps in buffers ---- */
 
-/* A closed durable heap with "value" 5 whose journal has an extent of its own; or killed, with a record
- * in it. */
+/* A closed durable heap with "value" 5 whose journal has an extent of its own; or killed, with a
+ * record in it. */
 static const char *image_with_extent(const char *name, bool is_killed)
 {
     const char *path = test_path(name);
@@ -285,6 +287,153 @@ TEST(trim_gives_back_many_runs_and_all_can_be_used_again)
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 
+/* A heap that cannot grow has nothing but its holes, and the disk has no room to fill them. */
+TEST(a_hole_that_cannot_be_filled_is_not_handed_out)
+{
+    enum { SIZE = 4 << 20 };
+    os_fail_use();
+    evh_heap *heap =
+        odd_open(test_path("full"), &(evh_options){.no_thread = true, .size_max_bytes = 8 << 20});
+    unsigned char *block = evh_malloc(heap, SIZE);
+    CHECK(block != NULL);
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    evh_free(heap, block);
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    uint64_t freed = 0;
+    CHECK_EQUAL(evh_trim(heap, &freed), EVH_OK);
+    CHECK(freed >= SIZE / 2);
+    os_fail_at(OS_FAIL_SPACE, 1, ENOSPC, true);
+    CHECK(evh_malloc(heap, SIZE) == NULL);
+    CHECK(os_fail_struck());
+    CHECK_EQUAL(evh_last_error()->status, EVH_FULL);
+    os_fail_at(0, 0, 0, false);
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+    block = evh_malloc(heap, SIZE);
+    CHECK(block != NULL);
+    block[SIZE - 1] = 1; /* all of it were too much for this heap's journal */
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    os_fail_end();
+}
+
+/* ---- many blocks, many roots ---- */
+
+TEST(segments_full_of_the_smallest_blocks_get_the_bitmaps_they_need)
+{
+    enum { BLOCKS = 5000000 };
+    struct buffer_heap made = buffer_open(160 << 20);
+    const uint64_t before = allocator_info(made.heap).live_blocks;
+    evh_ref *root = evh_root(made.heap, "last", sizeof *root);
+    CHECK(root != NULL);
+    uint64_t **last = NULL; /* a chain of blocks of 16 bytes: the one before, and a number */
+    for (uint64_t i = 0; i < BLOCKS; i++) {
+        uint64_t *block = evh_malloc(made.heap, 16);
+        CHECK(block != NULL);
+        memcpy(block, &last, sizeof last);
+        block[1] = i;
+        last = (uint64_t **)(void *)block;
+    }
+    CHECK(allocator_info(made.heap).live_blocks >= before + BLOCKS);
+    CHECK_EQUAL(evh_check(made.heap, NULL, NULL), EVH_OK);
+    buffer_reopen(&made);
+    CHECK_EQUAL(evh_check(made.heap, NULL, NULL), EVH_OK);
+    for (uint64_t i = BLOCKS; i > 0; i--) {
+        uint64_t *block = (uint64_t *)(void *)last;
+        CHECK_EQUAL(block[1], i - 1);
+        memcpy(&last, block, sizeof last);
+        evh_free(made.heap, block);
+    }
+    CHECK(last == NULL);
+    CHECK(evh_malloc(made.heap, 40 << 20) != NULL); /* in one piece again */
+    buffer_close(&made);
+}
+
+TEST(roots_that_find_no_room_are_not_half_made)
+{
+    evh_heap *heap = evh_open_memory(NULL, 1 << 20, &(evh_options){.misuse = EVH_MISUSE_STATUS});
+    CHECK(heap != NULL);
+    char name[32];
+    uint64_t count = 0;
+    for (;; count++) {
+        snprintf(name, sizeof name, "root-%llu", (unsigned long long)count);
+        if (!evh_root(heap, name, 100)) break;
+    }
+    CHECK_EQUAL(evh_last_error()->status, EVH_FULL);
+    CHECK(count > 100);
+    CHECK(evh_root_find(heap, name, NULL) == NULL);
+    CHECK_EQUAL(evh_last_error()->status, EVH_NOT_FOUND);
+    CHECK_EQUAL(allocator_info(heap).roots, count);
+    CHECK_EQUAL(evh_root_remove(heap, "root-0"), EVH_OK);
+    CHECK(evh_root(heap, "root-0", 100) != NULL);
+    evh_root_info root = {0};
+    uint64_t seen = 0;
+    while (evh_root_next(heap, &root)) seen++;
+    CHECK_EQUAL(seen, count);
+    allocator_close(heap);
+}
+
+TEST(a_block_that_grows_to_the_limit_keeps_its_content_and_stays_when_it_can)
+{
+    evh_heap *heap = evh_open_memory(NULL, 16 << 20, NULL);
+    CHECK(heap != NULL);
+    unsigned stayed = 0;
+    size_t size = 1 << 20;
+    unsigned char *block = evh_malloc(heap, size);
+    CHECK(block != NULL);
+    memset(block, 5, size);
+    for (;;) {
+        unsigned char *grown = evh_realloc(heap, block, size + SLICE_BYTES);
+        if (!grown) break;
+        stayed += grown == block;
+        block = grown;
+        size += SLICE_BYTES;
+        CHECK_EQUAL(block[(1 << 20) - 1], 5);
+        CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+    }
+    CHECK_EQUAL(evh_last_error()->status, EVH_FULL);
+    CHECK(stayed > 50);
+    CHECK_EQUAL(evh_usable_size(heap, block), size);
+    CHECK_EQUAL(block[(1 << 20) - 1], 5);
+    allocator_close(heap);
+}
+
+/* ---- forks ---- */
+
+TEST(a_child_uses_all_its_memory_heaps_and_none_of_its_files)
+{
+    evh_heap *durable = odd_open(test_path("forked"), NULL);
+    evh_heap *memory = evh_open_memory(NULL, 0, NULL);
+    evh_heap *small = evh_open_memory(NULL, 8192, NULL);
+    CHECK(memory && small);
+    CHECK_EQUAL(evh_close(evh_open_memory(NULL, 0, NULL)), EVH_OK); /* a gap among the heaps */
+    struct buffer_heap made = buffer_open(4 << 20);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        bool is_right = evh_malloc(durable, 100) == NULL;
+        is_right = is_right && evh_last_error()->status == EVH_FORKED;
+        is_right = is_right && evh_malloc(memory, 100) && evh_malloc(small, 100);
+        is_right = is_right && evh_malloc(made.heap, 100);
+        is_right = is_right && evh_check(memory, NULL, NULL) == EVH_OK;
+        is_right = is_right && evh_close(durable) == EVH_OK && evh_close(memory) == EVH_OK;
+        is_right = is_right && evh_close(small) == EVH_OK && evh_close(made.heap) == EVH_OK;
+        _exit(is_right ? 0 : 1);
+    }
+    int ended = 0;
+    CHECK(waitpid(child, &ended, 0) == child);
+    CHECK(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+    CHECK(evh_malloc(durable, 100) != NULL);
+    CHECK_EQUAL(evh_commit(durable), EVH_OK);
+    CHECK_EQUAL(evh_close(durable), EVH_OK);
+    CHECK_EQUAL(evh_close(memory), EVH_OK);
+    CHECK_EQUAL(evh_close(small), EVH_OK);
+    uint64_t freed = 1;
+    CHECK_EQUAL(evh_trim(made.heap, &freed), EVH_OK); /* a buffer is its caller's to give */
+    CHECK_EQUAL(freed, 0);
+    buffer_close(&made);
+}
+
 /* ---- calls at their edges ---- */
 
 TEST(a_heap_is_saved_neither_to_a_directory_nor_to_no_path)
@@ -324,6 +473,17 @@ TEST(a_touch_of_nothing_is_fine_and_of_what_is_not_in_the_heap_refused)
     CHECK_EQUAL(evh_touch(heap, block + 100, 2 * PAGE_BYTES), EVH_OK);
     CHECK_EQUAL(evh_touch(heap, &heap, sizeof heap), EVH_INVALID);
     CHECK_EQUAL(evh_touch(heap, block, SIZE_MAX), EVH_INVALID);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(a_root_of_nothing_has_no_successor)
+{
+    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
+    evh_root_info root = {0};
+    CHECK(heap != NULL);
+    CHECK(!evh_root_next(NULL, &root));
+    CHECK(!evh_root_next(heap, NULL));
+    CHECK(!evh_root_next(heap, &root)); /* there is none */
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 

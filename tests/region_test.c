@@ -107,8 +107,8 @@ TEST(a_file_that_is_replaced_while_it_is_opened_is_busy)
     os_use(NULL);
 }
 
-/* The status page's hint that home is settled is about this file in this system's cache. A copy of the
- * device's blocks has the page and not the cache. */
+/* The status page's hint that home is settled is about this file in this system's cache. A copy of
+ * the device's blocks has the page and not the cache. */
 TEST(a_copy_of_a_killed_heap_believes_its_journal_and_not_the_originals_cache)
 {
     struct raw raw = {.options = {.no_thread = true}};
@@ -204,8 +204,8 @@ TEST(a_heap_is_mapped_at_the_preferred_address_if_that_is_free)
     const char *path = region_file("preferred", 5);
     CHECK_EQUAL(os->reserve(256 << 20, SEGMENT_BYTES, 0, &there), 0);
     CHECK_EQUAL(os->release(there, 256 << 20), 0);
-    struct raw raw = {.options = {.size_max_bytes = 128 << 20,
-                                  .preferred_address = (uint64_t)(uintptr_t)there}};
+    struct raw raw = {
+        .options = {.size_max_bytes = 128 << 20, .preferred_address = (uint64_t)(uintptr_t)there}};
     raw_open(&raw, path, EVH_READ_ONLY);
     CHECK(raw.region->base == there);
     struct raw second = raw; /* it is taken now */

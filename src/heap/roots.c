@@ -92,8 +92,8 @@ static uint64_t roots_chunk_entries(unsigned chunk)
     return (uint64_t)HEAP_ROOT_FIRST << chunk;
 }
 
-/* The live block of at least `size` bytes at `offset`; NULL if there is none. Errors: those of loading
- * the segment that it lies in, which say nothing about the block. */
+/* The live block of at least `size` bytes at `offset`; NULL if there is none. Errors: those of
+ * loading the segment that it lies in, which say nothing about the block. */
 static evh_status roots_block(evh_heap *heap, uint64_t offset, uint64_t size, void **block)
 {
     assert(block != NULL);

@@ -234,8 +234,7 @@ static void journal_publish(struct journal *journal)
     region->status.opened_ns = os->time_ns();
     region->status.durable_sequence = journal->durable_sequence;
     /* A boot that cannot be told is none: the next to open will not take the cache for known. */
-    if (!os->boot(region->status.boot))
-        memset(region->status.boot, 0, sizeof region->status.boot);
+    if (!os->boot(region->status.boot)) memset(region->status.boot, 0, sizeof region->status.boot);
     region->status.settled_sequence = journal->settled.sequence;
     region->status.device = region->device;
     region->status.inode = region->inode;

@@ -451,6 +451,7 @@ evh_status journal_write(struct journal *journal, uint64_t ticket, bool flush,
     os->mutex_lock(journal->mutex);
     struct journal_pending *pending = journal->built;
     journal->built = NULL;
+    const bool is_owner = pending != NULL;
     evh_status status = EVH_OK;
     if (pending) {
         assert(pending->ticket == ticket);
@@ -463,5 +464,5 @@ evh_status journal_write(struct journal *journal, uint64_t ticket, bool flush,
     os->mutex_unlock(journal->mutex);
     release(context);
     if (status || !flush) return status;
-    return journal_wait(journal, ticket);
+    return flush_wait(journal, ticket, is_owner);
 }

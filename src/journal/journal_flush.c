@@ -180,7 +180,8 @@ evh_status flush_unreported(const struct journal *journal)
 }
 
 /* What became of a ticket: its failure; or `*is_durable`, or not yet. */
-static evh_status flush_look_up(struct journal *journal, uint64_t ticket, bool *is_durable)
+static evh_status flush_look_up(struct journal *journal, uint64_t ticket, bool is_owner,
+                                bool *is_durable)
 {
     assert(journal_is_sound(journal));
     assert(is_durable != NULL);
@@ -190,7 +191,7 @@ static evh_status flush_look_up(struct journal *journal, uint64_t ticket, bool *
         if (ticket < failure->first_ticket) break;
         if (ticket > failure->last_ticket) continue;
         const evh_status status = flush_report(journal, failure);
-        flush_told(journal, i);
+        if (is_owner) flush_told(journal, i);
         return status;
     }
     if (ticket > journal->last_ticket)
@@ -430,7 +431,8 @@ evh_status flush_write_only(struct journal *journal, struct journal_pending *pen
     if (journal->failures == failures && !flush_void(journal, offset))
         flush_take_back(journal, pending, failure.status);
     bool is_durable = false;
-    (void)flush_look_up(journal, ticket, &is_durable); /* told now: closing need not tell again */
+    /* The caller is told now: closing need not tell again. */
+    (void)flush_look_up(journal, ticket, true, &is_durable);
     return base_fail(failure.status, failure.offset, "%s", failure.message);
 }
 
@@ -449,12 +451,17 @@ evh_status flush_all(struct journal *journal)
 
 evh_status journal_wait(struct journal *journal, uint64_t ticket)
 {
+    return flush_wait(journal, ticket, true);
+}
+
+evh_status flush_wait(struct journal *journal, uint64_t ticket, bool is_owner)
+{
     assert(journal != NULL);
     os->mutex_lock(journal->mutex);
     evh_status status = EVH_OK;
     bool is_durable = false;
     while (!status && !is_durable) {
-        status = flush_look_up(journal, ticket, &is_durable);
+        status = flush_look_up(journal, ticket, is_owner, &is_durable);
         if (status || is_durable) break;
         status = flush_poisoned(journal);
         if (status) break;
@@ -466,7 +473,7 @@ evh_status journal_wait(struct journal *journal, uint64_t ticket)
         if (!status) continue;
         /* The caller is told now: closing need not tell again. */
         const evh_error failure = *evh_last_error();
-        (void)flush_look_up(journal, ticket, &is_durable);
+        (void)flush_look_up(journal, ticket, is_owner, &is_durable);
         status = base_fail(failure.status, failure.offset, "%s", failure.message);
     }
     os->mutex_unlock(journal->mutex);

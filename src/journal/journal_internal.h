@@ -153,9 +153,9 @@ struct journal {
     struct journal_position settled; /* changed by whoever has claimed home */
     uint64_t settled_entries;        /* entries_total of its record */
     uint64_t entries_total;          /* of begun_sequence */
-    bool was_closed;           /* recovery: the last writer closed it: nothing is in flight */
-    bool cache_is_known;       /* recovery: after a killed process, not after a power cut; */
-    uint64_t flushed_sequence; /* then commits up to this one are on the device, */
+    bool was_closed;                 /* recovery: the last writer closed it: nothing is in flight */
+    bool cache_is_known;             /* recovery: after a killed process, not after a power cut; */
+    uint64_t flushed_sequence;       /* then commits up to this one are on the device, */
     uint64_t hint;                   /* recovery: commits up to this one are settled already */
 
     /* The ring. */
@@ -196,7 +196,7 @@ struct journal {
 
     /* Readers. */
     uint64_t view_sequence;
-    bool has_view; /* and its lock */
+    bool has_view;                /* and its lock */
     struct journal_bits overlaid; /* pages that the view lies over */
 
     /* Figures. */
@@ -384,6 +384,9 @@ EVH_INTERNAL evh_status flush_poisoned(const struct journal *journal);
 /** Hand a queued record to the system without flushing it. The mutex is held, and released
  *  meanwhile. */
 EVH_INTERNAL evh_status flush_write_only(struct journal *journal, struct journal_pending *pending);
+/** As journal_wait(). Only the ticket's owner counts as told of its failure: a commit that found
+ *  nothing changed waits for another's ticket. */
+EVH_INTERNAL evh_status flush_wait(struct journal *journal, uint64_t ticket, bool is_owner);
 /** Flush everything that is pending. The mutex is held, and released meanwhile. */
 EVH_INTERNAL evh_status flush_all(struct journal *journal);
 /** Room for the failures of the tickets that are out, before another is given: noting one cannot

@@ -284,8 +284,9 @@ static bool walk_is_live(const struct journal *journal, uint64_t offset)
     return false;
 }
 
-/* Clear one place where a successor may lie. What is read from the device and does not follow is left
- * alone; of a cache that a killed process filled it is not known what the device has instead. */
+/* Clear one place where a successor may lie. What is read from the device and does not follow is
+ * left alone; of a cache that a killed process filled it is not known what the device has
+ * instead. */
 static evh_status walk_void_at(struct record_walk *walk, uint64_t offset, uint64_t limit)
 {
     assert(walk->record_offset % PAGE_BYTES == 0);

@@ -40,9 +40,9 @@ static void view_apply_entry(const struct region *region, const struct journal_e
 
 /* ---- recovery ---- */
 
-/* The status page, if the system's cache is still the one that the last writer filled: same boot, same
- * device, same inode. Then the page is exact, for nothing is acknowledged before it is published
- * there; and what the writer settled is in the cache, flushed or not. */
+/* The status page, if the system's cache is still the one that the last writer filled: same boot,
+ * same device, same inode. Then the page is exact, for nothing is acknowledged before it is
+ * published there; and what the writer settled is in the cache, flushed or not. */
 static bool view_cache_is_known(struct region *region, struct region_status *status)
 {
     assert(region_has_file(region));
@@ -54,10 +54,11 @@ static bool view_cache_is_known(struct region *region, struct region_status *sta
 }
 
 /*
- * Before anything is believed. In a known cache (a process was killed) what was acknowledged is on the
- * device. What was not, a header or the last records, is made to last before anything follows it.
- * Nothing else is flushed: that would wait for all that was settled.
- * Otherwise everything is flushed and the cache dropped, so that what is read is what the device has.
+ * Before anything is believed. In a known cache (a process was killed) what was acknowledged is on
+ * the device. What was not, a header or the last records, is made to last before anything follows
+ * it. Nothing else is flushed: that would wait for all that was settled.
+ * Otherwise everything is flushed and the cache dropped, so that what is read is what the device
+ * has.
  */
 static evh_status view_settle_cache(struct journal *journal)
 {
@@ -66,8 +67,8 @@ static evh_status view_settle_cache(struct journal *journal)
     struct region *region = journal->region;
     struct region_status status;
     /* A header that may not be flushed: writing it again could destroy it, flushing cannot. */
-    journal->cache_is_known = view_cache_is_known(region, &status) &&
-                              status.generation == region->header.generation;
+    journal->cache_is_known =
+        view_cache_is_known(region, &status) && status.generation == region->header.generation;
     if (journal->cache_is_known) {
         journal->hint = status.settled_sequence;
         journal->was_closed =
@@ -84,9 +85,9 @@ static evh_status view_settle_cache(struct journal *journal)
 }
 
 /*
- * The next record that counts. One that a killed process may not have flushed is flushed now, and read
- * once more from the device: a flush that failed before does not fail again, and what the cache shows
- * may not be there. `each` is called for none that is not.
+ * The next record that counts. One that a killed process may not have flushed is flushed now, and
+ * read once more from the device: a flush that failed before does not fail again, and what the
+ * cache shows may not be there. `each` is called for none that is not.
  */
 static evh_status view_next_kept(struct journal *journal, struct record_walk *walk, bool *found)
 {
@@ -400,8 +401,7 @@ static void view_protect_run(uint64_t offset, uint64_t size, void *context)
     assert(offset % SLICE_BYTES == 0);
     assert(size > 0);
     struct view_protection *protection = context;
-    const int error =
-        os->protect(protection->region->base + offset, size, protection->writable);
+    const int error = os->protect(protection->region->base + offset, size, protection->writable);
     if (!protection->error) protection->error = error;
 }
 

@@ -270,12 +270,17 @@ static evh_status checkpoint_lock_views(struct journal *journal, uint64_t from, 
     assert(*target > from);
     if (PLANTED(12)) return EVH_OK;
     const int file = journal->region->lock_file;
-    const uint64_t first = REGION_LOCK_VIEWS + from;
-    int error = os->lock(file, first, *target - from, OS_LOCK_EXCLUSIVE);
-    uint64_t good = from; /* nothing to do */
+    /* Views below the revoked commit are void, and a forced checkpoint that was killed may have taken
+     * home there already: never aim lower. */
+    const uint64_t revoked = base_min(journal->region->status.revoked_sequence, *target);
+    const uint64_t floor = base_max(from, revoked);
+    if (floor == *target) return EVH_OK;
+    const uint64_t first = REGION_LOCK_VIEWS + floor;
+    int error = os->lock(file, first, *target - floor, OS_LOCK_EXCLUSIVE);
+    uint64_t good = floor; /* what needs no lock */
     for (uint64_t bad = *target; error == EAGAIN && bad - good > 1;) {
         const uint64_t middle = good + (bad - good) / 2;
-        const int tried = os->lock(file, first, middle - from, OS_LOCK_EXCLUSIVE);
+        const int tried = os->lock(file, first, middle - floor, OS_LOCK_EXCLUSIVE);
         if (tried && tried != EAGAIN) error = tried;
         if (!tried)
             good = middle;

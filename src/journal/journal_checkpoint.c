@@ -270,8 +270,8 @@ static evh_status checkpoint_lock_views(struct journal *journal, uint64_t from, 
     assert(*target > from);
     if (PLANTED(12)) return EVH_OK;
     const int file = journal->region->lock_file;
-    /* Views below the revoked commit are void, and a forced checkpoint that was killed may have taken
-     * home there already: never aim lower. */
+    /* Views below the revoked commit are void, and a forced checkpoint that was killed may have
+     * taken home there already: never aim lower. */
     const uint64_t revoked = base_min(journal->region->status.revoked_sequence, *target);
     const uint64_t floor = base_max(from, revoked);
     if (floor == *target) return EVH_OK;

@@ -87,7 +87,7 @@ static evh_status view_settle_cache(struct journal *journal)
 /*
  * The next record that counts. One that a killed process may not have flushed is flushed now, and
  * read once more from the device: a flush that failed before does not fail again, and what the
- * cache shows may not be there. `each` is called for none that is not.
+ * cache shows may not be there.
  */
 static evh_status view_next_kept(struct journal *journal, struct record_walk *walk, bool *found)
 {
@@ -118,7 +118,7 @@ static uint64_t view_published(struct journal *journal)
 }
 
 /* The chain ended at walk->sequence. Was more acknowledged? Whoever made a commit durable published
- * that in the status page, and later records repeat it. */
+ * that in the status page. Records behind a damaged one repeat it, but are not walked. */
 static evh_status view_check_end(struct journal *journal, const struct record_walk *walk,
                                  uint64_t published)
 {

@@ -156,7 +156,8 @@ static evh_status ring_zero(struct journal *journal, const struct region_extent 
     return flush_poison_unlocked(journal);
 }
 
-/* Add an extent of at least `bytes`. Header and home are claimed; the mutex is not held. */
+/* Add an extent of at least `bytes`. Header and home are claimed, growth is held back; the mutex is
+ * not held. */
 static evh_status ring_extend(struct journal *journal, uint64_t bytes, struct region_header *next)
 {
     assert(journal->is_checkpointing);
@@ -190,7 +191,11 @@ static evh_status ring_try_extend(struct journal *journal, uint64_t bytes)
     struct region_header next;
     checkpoint_claim(journal);
     os->mutex_unlock(journal->mutex);
+    /* A heap that grows meanwhile would leave the extent out, also if it fails: it waits. That is
+     * for one extent of sixteen in a heap's life. */
+    region_plan_begin(journal->region);
     const evh_status status = ring_extend(journal, bytes, &next);
+    region_plan_end(journal->region);
     os->mutex_lock(journal->mutex);
     if (!status) {
         region_adopt_header(journal->region, &next);

@@ -562,8 +562,10 @@ static bool checkpoint_is_due(const struct journal *journal, uint64_t part)
 {
     assert(journal_is_sound(journal));
     assert(part > 0);
-    const uint64_t bytes = journal->options.checkpoint_bytes;
-    return journal->live_bytes > base_min(bytes, ring_capacity(journal->region)) / part ||
+    /* A ring that is too small for its heap is to grow, not to be emptied again and again. */
+    const uint64_t capacity = base_max(ring_capacity(journal->region), ring_suitable(journal));
+    const uint64_t bytes = base_min(journal->options.checkpoint_bytes, capacity);
+    return journal->live_bytes > bytes / part ||
            journal->index.node_count > (journal->options.private_max_bytes >> PAGE_SHIFT) / part;
 }
 
@@ -575,6 +577,13 @@ static bool checkpoint_must_settle(const struct journal *journal, uint64_t part)
     return journal->entries_total - journal->settled_entries > pages / part;
 }
 
+static void checkpoint_wake(struct journal *journal)
+{
+    assert(journal != NULL);
+    if (__atomic_exchange_n(&journal->thread_wanted, 1, __ATOMIC_RELEASE)) return;
+    os->wake(&journal->thread_wanted);
+}
+
 static void checkpoint_background(void *context)
 {
     assert(context != NULL);
@@ -582,11 +591,12 @@ static void checkpoint_background(void *context)
     assert(!journal->options.no_thread);
     os->mutex_lock(journal->mutex);
     while (!journal->thread_stops) {
-        if (!journal->thread_wanted) {
-            os->mutex_wait(journal->mutex);
+        if (!__atomic_exchange_n(&journal->thread_wanted, 0, __ATOMIC_ACQUIRE)) {
+            os->mutex_unlock(journal->mutex);
+            os->wait(&journal->thread_wanted, 0);
+            os->mutex_lock(journal->mutex);
             continue;
         }
-        journal->thread_wanted = false;
         journal->background_status = checkpoint_run(
             journal, checkpoint_is_due(journal, 2) ? CHECKPOINT_WHOLE : CHECKPOINT_SETTLE);
         os->mutex_signal(journal->mutex);
@@ -614,10 +624,7 @@ void checkpoint_consider(struct journal *journal)
     if (!checkpoint_is_due(journal, 2) && !checkpoint_must_settle(journal, 2)) return;
     const bool is_full = checkpoint_is_due(journal, 1);
     if (checkpoint_has_thread(journal)) {
-        if (!journal->thread_wanted) {
-            journal->thread_wanted = true;
-            os->mutex_signal(journal->mutex);
-        }
+        checkpoint_wake(journal);
         if (!is_full) return;
     }
     if (!is_full && !checkpoint_must_settle(journal, 1)) return;
@@ -633,7 +640,7 @@ void checkpoint_stop(struct journal *journal)
     if (!journal->thread) return;
     os->mutex_lock(journal->mutex);
     journal->thread_stops = true;
-    os->mutex_signal(journal->mutex);
+    checkpoint_wake(journal);
     os->mutex_unlock(journal->mutex);
     os->thread_join(journal->thread);
     assert(journal->thread_stops);

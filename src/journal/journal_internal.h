@@ -192,7 +192,8 @@ struct journal {
 
     /* The background checkpointer. */
     struct os_thread *thread;
-    bool thread_wanted, thread_stops;
+    uint32_t thread_wanted; /* it waits while this is 0, on its own: commits do not wake it */
+    bool thread_stops;
     evh_status background_status; /* of its last round */
     uint64_t quiet_until_bytes;   /* of live records: no attempt before, after one that failed */
 
@@ -328,11 +329,12 @@ EVH_INTERNAL struct journal_position walk_position(const struct record_walk *wal
  *  content). */
 EVH_INTERNAL evh_status walk_next(struct record_walk *walk, bool *found);
 /**
- * The highest `durable_sequence` that any record of this heap names, later than the walk's last: what
- * lies behind the end of the chain was made after commits up to there were flushed. If that is more
- * than the walk found, a record is damaged, for none that was flushed can be torn. Records that are
- * not flushed themselves count, too: whatever becomes of them, what they say was true.
- * Looks at the first `limit_bytes` of each extent, and behind the walk's tail; EVH_IO, EVH_NO_MEMORY.
+ * The highest `durable_sequence` that any record of this heap names, later than the walk's last:
+ * what lies behind the end of the chain was made after commits up to there were flushed. If that is
+ * more than the walk found, a record is damaged, for none that was flushed can be torn. Records
+ * that are not flushed themselves count, too: whatever becomes of them, what they say was true.
+ * Looks at the first `limit_bytes` of each extent, and behind the walk's tail.
+ * Errors    EVH_IO, EVH_NO_MEMORY.
  */
 EVH_INTERNAL evh_status walk_find_later(const struct record_walk *walk, uint64_t limit_bytes,
                                         uint64_t *durable);
@@ -352,6 +354,8 @@ EVH_INTERNAL uint32_t ring_extent_count(const struct region *region);
 EVH_INTERNAL void ring_extent(const struct region *region, uint32_t number, uint64_t *offset,
                               uint64_t *bytes);
 EVH_INTERNAL uint64_t ring_capacity(const struct region *region);
+/** The size that suits the heap. A smaller ring grows when it is full. */
+EVH_INTERNAL uint64_t ring_suitable(const struct journal *journal);
 /** Continue behind `tail`: sets extent, tail and tail_limit. */
 EVH_INTERNAL void ring_seek(struct journal *journal, uint64_t tail);
 /** Find room for a record; false if there is none. Moves the tail behind it. */

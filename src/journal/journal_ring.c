@@ -122,9 +122,9 @@ void ring_add_live(struct journal *journal, struct journal_live *live)
     journal->live_bytes += live->bytes;
 }
 
-/* The size that suits the heap: a quarter of it, so that a small heap stays small, and twice what
- * may wait, so that commits go on while a checkpoint runs. */
-static uint64_t ring_suitable(const struct journal *journal)
+/* A quarter of the heap, so that a small one stays small, and at most twice what may wait, so that
+ * commits go on while a checkpoint runs. */
+uint64_t ring_suitable(const struct journal *journal)
 {
     assert(journal->options.checkpoint_bytes > 0);
     assert(journal->last_state.heap_bytes >= REGION_NEW_BYTES);

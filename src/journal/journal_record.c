@@ -84,7 +84,8 @@ static bool walk_is_header(const struct record_walk *walk, const struct journal_
     if (record->magic != JOURNAL_MAGIC) return false;
     if (memcmp(record->uuid, walk->journal->region->header.uuid, sizeof record->uuid) != 0)
         return false;
-    return record->header_crc == base_crc32c(0, record, offsetof(struct journal_record, header_crc));
+    const uint32_t crc = base_crc32c(0, record, offsetof(struct journal_record, header_crc));
+    return record->header_crc == crc;
 }
 
 /* Whether a record header is the successor that the walk looks for. */

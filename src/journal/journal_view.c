@@ -259,7 +259,8 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
         status = view_next_kept(journal, &walk, &found);
         if (!status && found) status = view_recover_record(journal, &walk);
     }
-    if (!status) status = view_check_end(journal, &walk, view_published(journal), journal->cache_is_known);
+    if (!status)
+        status = view_check_end(journal, &walk, view_published(journal), journal->cache_is_known);
     if (!status) status = view_verify(journal, journal->hint);
     if (!status && !journal->was_closed) status = walk_void_torn(&walk);
     if (!status) {

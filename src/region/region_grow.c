@@ -236,10 +236,10 @@ evh_status region_allocate_extent(struct region *region, uint64_t floor_bytes, u
 void region_drop_extent(struct region *region, unsigned number)
 {
     assert(number < REGION_EXTENT_MAX);
-    const struct region_extent extent = region_extent_at(region, number);
-    assert(extent.slice_count != 0);
+    struct region_extent *extent = &region->header.extents[number];
+    assert(extent->slice_count != 0);
     assert(region_extent_at(region, number + 1).slice_count == 0);
     /* Nothing has grown over it meanwhile, leaving it out. */
-    assert((uint64_t)extent.first_slice << SLICE_SHIFT >= region->mapped_bytes);
-    __atomic_store_n(&region->header.extents[number].slice_count, 0, __ATOMIC_RELEASE);
+    assert((uint64_t)extent->first_slice << SLICE_SHIFT >= region->mapped_bytes);
+    __atomic_store_n(&extent->slice_count, 0, __ATOMIC_RELEASE);
 }

@@ -447,8 +447,8 @@ TEST(a_record_that_is_damaged_while_the_heap_is_open_is_found_by_the_check)
     }
 }
 
-/* A change that a checkpoint would bring home over a damaged page, with a checksum of its own. Where
- * the words alone go home, the checksum is the right page's: the damage still shows. */
+/* A change that a checkpoint would bring home over a damaged page, with a checksum of its own.
+ * Where the words alone go home, the checksum is the right page's: the damage still shows. */
 TEST(a_checkpoint_does_not_bless_a_damaged_page)
 {
     for (int is_sure = 0; is_sure < 2; is_sure++) {

@@ -553,8 +553,8 @@ evh_status journal_checkpoint(struct journal *journal)
  * A flush pays for scattered pages one by one, for dense ones hardly: it waits until the journal is
  * half full, or the private copies that it keeps alive are many.
  *
- * Unsettled may be as many pages as fit into checkpoint_bytes: 4096 by default. A test that makes
- * that small sees much settling (crash_test.c).
+ * Unsettled may be half as many pages as fit into checkpoint_bytes: 2048 by default. A test that
+ * makes that small sees much settling (crash_test.c).
  */
 
 /* Whether more than 1/part of what may wait waits for a whole checkpoint. */
@@ -574,7 +574,7 @@ static bool checkpoint_must_settle(const struct journal *journal, uint64_t part)
     assert(part > 0);
     assert(journal->entries_total >= journal->settled_entries);
     const uint64_t pages = journal->options.checkpoint_bytes >> PAGE_SHIFT;
-    return journal->entries_total - journal->settled_entries > pages / part;
+    return journal->entries_total - journal->settled_entries > pages / 2 / part;
 }
 
 static void checkpoint_wake(struct journal *journal)

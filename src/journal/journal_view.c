@@ -165,6 +165,7 @@ static evh_status view_index_record(struct journal *journal, const struct record
     journal->entries_total = live->entries_total;
     ring_add_live(journal, live);
     for (uint32_t i = 0; i < count; i++) {
+        if (i + 4 < count) index_expect_node(&journal->index, entries[i + 4].page);
         struct journal_node *node = index_find(&journal->index, entries[i].page);
         if (!node) node = index_add(&journal->index, entries[i].page);
         index_note(node, live, &entries[i], walk->record);

@@ -167,7 +167,7 @@ static evh_status trim_punch(const struct trim *trim, uint64_t *freed_bytes)
         if (status) return status;
         *freed_bytes += size;
     }
-    return EVH_OK;
+    return journal_punched(trim->heap->journal);
 }
 
 /* All writers are still. */

@@ -552,16 +552,43 @@ static evh_status owners_adopt_here(struct cache *cache, struct slice *slice)
     return status;
 }
 
-EVH_INTERNAL evh_status owners_free(struct cache *cache, struct slice *slice, uint32_t index)
+/* By a thread without a cache, in a slice that nobody owns, if that is still so. EVH_BUSY: it has
+ * an owner. */
+static evh_status owners_free_nobodys(evh_heap *heap, struct slice *slice, uint32_t index)
+{
+    assert(slice > heap->slices.table);
+    evh_status status = EVH_OK;
+    heap_lock_take(&heap->slices.lock);
+    if (slice->kind != HEAP_SMALL && slice->kind != HEAP_MEDIUM) {
+        status = EVH_DOUBLE_FREE; /* it was given back meanwhile */
+    } else if (slice_owner(slice) != NULL) {
+        status = EVH_BUSY;
+    } else if (!(remote_live_bits(heap, slice, index / 64) >> index % 64 & 1)) {
+        status = EVH_DOUBLE_FREE;
+    } else {
+        assert(slice->countdown > 0);
+        const uint64_t live = __atomic_load_n(&slice->bits[index / 64], __ATOMIC_RELAXED);
+        __atomic_store_n(&slice->bits[index / 64], live & ~(1ull << index % 64), __ATOMIC_RELAXED);
+        slice->countdown--;
+        owners_settle_nobodys(heap, slice);
+    }
+    heap_lock_drop(&heap->slices.lock);
+    return status;
+}
+
+EVH_INTERNAL evh_status owners_free(evh_heap *heap, struct cache *cache, struct slice *slice,
+                                    uint32_t index)
 {
     assert(slice->bits != NULL);
     assert(index < slice->block_count);
-    const uint64_t live = remote_live_bits(cache->heap, slice, index / 64);
+    const uint64_t live = remote_live_bits(heap, slice, index / 64);
     if (!(live >> index % 64 & 1)) return EVH_DOUBLE_FREE;
     if (slice_owner(slice) == NULL) {
-        const evh_status status = owners_adopt_here(cache, slice);
-        if (status) return status;
+        const evh_status status =
+            cache ? owners_adopt_here(cache, slice) : owners_free_nobodys(heap, slice, index);
+        if (!cache && status != EVH_BUSY) return status;
+        if (cache && status) return status;
     }
-    if (slice_owner(slice) == cache) return owners_free_own(cache, slice, index);
-    return remote_free(cache->heap, slice, index);
+    if (cache && slice_owner(slice) == cache) return owners_free_own(cache, slice, index);
+    return remote_free(heap, slice, index);
 }

@@ -375,6 +375,7 @@ EVH_INTERNAL void slices_forked(evh_heap *heap)
     assert(heap->compact == NULL);
     struct heap_slices *slices = &heap->slices;
     if (!slices->reserved) return;
+    const bool is_still = !heap_lock_is_taken(&slices->lock) && threads_is_alone(heap);
     slices->lock.state = HEAP_LOCK_OPEN; /* its holder is gone */
     slices->gate &= (uint32_t)~GATE_CLOSED;
     slices->gate_guests = 0;
@@ -383,6 +384,7 @@ EVH_INTERNAL void slices_forked(evh_heap *heap)
         slices->end_bytes = 0;
         return;
     }
+    if (is_still) return; /* no other thread can have left anything half done */
     slices_fold_forked(heap);
     threads_forked(heap);
     slices_reset(heap);

@@ -326,8 +326,10 @@ EVH_INTERNAL bool grow_to(evh_heap *heap, uint64_t end);
 /** Free bits for the class into its bin, which has none. EVH_FULL and the like. */
 EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index);
 
-/** Free block `index` of a slice, whoever owns it. EVH_DOUBLE_FREE: nothing changed. */
-EVH_INTERNAL evh_status owners_free(struct cache *cache, struct slice *slice, uint32_t index);
+/** Free block `index` of a slice, whoever owns it. `cache`: the calling thread's, or NULL if it has
+ *  none. EVH_DOUBLE_FREE: nothing changed. */
+EVH_INTERNAL evh_status owners_free(evh_heap *heap, struct cache *cache, struct slice *slice,
+                                    uint32_t index);
 
 /** The countdown of a slice that `cache` owns is at 0, or remote frees are pending: fold them,
  *  and put the slice where it belongs. */
@@ -382,11 +384,17 @@ EVH_INTERNAL bool large_resize(evh_heap *heap, uint64_t slice, size_t size);
  * memory. */
 EVH_INTERNAL struct cache *threads_attach(evh_heap *heap);
 
+/** The calling thread's cache in the heap, now its present one; NULL if it has none. */
+EVH_INTERNAL struct cache *threads_present(evh_heap *heap);
+
 /** Detach all caches of a heap that is being closed. */
 EVH_INTERNAL void threads_detach_heap(evh_heap *heap);
 
 /** In a forked child: the caches of all threads but the caller's are nobody's. */
 EVH_INTERNAL void threads_forked(evh_heap *heap);
+
+/** Whether no other thread has a cache in the heap. In a forked child: had one. */
+EVH_INTERNAL bool threads_is_alone(const evh_heap *heap);
 
 /** Empty every cache and give it the stamp, after heap->stamp changed. */
 EVH_INTERNAL void threads_restamp(evh_heap *heap);

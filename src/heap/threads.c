@@ -178,11 +178,20 @@ static struct cache *threads_find_cache(const evh_heap *heap)
     return NULL;
 }
 
-EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
+EVH_INTERNAL struct cache *threads_present(evh_heap *heap)
 {
     assert(heap->compact == NULL);
     if (heap_thread.stamp == heap->stamp) return heap_thread.cache;
     struct cache *cache = threads_find_cache(heap);
+    if (cache) threads_use(cache);
+    assert(!cache || cache->stamp == heap->stamp);
+    return cache;
+}
+
+EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
+{
+    assert(heap->compact == NULL);
+    struct cache *cache = threads_present(heap);
     if (!cache) {
         os_at_fork(threads_at_fork);
         const int error = os_at_thread_exit(threads_exit, &heap_thread);
@@ -232,6 +241,24 @@ EVH_INTERNAL void threads_restamp(evh_heap *heap)
     }
 }
 
+static bool threads_is_own(const struct cache *cache)
+{
+    assert(cache != NULL);
+    const struct cache *own = heap_thread.caches;
+    while (own && own != cache) own = own->next_of_thread;
+    assert(!own || own->has_thread);
+    return own != NULL;
+}
+
+EVH_INTERNAL bool threads_is_alone(const evh_heap *heap)
+{
+    assert(heap != NULL);
+    assert(heap->compact == NULL);
+    for (const struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap)
+        if (cache->has_thread && !threads_is_own(cache)) return false;
+    return true;
+}
+
 EVH_INTERNAL void threads_forked(evh_heap *heap)
 {
     assert(!heap->is_forked);
@@ -239,11 +266,8 @@ EVH_INTERNAL void threads_forked(evh_heap *heap)
     struct heap_slices *slices = &heap->slices;
     slices->parked = NULL;
     for (struct cache *cache = slices->caches; cache; cache = cache->next_of_heap) {
-        bool is_own = false;
-        for (struct cache *own = heap_thread.caches; own && !is_own; own = own->next_of_thread)
-            is_own = own == cache;
-        cache->has_thread = is_own;
-        if (is_own) continue;
+        cache->has_thread = threads_is_own(cache);
+        if (cache->has_thread) continue;
         cache->depth = 0;
         cache->next_parked = slices->parked;
         slices->parked = cache;

@@ -106,7 +106,7 @@ $(foreach n,$(PLANTS),$(eval $(call flavour,plant$(n),-O1 -g -DNDEBUG -DEVERHEAP
 # ---- what users get -----------------------------------------------------------------------------
 
 .PHONY: all
-all: $(BUILD)/libeverheap.a $(BUILD)/libeverheap.so $(COMMAND) ## build the libraries and the command (the default)
+all: $(BUILD)/libeverheap.a $(BUILD)/libeverheap.so $(BUILD)/libeverheap-malloc.so $(COMMAND) ## build the libraries and the command (the default)
 
 $(BUILD)/libeverheap.a: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o)
 	@rm -f $@
@@ -118,6 +118,23 @@ $(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) too
 	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-soname,libeverheap.so.0 -Wl,-z,defs $(LDFLAGS) \
 		$(filter %.o,$^) $(LDLIBS) -o $@
 	$(Q)sh tools/exports.sh $@
+
+# malloc() itself, for LD_PRELOAD: the library with its own needs met by preload/own.c, one object.
+PRELOAD_SOURCES := $(sort $(wildcard preload/*.c))
+PRELOAD_OWN := -Dmalloc=own_malloc -Dcalloc=own_calloc -Drealloc=own_realloc -Dfree=own_free
+PRELOAD_OBJECTS := $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/preload/%.o) $(PRELOAD_SOURCES:%.c=$(BUILD)/objects/%.o)
+
+$(eval $(call flavour,preload,$(RELEASE) $$(PRELOAD_OWN),$(BUILD)/preload))
+$(BUILD)/objects/preload/%.o: preload/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(RELEASE) -D_GNU_SOURCE -fno-builtin-malloc $(LIBRARY_PATHS) -Ipreload \
+		$(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/libeverheap-malloc.so: $(PRELOAD_OBJECTS) preload/malloc.map
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-z,defs -Wl,--version-script=preload/malloc.map $(LDFLAGS) \
+		$(filter %.o,$^) $(LDLIBS) -o $@
 
 # $(call programs,folder,compile flags,link flags,sources without main): objects, then a program for
 # each source with a main, linked with those of the others that it needs.

@@ -142,11 +142,12 @@ struct cache {
 /* The calling thread's present cache. */
 struct heap_thread {
     uint64_t stamp;       /* of the heap that `cache` belongs to; 0: none */
-    struct cache *cache;  /* THREADS_NONE before the first */
+    struct cache *cache;  /* threads_nobody before the first */
     struct cache *caches; /* of all heaps, linked by next_of_thread */
 };
 
-#define THREADS_NONE ((struct cache *)UINTPTR_MAX) /* owns no slice */
+/* Of threads that have no cache: owns no slice, and all its bins are empty for ever. */
+EVH_INTERNAL_DATA struct cache threads_nobody;
 
 EVH_INTERNAL_DATA _Thread_local struct heap_thread heap_thread
     __attribute__((tls_model("initial-exec")));

@@ -13,7 +13,9 @@
  */
 #include "heap/heap.h"
 
-EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.cache = THREADS_NONE};
+EVH_INTERNAL struct cache threads_nobody = {.stamp = 0};
+
+EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.cache = &threads_nobody};
 
 /* Protects the links between heaps and threads: cache->heap, and has_thread when either ends. */
 static struct heap_lock threads_lock;
@@ -80,7 +82,7 @@ static void threads_exit(void *unused)
     (void)unused;
     heap_lock_take(&threads_lock);
     struct cache *cache = heap_thread.caches;
-    heap_thread = (struct heap_thread){.cache = THREADS_NONE};
+    heap_thread = (struct heap_thread){.cache = &threads_nobody};
     while (cache) {
         struct cache *next = cache->next_of_thread;
         evh_heap *heap = __atomic_load_n(&cache->heap, __ATOMIC_RELAXED);
@@ -155,7 +157,7 @@ static bool threads_forget_own(struct cache *cache)
     if (!*link) return false;
     *link = cache->next_of_thread;
     if (heap_thread.cache == cache) {
-        heap_thread.cache = THREADS_NONE;
+        heap_thread.cache = &threads_nobody;
         heap_thread.stamp = 0;
     }
     assert(heap_thread.cache != cache);

@@ -74,7 +74,7 @@ static const char make_lua[] =
     "local x = 1\n"
     "local function r(n) x = (x * 16807) % 2147483647; return x % n end\n"
     "local sum = 0\n"
-    "for turn = 1, 6 do\n"
+    "for turn = 1, 3 do\n"
     "  local t = {}\n"
     "  for i = 1, 60000 do t[i] = {id = i, name = 'n' .. r(50000), list = {i, r(9)}} end\n"
     "  table.sort(t, function(a, b) return a.name < b.name end)\n"
@@ -98,7 +98,7 @@ static const char make_gs[] =
 
 static const char make_c[] =
     "awk 'BEGIN { print \"#include <stdio.h>\\n#include <stdlib.h>\\n#include <string.h>\";\n"
-    "  for (i = 0; i < 260; i++) printf \"struct s%d { int a[%d]; char *b; struct s%d *next; };\\n"
+    "  for (i = 0; i < 130; i++) printf \"struct s%d { int a[%d]; char *b; struct s%d *next; };\\n"
     "int f%d(struct s%d *s, int n) { int sum = 0; for (int i = 0; i < n; i++) { if (s->a[i %% %d] "
     "> "
     "i) sum += s->a[i %% %d] * %d; else if (s->b) sum ^= (int)strlen(s->b); switch (i %% 7) { case "
@@ -137,7 +137,7 @@ const struct malloc_real malloc_reals[] = {
      {"gs", "-q", "-dBATCH", "-dNOPAUSE", "-sDEVICE=png16m", "-r72", "-sOutputFile=/dev/null",
       "work.ps"},
      NULL},
-    {"gcc", "260 functions with -O2", make_c, {"gcc", "-O2", "-S", "work.c", "-o", "work.s"}, NULL},
+    {"gcc", "130 functions with -O2", make_c, {"gcc", "-O2", "-S", "work.c", "-o", "work.s"}, NULL},
     {"git",
      "log -p of 250 commits",
      make_git,

@@ -177,7 +177,7 @@ static uint64_t run_covers(uint64_t scale)
 {
     uint64_t random = 2, sum = 0;
     struct cube *kept[64] = {0};
-    for (uint64_t i = 0; i < scale * 12; i++) {
+    for (uint64_t i = 0; i < scale * 80; i++) {
         const uint32_t words = 1 + (uint32_t)below(&random, 12);
         struct cube *const cover = cover_make(&random, words, 20 + (unsigned)below(&random, 150));
         struct cube *const once = cover_intersect(cover);
@@ -245,7 +245,7 @@ static uint64_t run_compiler(uint64_t scale)
     enum { SYMBOLS = 1 << 15 };
     char **const symbols = zeroed(SYMBOLS, sizeof *symbols);
     uint64_t random = 3, sum = 0;
-    for (uint64_t function = 0; function < scale * 3; function++) {
+    for (uint64_t function = 0; function < scale * 24; function++) {
         struct node *const tree = tree_make(&random, 9);
         uint64_t *code = NULL;
         size_t count = 0, capacity = 0;
@@ -278,7 +278,7 @@ static uint64_t replace(uint64_t scale, size_t slots, size_t largest, uint64_t r
         }
         const size_t size = 1 + below(&random, largest);
         *slot = get(size);
-        (*slot)[0] = (unsigned char)size;
+        for (size_t at = 0; at < size; at += 4096) (*slot)[at] = (unsigned char)size;
         (*slot)[size - 1] = (unsigned char)size;
     }
     for (size_t i = 0; i < slots; i++) free(blocks[i]);
@@ -293,7 +293,7 @@ static uint64_t run_replace_small(uint64_t scale)
 
 static uint64_t run_replace_cold(uint64_t scale)
 {
-    return replace(scale, 400000, 1000, 5000);
+    return replace(scale, 400000, 1000, 2000);
 }
 
 static uint64_t run_replace_wide(uint64_t scale)
@@ -309,7 +309,7 @@ static uint64_t run_batches(uint64_t scale)
     void **const batch = zeroed(BATCH, sizeof *batch);
     void *kept[KEPT] = {0};
     uint64_t sum = 0;
-    for (uint64_t round = 0; round < scale * 2; round++) {
+    for (uint64_t round = 0; round < scale * 12; round++) {
         const size_t step = 1 + round % 7;
         for (size_t i = 0; i < BATCH; i++) {
             const size_t size = 1 + (i * step + round) % (i % 10 ? 100 : 1000);
@@ -360,7 +360,7 @@ static uint64_t run_growth(uint64_t scale)
         size_t size, capacity;
     } vectors[VECTORS] = {0};
     uint64_t random = 6, sum = 0;
-    for (uint64_t i = 0; i < scale * 2500; i++) {
+    for (uint64_t i = 0; i < scale * 130; i++) {
         const uint64_t k = below(&random, VECTORS);
         const size_t limit = (size_t)1 << (8 + k / 4);
         const size_t added = 1 + below(&random, limit / 32 + 16);
@@ -476,7 +476,7 @@ static uint64_t run_trees(uint64_t scale)
     struct node *const lasting = full_tree(16);
     uint64_t sum = 0;
     for (unsigned depth = 4; depth <= 16; depth += 4)
-        for (uint64_t i = 0; i < (scale << 12) / 1000 << (16 - depth) >> 8; i++)
+        for (uint64_t i = 0; i < (scale << 14) / 1000 << (16 - depth) >> 8; i++)
             sum += tree_end(full_tree(depth));
     return sum + tree_end(lasting);
 }

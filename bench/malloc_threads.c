@@ -61,7 +61,7 @@ static void *own_thread(void *context)
     unsigned char **const blocks = calloc(SLOTS, sizeof *blocks);
     uint64_t random = me->number + 1;
     if (!blocks) bench_die("no memory");
-    for (uint64_t i = 0; i < me->scale * 8000; i++) {
+    for (uint64_t i = 0; i < me->scale * 16000; i++) {
         unsigned char **const slot = &blocks[below(&random, SLOTS)];
         if (*slot) me->sum += **slot;
         free(*slot);
@@ -167,7 +167,7 @@ static void *stress_thread(void *context)
 
 static uint64_t run_stress(uint64_t scale)
 {
-    for (uint64_t round = 0; round < scale * 5 / 100 + 1; round++)
+    for (uint64_t round = 0; round < scale * 15 / 100 + 1; round++)
         (void)in_threads(THREADS, stress_thread, round);
     for (unsigned i = 0; i < TRANSFERS; i++) {
         free(transfers[i]);
@@ -229,7 +229,7 @@ static void *batch_thread(void *context)
     enum { BATCH = 2000 };
     struct worker *const me = context;
     unsigned char **const mine = shared_batch[me->number];
-    for (uint64_t round = 0; round < me->scale * 3; round++) {
+    for (uint64_t round = 0; round < me->scale * 9; round++) {
         for (size_t i = 0; i < BATCH; i++) {
             unsigned char *const block = get(1 + (i * (round % 5 + 1)) % (i % 10 ? 100 : 1000));
             /* What lay there is this thread's, or was put there by the other one. */
@@ -265,7 +265,7 @@ static void *scratch_thread(void *context)
     }
     free(given[me->number]);
     given[me->number] = NULL;
-    for (uint64_t i = 0; i < me->scale * 6; i++) {
+    for (uint64_t i = 0; i < me->scale * 60; i++) {
         unsigned char *const block = get(8);
         for (unsigned k = 0; k < 4000; k++) {
             block[k % 8] = (unsigned char)(block[k % 8] + k);

@@ -17,8 +17,9 @@ static void *allocate_class(struct cache *cache, uint32_t class_index)
     assert(cache->stamp == cache->heap->stamp);
     struct bin *bin = &cache->bins[class_index];
     assert(class_index < HEAP_CLASS_COUNT);
-    if (!bin->mask && owners_refill(cache, class_index)) return NULL;
-    return fast_take(bin);
+    const bool is_empty = bin->hot == bin->hot_start && bin->mask == 0;
+    if (is_empty && owners_refill(cache, class_index)) return NULL;
+    return bin->hot != bin->hot_start ? fast_take_hot(bin) : fast_take(bin);
 }
 
 /* The requests that no heap can meet. */
@@ -68,8 +69,9 @@ void *evh_malloc(evh_heap *heap, size_t size)
     if (UNLIKELY(size > SIZE_TABLE_MAX)) return allocate_more(heap, size);
     if (UNLIKELY(heap == NULL || heap_thread.stamp != heap->stamp))
         return allocate_slow(heap, size);
-    struct bin *bin = &heap_thread.cache->bins[size_class_table[(size + 15) / 16]];
+    struct bin *bin = fast_bin(heap_thread.cache, size);
     assert(heap_thread.cache->heap == heap);
+    if (bin->hot != bin->hot_start) return fast_take_hot(bin);
     if (UNLIKELY(bin->mask == 0)) return allocate_refill(heap, bin);
     return fast_take(bin);
 }
@@ -150,11 +152,11 @@ static SLOW evh_status free_checked(evh_heap *heap, void *block)
     return status ? free_misuse(heap, status, block) : EVH_OK;
 }
 
-/* Off the fast path: the block begins in the tail of a medium run, or all checks are needed. */
+/* Off the fast path: it may need no lock yet, or all checks. */
 static __attribute__((noinline)) void free_slow(evh_heap *heap, void *block)
 {
     assert(!block || !heap || heap->view.base != NULL);
-    if (block && !fast_free_tail(heap, block)) (void)free_checked(heap, block);
+    if (block && !fast_free_rare(heap, block)) (void)free_checked(heap, block);
 }
 
 void evh_free(evh_heap *heap, void *block)

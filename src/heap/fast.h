@@ -16,19 +16,54 @@
 
 #define FAST_INLINE static inline __attribute__((always_inline))
 
+/* A relaxed load of what other threads write, as the operand of a comparison: compilers make two
+ * instructions of the atomic one. Read once, aligned, of a word: on the processors that this is for
+ * no different. ThreadSanitizer gets to see the atomic one. */
+#if BASE_THREAD_SANITIZER || !defined(__x86_64__)
+#define FAST_LOAD(pointer) __atomic_load_n(pointer, __ATOMIC_RELAXED)
+#else
+#define FAST_LOAD(pointer) (*(pointer))
+#endif
+
 /* Hand out the lowest free block of the bin, which has one: the store into the bitmap is what makes
  * it live. */
 FAST_INLINE void *fast_take(struct bin *bin)
 {
     assert(bin->word != NULL);
     const uint64_t mask = bin->mask;
-    const uint64_t bit = mask & (~mask + 1);
     assert(mask != 0);
+    const uint64_t bit = mask & (~mask + 1);
     const uint64_t live = __atomic_load_n(bin->word, __ATOMIC_RELAXED);
     assert((live & bit) == 0);
     bin->mask = mask ^ bit;
     __atomic_store_n(bin->word, live | bit, __ATOMIC_RELAXED);
-    return bin->blocks + (size_t)base_lowest_bit(mask) * bin->block_bytes;
+    return bin->blocks + (uint64_t)base_lowest_bit(mask) * bin->block_bytes;
+}
+
+/* Hand out the block that was freed last: the bin has one. */
+FAST_INLINE void *fast_take_hot(struct bin *bin)
+{
+    struct hot *hot = bin->hot - 1;
+    assert(hot >= bin->hot_start);
+    void *block = hot->block;
+    const uint64_t place = hot->place;
+    uint64_t *word = hot_word(place);
+    const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
+    assert((live >> place % 64 & 1) == 0);
+    bin->hot = hot;
+    __atomic_store_n(word, live | 1ull << place % 64, __ATOMIC_RELAXED);
+    return block;
+}
+
+/* The bin of a size up to SIZE_TABLE_MAX. That of size 0 is always empty. */
+FAST_INLINE struct bin *fast_bin(struct cache *cache, size_t size)
+{
+    assert(size <= SIZE_TABLE_MAX);
+    assert(cache != NULL);
+    unsigned char *bins = (unsigned char *)cache;
+    static_assert(offsetof(struct cache, bins) == 0, "bins come first");
+    static_assert(sizeof(struct bin) == SIZE_TABLE_UNIT, "the table counts in bins");
+    return (struct bin *)(void *)(bins + size_class_table[(size + 15) / 16]);
 }
 
 FAST_INLINE uint64_t fast_offset(const evh_heap *heap, const void *pointer)
@@ -42,25 +77,40 @@ FAST_INLINE uint64_t fast_offset(const evh_heap *heap, const void *pointer)
 struct fast_place {
     struct slice *slice; /* of a MEDIUM run: its head */
     uint64_t *word;
-    uint64_t bit;
+    uint64_t index;   /* of the block */
+    uint64_t cleared; /* what the word holds without it */
 };
 
-/* Find the block `within` bytes behind the start of the slice or run. False if that needs a closer
- * look. */
-FAST_INLINE bool fast_find_in(struct slice *slice, uint64_t within, const struct cache *cache,
-                              struct fast_place *place)
+/* Clear bit `index` modulo 64. Whether it was 1. One instruction does both, but no compiler sees
+ * it. */
+FAST_INLINE bool fast_clear_bit(uint64_t *word, uint64_t index)
 {
-    if (UNLIKELY(__atomic_load_n(&slice->owner, __ATOMIC_RELAXED) != (uintptr_t)cache))
-        return false;
+#if defined(__x86_64__)
+    bool was;
+    __asm__("btrq %2, %0" : "+r"(*word), "=@ccc"(was) : "r"(index));
+    return was;
+#else
+    const uint64_t bit = 1ull << index % 64;
+    const bool was = (*word & bit) != 0;
+    *word &= ~bit;
+    return was;
+#endif
+}
+
+/* Find the block `within` bytes behind the start of a slice or run of the thread's own. False if no
+ * live one begins there. */
+FAST_INLINE bool fast_find_in(struct slice *slice, uint64_t within, struct fast_place *place)
+{
     /* The slice is the thread's own: its words and lists are nobody else's business. */
     bool is_block = false;
     const uint64_t index = size_class_divide(within, slice->reciprocal, &is_block);
     if (UNLIKELY(!is_block)) return false;
+    assert(index / 64 <= slice->word_count);
     place->slice = slice;
+    place->index = index;
     place->word = &slice->bits[index / 64];
-    place->bit = 1ull << index % 64;
-    assert(index / 64 < slice->word_count);
-    return LIKELY((__atomic_load_n(place->word, __ATOMIC_RELAXED) & place->bit) != 0);
+    place->cleared = __atomic_load_n(place->word, __ATOMIC_RELAXED);
+    return LIKELY(fast_clear_bit(&place->cleared, index));
 }
 
 /* Find any pointer, NULL included. */
@@ -68,43 +118,73 @@ FAST_INLINE bool fast_find(const evh_heap *heap, const void *block, const struct
                            struct fast_place *place)
 {
     const uint64_t offset = fast_offset(heap, block);
-    if (UNLIKELY(offset >= __atomic_load_n(&heap->slices.end_bytes, __ATOMIC_RELAXED)))
-        return false;
+    if (UNLIKELY(offset >= FAST_LOAD(&heap->slices.end_bytes))) return false;
     struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
-    return fast_find_in(slice, offset % SLICE_BYTES, cache, place);
+    if (UNLIKELY(FAST_LOAD(&slice->owner) != (uintptr_t)cache)) return false;
+    return fast_find_in(slice, offset % SLICE_BYTES, place);
 }
 
-/* As fast_find(), of a block that begins in a tail of a MEDIUM run, where the slice has no owner of
- * its own. `heap` may be NULL. */
-static inline bool fast_find_tail(const evh_heap *heap, const void *block,
+/* Whether a block's bit in the slice's mirror is set: another thread has freed it. */
+static inline bool fast_is_pending(const evh_heap *heap, const struct fast_place *place)
+{
+    const uint64_t number = (uint64_t)(place->slice - heap->slices.table);
+    assert(number < heap->slices.slice_max);
+    const uint64_t *mirror =
+        (const uint64_t *)(const void *)(heap->slices.mirrors + number * SLICE_MIRROR_BYTES);
+    return __atomic_load_n(&mirror[place->index / 64], __ATOMIC_RELAXED) >> place->index % 64 & 1;
+}
+
+/* As fast_find(), where that fails but no lock is needed: of a block that begins in a tail of a
+ * MEDIUM run, where the slice has no owner of its own, or in a slice with remote frees. `heap` may
+ * be NULL. */
+static inline bool fast_find_rare(const evh_heap *heap, const void *block,
                                   const struct cache *cache, struct fast_place *place)
 {
     if (heap == NULL) return false;
     const uint64_t offset = fast_offset(heap, block);
     if (offset >= __atomic_load_n(&heap->slices.end_bytes, __ATOMIC_RELAXED)) return false;
     struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
+    uint64_t within = offset % SLICE_BYTES;
     /* Whatever is read here of a slice that changes meanwhile: it leads to one in the table, and if
      * that is a MEDIUM run of the thread's own, it stays so. */
-    if (__atomic_load_n(&slice->kind, __ATOMIC_RELAXED) != HEAP_TAIL) return false;
-    const uint32_t run = __atomic_load_n(&slice->run, __ATOMIC_RELAXED);
-    if (run == 0 || run >= HEAP_MEDIUM_SLICES || run > offset >> SLICE_SHIFT) return false;
-    slice -= run;
-    if (__atomic_load_n(&slice->kind, __ATOMIC_RELAXED) != HEAP_MEDIUM) return false;
-    return fast_find_in(slice, ((uint64_t)run << SLICE_SHIFT) + offset % SLICE_BYTES, cache, place);
+    if (__atomic_load_n(&slice->kind, __ATOMIC_RELAXED) == HEAP_TAIL) {
+        const uint32_t run = __atomic_load_n(&slice->run, __ATOMIC_RELAXED);
+        if (run == 0 || run >= HEAP_MEDIUM_SLICES || run > offset >> SLICE_SHIFT) return false;
+        slice -= run;
+        within += (uint64_t)run << SLICE_SHIFT;
+        if (__atomic_load_n(&slice->kind, __ATOMIC_RELAXED) != HEAP_MEDIUM) return false;
+    }
+    const uint64_t owner = __atomic_load_n(&slice->owner, __ATOMIC_RELAXED);
+    if ((owner & ~(uint64_t)SLICE_PENDING) != (uintptr_t)cache) return false;
+    if (!fast_find_in(slice, within, place)) return false;
+    return !(owner & SLICE_PENDING) || !fast_is_pending(heap, place);
 }
 
-FAST_INLINE void fast_free_place(struct cache *cache, const struct fast_place *place)
+/* The block is live no longer. Whether that is all: it is a hot block, and still counts as used. */
+FAST_INLINE bool fast_free_hot(struct cache *cache, void *block, const struct fast_place *place,
+                               struct bin **bin)
+{
+    __atomic_store_n(place->word, place->cleared, __ATOMIC_RELAXED);
+    *bin = (struct bin *)(void *)((unsigned char *)cache + place->slice->bin_offset);
+    assert(*bin == &cache->bins[place->slice->class_index]);
+    struct hot *hot = (*bin)->hot;
+    if (hot == (*bin)->hot_end) return false;
+    assert(hot >= (*bin)->hot_start);
+    *hot = (struct hot){block, hot_place(place->slice->bits, place->index)};
+    (*bin)->hot = hot + 1;
+    return true;
+}
+
+FAST_INLINE void fast_free_place(struct cache *cache, void *block, const struct fast_place *place)
 {
     struct slice *slice = place->slice;
-    const uint64_t live = __atomic_load_n(place->word, __ATOMIC_RELAXED);
-    __atomic_store_n(place->word, live & ~place->bit, __ATOMIC_RELAXED);
-    /* Back into the mask if it is the bin's word: the block is hot. Without a branch: where a class
+    struct bin *bin = NULL;
+    if (fast_free_hot(cache, block, place, &bin)) return;
+    /* Back into the mask if it is the bin's word: that is as good. Without a branch: where a class
      * has few words, it would be unpredictable. (Measured: a third of the throughput.) */
-    struct bin *bin = (struct bin *)(void *)((unsigned char *)cache + slice->bin_offset);
-    assert(bin == &cache->bins[slice->class_index]);
-    const uint64_t other = 0 - (uint64_t)(((uintptr_t)bin->word ^ (uintptr_t)place->word) != 0);
-    bin->mask |= place->bit & ~other;
-    slice->countdown += (uint32_t)other;
+    const uint64_t is_other = bin->word != place->word;
+    bin->mask |= (is_other ^ 1) << place->index % 64;
+    slice->countdown -= (uint32_t)is_other;
     if (UNLIKELY(slice->countdown == 0)) owners_settle(cache, slice);
 }
 
@@ -117,16 +197,30 @@ FAST_INLINE void fast_free(evh_heap *heap, void *block, void (*slow)(evh_heap *,
         slow(heap, block);
         return;
     }
-    fast_free_place(cache, &place);
+    fast_free_place(cache, block, &place);
 }
 
-/* Free a block that begins in a tail of a MEDIUM run. False if it is none of the thread's own. */
-static inline bool fast_free_tail(evh_heap *heap, void *block)
+/* As fast_free(), for heaps whose bins keep hot blocks; in others a bin's mask gets nothing back.
+ * False: the fast path cannot. */
+FAST_INLINE bool fast_free_to_hot(evh_heap *heap, void *block)
+{
+    struct fast_place place;
+    struct bin *bin = NULL;
+    struct cache *cache = heap_thread.cache;
+    if (UNLIKELY(!fast_find(heap, block, cache, &place))) return false;
+    if (!fast_free_hot(cache, block, &place, &bin) && UNLIKELY(--place.slice->countdown == 0))
+        owners_settle(cache, place.slice);
+    return true;
+}
+
+/* Free a block where the fast path cannot, but no lock is needed. False: it needs a closer look. */
+static inline bool fast_free_rare(evh_heap *heap, void *block)
 {
     struct fast_place place;
     struct cache *cache = heap_thread.cache;
-    if (!fast_find_tail(heap, block, cache, &place)) return false;
-    fast_free_place(cache, &place);
+    if (!fast_find_rare(heap, block, cache, &place)) return false;
+    assert(place.slice->class_index < HEAP_CLASS_COUNT);
+    fast_free_place(cache, block, &place);
     return true;
 }
 
@@ -136,8 +230,9 @@ FAST_INLINE uint64_t fast_size(const evh_heap *heap, const void *block)
 {
     struct fast_place place;
     struct cache *cache = heap_thread.cache;
+    assert(cache != NULL);
     const bool is_found =
-        fast_find(heap, block, cache, &place) || fast_find_tail(heap, block, cache, &place);
+        fast_find(heap, block, cache, &place) || fast_find_rare(heap, block, cache, &place);
     return is_found ? place.slice->block_bytes : 0;
 }
 

@@ -108,13 +108,19 @@ static struct cache *threads_new_cache(evh_heap *heap)
     assert(heap->compact == NULL);
     assert(heap_lock_is_taken(&heap->slices.lock));
     enum { ALIGNMENT = 64 };
-    void *memory = os->memory_allocate(sizeof(struct cache) + ALIGNMENT);
+    /* A hot block is handed out again wherever it lies, and so dirties a page of its own: not where
+     * dirty pages are committed. */
+    const bool has_hots = heap->mode == EVH_MEMORY;
+    const size_t hot_bytes = has_hots ? owners_hot_total() * sizeof(struct hot) : 0;
+    void *memory = os->memory_allocate(sizeof(struct cache) + hot_bytes + ALIGNMENT);
     if (!memory) return NULL;
     struct cache *cache = (void *)base_round_up((uintptr_t)memory, ALIGNMENT);
     assert(cache != NULL);
     cache->memory = memory;
     cache->heap = heap;
     cache->stamp = heap->stamp;
+    cache->hots = has_hots ? (struct hot *)(void *)(cache + 1) : NULL;
+    owners_begin(cache);
     return cache;
 }
 

@@ -124,7 +124,9 @@ PRELOAD_SOURCES := $(sort $(wildcard preload/*.c))
 PRELOAD_OWN := -Dmalloc=own_malloc -Dcalloc=own_calloc -Drealloc=own_realloc -Dfree=own_free
 PRELOAD_OBJECTS := $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/preload/%.o) $(PRELOAD_SOURCES:%.c=$(BUILD)/objects/%.o)
 
-$(eval $(call flavour,preload,$(RELEASE) $$(PRELOAD_OWN),$(BUILD)/preload))
+# What malloc() never calls (the journal, most of all) is left out: it would count as memory used.
+PRELOAD_SECTIONS := -ffunction-sections -fdata-sections
+$(eval $(call flavour,preload,$(RELEASE) $$(PRELOAD_SECTIONS) $$(PRELOAD_OWN),$(BUILD)/preload))
 $(BUILD)/objects/preload/%.o: preload/%.c
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC    $<")
@@ -133,7 +135,8 @@ $(BUILD)/objects/preload/%.o: preload/%.c
 
 $(BUILD)/libeverheap-malloc.so: $(PRELOAD_OBJECTS) preload/malloc.map
 	$(if $(V),,@echo "  LINK  $@")
-	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-z,defs -Wl,--version-script=preload/malloc.map $(LDFLAGS) \
+	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-z,defs -Wl,--gc-sections \
+		-Wl,--version-script=preload/malloc.map $(LDFLAGS) \
 		$(filter %.o,$^) $(LDLIBS) -o $@
 
 # $(call programs,folder,compile flags,link flags,sources without main): objects, then a program for

@@ -45,13 +45,24 @@ static PRELOAD_SLOW void *preload_malloc_slow(size_t size)
     return block;
 }
 
+/* The bin is empty, or there is none for the size. */
+static PRELOAD_SLOW void *preload_malloc_more(size_t size)
+{
+    evh_heap *heap = __atomic_load_n(&preload_heap, __ATOMIC_RELAXED);
+    if (LIKELY(size - 1 < SIZE_TABLE_MAX && heap_thread.stamp == heap->stamp && heap->stamp != 0)) {
+        void *block = evh_malloc(heap, size);
+        if (LIKELY(block != NULL)) return block;
+    }
+    return preload_malloc_slow(size);
+}
+
 PRELOAD_API void *malloc(size_t size)
 {
     if (LIKELY(size <= SIZE_TABLE_MAX)) {
-        struct bin *bin = &heap_thread.cache->bins[size_class_table[(size + 15) / 16]];
-        if (LIKELY(bin->mask != 0)) return fast_take(bin);
+        struct bin *bin = fast_bin(heap_thread.cache, size);
+        if (LIKELY(bin->hot != bin->hot_start)) return fast_take_hot(bin);
     }
-    return preload_malloc_slow(size);
+    return preload_malloc_more(size);
 }
 
 PRELOAD_API void *calloc(size_t count, size_t size)
@@ -131,31 +142,29 @@ static inline evh_heap *preload_get(void)
     return __atomic_load_n(&preload_heap, __ATOMIC_RELAXED);
 }
 
-static PRELOAD_SLOW void preload_free_slow(evh_heap *heap, void *block)
+/* Whether the block is of a heap that this process may only read. */
+static bool preload_is_inherited(const void *block)
 {
-    if (!block) return;
+    const evh_heap *heap = preload_inherited;
+    return heap && fast_offset(heap, block) < heap->region->reserved_bytes;
+}
+
+static PRELOAD_SLOW void preload_free_slow(void *block)
+{
+    evh_heap *heap = preload_get();
+    if (!block || fast_free_rare(heap, block)) return;
     const int before = errno;
+    if (heap == &preload_nobody) heap = preload_enter();
     if (own_has(block))
         own_free(block);
-    else if (!preload_inherited ||
-             fast_offset(preload_inherited, block) >= preload_inherited->region->reserved_bytes)
+    else if (!preload_is_inherited(block))
         evh_free(heap, block);
     errno = before;
 }
 
-static PRELOAD_SLOW void preload_free_early(void *block)
-{
-    if (block) preload_free_slow(preload_enter(), block);
-}
-
 PRELOAD_API void free(void *block)
 {
-    evh_heap *heap = preload_get();
-    if (UNLIKELY(heap == NULL)) {
-        preload_free_early(block);
-        return;
-    }
-    fast_free(heap, block, preload_free_slow);
+    if (UNLIKELY(!fast_free_to_hot(preload_get(), block))) preload_free_slow(block);
 }
 
 PRELOAD_API void cfree(void *block)
@@ -169,8 +178,7 @@ PRELOAD_API size_t malloc_usable_size(void *block)
 {
     if (!block) return 0;
     if (own_has(block)) return own_size(block);
-    if (preload_inherited && evh_heap_of(block) == preload_inherited)
-        return evh_usable_size(preload_inherited, block);
+    if (preload_is_inherited(block)) return evh_usable_size(preload_inherited, block);
     return evh_usable_size(preload_get(), block);
 }
 
@@ -194,10 +202,8 @@ PRELOAD_API void *realloc(void *block, size_t size)
         return NULL;
     }
     if (preload_is_too_large(size)) return preload_none(ENOMEM);
-    if (UNLIKELY(own_has(block) || preload_inherited)) {
-        if (own_has(block) || evh_heap_of(block) == preload_inherited)
-            return preload_realloc_foreign(block, size);
-    }
+    if (UNLIKELY(own_has(block) || preload_is_inherited(block)))
+        return preload_realloc_foreign(block, size);
     const int before = errno;
     evh_heap *heap = preload_enter();
     void *moved = heap ? evh_realloc(heap, block, size) : NULL;

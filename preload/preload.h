@@ -6,13 +6,14 @@
 
 /* ---- start.c: the process's heap ---- */
 
-/* NULL until the first allocation is under way. Atomic, and set once, but for a forked child that
- * cannot go on with its parent's file. */
-extern evh_heap *preload_heap;
+/* The process's heap; preload_nobody, which has no blocks, until the first allocation is under way.
+ * Atomic; set once, but for a forked child that cannot go on with its parent's file. */
+EVH_INTERNAL_DATA evh_heap *preload_heap;
+EVH_INTERNAL_DATA evh_heap preload_nobody;
 
 /* The heap that a forked child inherited and may only read: blocks of it can be looked at and are
  * never freed. Else NULL. */
-extern evh_heap *preload_inherited;
+EVH_INTERNAL_DATA evh_heap *preload_inherited;
 
 /** The process's heap, with the calling thread attached to it. NULL: the caller is inside its own
  *  opening or attaching (the C library allocates there), and gets own_allocate(). */

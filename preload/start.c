@@ -19,8 +19,9 @@
 
 enum { START_PATH_SIZE = 4096 };
 
-evh_heap *preload_heap;
-evh_heap *preload_inherited;
+EVH_INTERNAL evh_heap preload_nobody;
+EVH_INTERNAL evh_heap *preload_heap = &preload_nobody;
+EVH_INTERNAL evh_heap *preload_inherited;
 
 static uint32_t start_is_begun; /* by one thread. Atomic. */
 static _Thread_local bool start_is_inside __attribute__((tls_model("initial-exec")));
@@ -30,23 +31,23 @@ static _Thread_local bool start_is_inside __attribute__((tls_model("initial-exec
 /* Held across a fork, so that the child does not get a lock whose holder it does not have. */
 static void start_before_fork(void)
 {
-    if (preload_heap) heap_lock_take(&preload_heap->slices.lock);
+    heap_lock_take(&preload_heap->slices.lock);
     own_lock();
 }
 
 static void start_after_fork(void)
 {
     own_unlock();
-    if (preload_heap) heap_lock_drop(&preload_heap->slices.lock);
+    heap_lock_drop(&preload_heap->slices.lock);
 }
 
 /* A file is its parent's: the child goes on in memory. */
 static void start_in_child(void)
 {
     start_after_fork();
-    if (!preload_heap || preload_heap->mode == EVH_MEMORY) return;
+    if (preload_heap == &preload_nobody || preload_heap->mode == EVH_MEMORY) return;
     preload_inherited = preload_heap;
-    preload_heap = NULL;
+    preload_heap = &preload_nobody;
     start_is_begun = 0;
     heap_thread.stamp = 0;
     heap_thread.cache = &threads_nobody;
@@ -106,17 +107,17 @@ static evh_heap *start_open(void)
     const char *file = preload_inherited ? NULL : getenv("EVERHEAP_FILE");
     evh_heap *heap = file && *file ? start_open_file(file) : NULL;
     if (!heap) heap = start_open_memory();
-    __atomic_store_n(&preload_heap, heap, __ATOMIC_RELEASE);
+    if (heap) __atomic_store_n(&preload_heap, heap, __ATOMIC_RELEASE);
     return heap;
 }
 
 evh_heap *preload_enter(void)
 {
     evh_heap *heap = __atomic_load_n(&preload_heap, __ATOMIC_ACQUIRE);
-    if (LIKELY(heap && heap_thread.stamp == heap->stamp)) return heap;
+    if (LIKELY(heap != &preload_nobody && heap_thread.stamp == heap->stamp)) return heap;
     if (start_is_inside) return NULL;
     start_is_inside = true;
-    if (!heap) heap = start_open();
+    if (heap == &preload_nobody) heap = start_open();
     if (heap && !threads_attach(heap)) heap = NULL;
     start_is_inside = false;
     return heap;
@@ -146,7 +147,7 @@ static __attribute__((destructor)) void start_end(void)
     evh_heap *heap = __atomic_load_n(&preload_heap, __ATOMIC_ACQUIRE);
     const char *wants = getenv("EVERHEAP_STATS");
     evh_info info;
-    if (!heap) return;
+    if (heap == &preload_nobody) return;
     if (wants && *wants && strcmp(wants, "0") != 0 && !evh_get_info(heap, &info))
         start_print(&info);
     if (heap->mode != EVH_MEMORY && evh_commit(heap))

@@ -220,36 +220,48 @@ static uint64_t run_pipe(uint64_t scale)
     return in_threads(THREADS, pipe_thread, scale);
 }
 
-/* ---- batches of each thread, partly freed by the other: sh8bench ---- */
+/* ---- batches of each thread, a tenth freed by the other: sh8bench ---- */
 
-static unsigned char *shared_batch[THREADS][2000];
+enum { BATCH = 2000, PARCEL = BATCH / 10 };
+
+static struct {
+    _Alignas(64) unsigned char **parcel;
+} mailboxes[THREADS];
+
+static void parcel_free(unsigned char **parcel)
+{
+    for (unsigned i = 0; parcel && i < PARCEL; i++) free(parcel[i]);
+    free(parcel);
+}
 
 static void *batch_thread(void *context)
 {
-    enum { BATCH = 2000 };
     struct worker *const me = context;
-    unsigned char **const mine = shared_batch[me->number];
+    unsigned char **const batch = calloc(BATCH, sizeof *batch);
+    if (!batch) bench_die("no memory");
+    unsigned char ***const other = &mailboxes[(me->number + 1) % THREADS].parcel;
     for (uint64_t round = 0; round < me->scale * 9; round++) {
-        for (size_t i = 0; i < BATCH; i++) {
-            unsigned char *const block = get(1 + (i * (round % 5 + 1)) % (i % 10 ? 100 : 1000));
-            /* What lay there is this thread's, or was put there by the other one. */
-            free(__atomic_exchange_n(&mine[i], block, __ATOMIC_ACQ_REL));
+        unsigned char **const parcel = malloc(PARCEL * sizeof *parcel);
+        if (!parcel) bench_die("no memory");
+        for (size_t i = 0; i < BATCH; i++)
+            batch[i] = get(1 + (i * (round % 5 + 1)) % (i % 10 ? 100 : 1000));
+        for (size_t i = 0; i < PARCEL; i++) {
+            parcel[i] = batch[i * 10 + round % 10];
+            batch[i * 10 + round % 10] = NULL;
         }
-        unsigned char **const others = shared_batch[(me->number + 1) % THREADS];
-        for (size_t i = round % 10; i < BATCH; i += 10)
-            free(__atomic_exchange_n(&others[i], NULL, __ATOMIC_ACQ_REL));
+        /* What the other one has not fetched yet is freed here. */
+        parcel_free(__atomic_exchange_n(other, parcel, __ATOMIC_ACQ_REL));
+        parcel_free(__atomic_exchange_n(&mailboxes[me->number].parcel, NULL, __ATOMIC_ACQ_REL));
+        for (size_t i = 0; i < BATCH; i++) free(batch[i]);
     }
+    free(batch);
     return NULL;
 }
 
 static uint64_t run_shared_batches(uint64_t scale)
 {
     (void)in_threads(THREADS, batch_thread, scale);
-    for (unsigned k = 0; k < THREADS; k++)
-        for (unsigned i = 0; i < 2000; i++) {
-            free(shared_batch[k][i]);
-            shared_batch[k][i] = NULL;
-        }
+    for (unsigned k = 0; k < THREADS; k++) parcel_free(mailboxes[k].parcel);
     return 0;
 }
 

@@ -228,13 +228,15 @@ HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
 BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1)
 BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) -ldl -lm
 
-.PHONY: bench bench-commit bench-alloc bench-malloc bench-open
-bench: bench-commit bench-alloc bench-malloc bench-open ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open ## run all benchmarks
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
 	@$<
 bench-alloc: $(BUILD)/bench/alloc_bench ## measure allocation beside glibc, mimalloc and jemalloc
 	@$<
 bench-malloc: $(BUILD)/bench/malloc_suite $(BUILD)/libeverheap-malloc.so ## measure programs on malloc() beside glibc, mimalloc, jemalloc and tcmalloc
+	@$<
+bench-fragment: $(BUILD)/bench/fragment_bench $(BUILD)/libeverheap-malloc.so ## measure the space that a heap takes and gives back, beside others
 	@$<
 bench-open: $(BUILD)/bench/open_bench ## measure opening, after a close and after a kill
 	@$<

@@ -13,6 +13,8 @@
  */
 #include "preload.h"
 
+#include <everheap/inspect.h>
+
 #include <errno.h>
 #include <malloc.h>
 #include <unistd.h>
@@ -217,4 +219,13 @@ PRELOAD_API void *reallocarray(void *block, size_t count, size_t size)
     size_t total = 0;
     if (__builtin_mul_overflow(count, size, &total)) return preload_none(ENOMEM);
     return realloc(block, total);
+}
+
+/** As glibc's: whether memory went back to the system. What is live stays where it is. */
+PRELOAD_API int malloc_trim(size_t unused)
+{
+    (void)unused;
+    uint64_t freed_bytes = 0;
+    evh_heap *heap = preload_enter();
+    return heap && !evh_trim(heap, &freed_bytes) && freed_bytes > 0;
 }

@@ -13,8 +13,6 @@
  */
 #include "preload.h"
 
-#include <everheap/inspect.h>
-
 #include <errno.h>
 #include <malloc.h>
 #include <unistd.h>
@@ -227,5 +225,6 @@ PRELOAD_API int malloc_trim(size_t unused)
     (void)unused;
     uint64_t freed_bytes = 0;
     evh_heap *heap = preload_enter();
-    return heap && !evh_trim(heap, &freed_bytes) && freed_bytes > 0;
+    if (!heap || heap->mode != EVH_MEMORY) return 0;
+    return !heap_discard(heap, false, &freed_bytes) && freed_bytes > 0;
 }

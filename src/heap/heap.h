@@ -82,6 +82,12 @@ EVH_INTERNAL void heap_abandon(evh_heap *heap);
 /** Write the header of a memory heap's image into its slice 0. */
 EVH_INTERNAL void heap_store_header(evh_heap *heap);
 
+/* ---- heap_discard.c ---- */
+
+/** Give the memory of a heap in memory back to the system where no live block lies. `is_still`: no
+ *  other thread is in the heap, so that its slices can be looked at, too. EVH_NO_MEMORY. */
+EVH_INTERNAL evh_status heap_discard(evh_heap *heap, bool is_still, uint64_t *freed_bytes);
+
 /* ---- heap_table.c: the heaps that this process has open ---- */
 
 /** The table's lock, for opening a buffer that may be open already. EVH_NO_MEMORY. */

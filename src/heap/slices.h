@@ -34,7 +34,7 @@ enum {
     SLICE_LINES = SLICE_BYTES / SLICE_LINE_BYTES,
     SLICE_WORDS = SEGMENT_SLICES / 64, /* of a bitmap with a bit per slice of a segment */
     SLICE_SMALL_SLOTS = 3,             /* slots of 1, 2 and 4 words share lines */
-    SLICE_HOT_MAX = 64,                /* hot blocks that a bin keeps */
+    SLICE_HOT_MAX = 128,               /* hot blocks that a bin keeps */
     SLICE_HOT_MIN = 4,
     SLICE_FIRST_CHECKSUM_SLICES = 64, /* 4 MiB: so far slice 0 holds the page checksums */
 };

@@ -29,10 +29,16 @@ static uint32_t owners_free_count(const struct slice *slice)
     return slice->block_count - slice_used(slice);
 }
 
-static bool owners_is_dense(const struct slice *slice)
+static uint32_t owners_dense_count(const evh_heap *heap, const struct slice *slice)
 {
     assert(slice->class_index < HEAP_CLASS_COUNT);
-    return owners_free_count(slice) >= size_class_dense(slice->class_index);
+    return size_class_dense(slice->class_index, heap->mode != EVH_MEMORY);
+}
+
+static bool owners_is_dense(const evh_heap *heap, const struct slice *slice)
+{
+    assert(slice->class_index < HEAP_CLASS_COUNT);
+    return owners_free_count(slice) >= owners_dense_count(heap, slice);
 }
 
 static bool owners_is_current(const struct cache *cache, const struct slice *slice)
@@ -109,12 +115,12 @@ static void owners_place(struct cache *cache, struct slice *slice)
     assert(slice_owner(slice) == cache);
     assert(!owners_is_current(cache, slice));
     assert(slice->floor == 0);
-    if (owners_is_dense(slice)) {
+    if (owners_is_dense(cache->heap, slice)) {
         owners_push(cache->heap, cache, slice, SLICE_IN_DENSE);
         return;
     }
     owners_push(cache->heap, cache, slice, SLICE_IN_FULL);
-    slice->floor = (uint16_t)(slice->block_count - size_class_dense(slice->class_index));
+    slice->floor = (uint16_t)(slice->block_count - owners_dense_count(cache->heap, slice));
     slice->countdown -= slice->floor;
     assert(slice->countdown > 0);
 }
@@ -194,7 +200,7 @@ EVH_INTERNAL void owners_settle_nobodys(evh_heap *heap, struct slice *slice)
     owners_unlink(heap, NULL, slice);
     if (slice_used(slice) == 0)
         owners_give(heap, slice);
-    else if (owners_is_dense(slice))
+    else if (owners_is_dense(heap, slice))
         owners_push(heap, NULL, slice, SLICE_IN_ADOPTABLE);
 }
 
@@ -538,7 +544,7 @@ static bool owners_claim_word(struct cache *cache, struct bin *bin, struct slice
             slice->cursor = (uint8_t)(word + 1);
             return true;
         }
-        if (!owners_is_dense(slice)) return false;
+        if (!owners_is_dense(cache->heap, slice)) return false;
         slice->cursor = 0; /* behind the cursor, enough became free */
     }
     return false;
@@ -600,7 +606,7 @@ static bool owners_claim_hot(struct cache *cache, struct bin *bin, struct slice 
     assert(slice_owner(slice) == cache);
     assert(bin->hot_end != NULL);
     if (owners_heat(cache, bin, slice)) return true;
-    if (!owners_is_dense(slice)) return false;
+    if (!owners_is_dense(cache->heap, slice)) return false;
     slice->cursor = 0; /* behind the cursor, enough became free */
     return owners_heat(cache, bin, slice);
 }

@@ -24,10 +24,10 @@ static inline void *allocate_take(struct bin *bin)
     const uint64_t mask = bin->mask;
     const uint64_t bit = mask & (~mask + 1);
     assert(mask != 0);
-    const uint64_t live = __atomic_load_n(bin->word, __ATOMIC_RELAXED);
+    const uint64_t live = base_load(bin->word, __ATOMIC_RELAXED);
     assert((live & bit) == 0);
     bin->mask = mask ^ bit;
-    __atomic_store_n(bin->word, live | bit, __ATOMIC_RELAXED);
+    base_store(bin->word, live | bit, __ATOMIC_RELAXED);
     return bin->blocks + (size_t)base_lowest_bit(mask) * bin->block_bytes;
 }
 
@@ -170,7 +170,7 @@ static SLOW evh_status free_checked(evh_heap *heap, void *block)
     if (!cache) return evh_last_error()->status;
     assert(cache->heap == heap);
     assert(place.slice > heap->slices.table);
-    if (__atomic_load_n(&place.slice->kind, __ATOMIC_RELAXED) == HEAP_LARGE)
+    if (base_load(&place.slice->kind, __ATOMIC_RELAXED) == HEAP_LARGE)
         status = large_free(heap, free_offset(heap, block) >> SLICE_SHIFT);
     else
         status = owners_free(cache, place.slice, place.index);
@@ -190,13 +190,13 @@ void evh_free(evh_heap *heap, void *block)
         return;
     }
     const uint64_t offset = free_offset(heap, block);
-    if (UNLIKELY(offset >= __atomic_load_n(&heap->slices.end_bytes, __ATOMIC_RELAXED))) {
+    if (UNLIKELY(offset >= base_load(&heap->slices.end_bytes, __ATOMIC_RELAXED))) {
         free_slow(heap, block); /* NULL, too */
         return;
     }
     struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
     struct cache *cache = heap_thread.cache;
-    if (UNLIKELY(__atomic_load_n(&slice->owner, __ATOMIC_RELAXED) != (uintptr_t)cache)) {
+    if (UNLIKELY(base_load(&slice->owner, __ATOMIC_RELAXED) != (uintptr_t)cache)) {
         free_slow(heap, block);
         return;
     }
@@ -209,12 +209,12 @@ void evh_free(evh_heap *heap, void *block)
     }
     uint64_t *word = &slice->bits[index / 64];
     const uint64_t bit = 1ull << index % 64;
-    const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
+    const uint64_t live = base_load(word, __ATOMIC_RELAXED);
     if (UNLIKELY(!(live & bit))) {
         free_slow(heap, block);
         return;
     }
-    __atomic_store_n(word, live & ~bit, __ATOMIC_RELAXED);
+    base_store(word, live & ~bit, __ATOMIC_RELAXED);
     /* Back into the mask if it is the bin's word: the block is hot. Without a branch: where a class
      * has few words, it would be unpredictable. (Measured: a third of the throughput.) */
     struct bin *bin = (struct bin *)(void *)((unsigned char *)cache + slice->bin_offset);
@@ -296,7 +296,7 @@ evh_status evh_malloc_to(evh_heap *heap, evh_ref *slot, size_t size)
     const void *block = evh_malloc(heap, size);
     if (!block) return evh_last_error()->status;
     /* Rollback and recovery take back both stores or none: a commit is between calls. */
-    __atomic_store_n(&slot->offset, free_offset(heap, block), __ATOMIC_RELEASE);
+    base_store(&slot->offset, free_offset(heap, block), __ATOMIC_RELEASE);
     assert(slot->offset != 0);
     return EVH_OK;
 }
@@ -306,17 +306,17 @@ evh_status evh_free_from(evh_heap *heap, evh_ref *slot)
     if (!slot) return base_fail(EVH_INVALID, NO_OFFSET, "no ref to free: its place is null");
     evh_status status = heap_writable(heap);
     if (status) return status;
-    const uint64_t offset = __atomic_load_n(&slot->offset, __ATOMIC_ACQUIRE);
+    const uint64_t offset = base_load(&slot->offset, __ATOMIC_ACQUIRE);
     if (offset == 0) return EVH_OK;
     void *block = heap->view.base + offset;
     assert(block != NULL);
     uint64_t size = 0;
     const bool is_live = heap->compact ? compact_block_at(heap, offset, &size)
                                        : slices_block_at(heap, offset, &size);
-    if (is_live) __atomic_store_n(&slot->offset, 0, __ATOMIC_RELEASE);
+    if (is_live) base_store(&slot->offset, 0, __ATOMIC_RELEASE);
     status = free_checked(heap, block);
     assert(!status || !is_live || status != EVH_BAD_POINTER);
     /* It could not be freed (no memory for this thread's cache): it is the caller's still. */
-    if (status && is_live) __atomic_store_n(&slot->offset, offset, __ATOMIC_RELEASE);
+    if (status && is_live) base_store(&slot->offset, offset, __ATOMIC_RELEASE);
     return status;
 }

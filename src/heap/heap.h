@@ -206,7 +206,7 @@ EVH_INTERNAL void roots_each_internal(evh_heap *heap, void (*visit)(uint64_t off
 /** The heap's end, also while other threads make it grow. */
 static inline uint64_t heap_end_bytes(const evh_heap *heap)
 {
-    return __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    return base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
 }
 
 static inline bool heap_is_zero(const void *data, size_t size)

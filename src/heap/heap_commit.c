@@ -84,8 +84,8 @@ static evh_status commit_copy(evh_heap *heap, uint64_t *ticket)
         return status;
     }
     assert(state.catalog != 0);
-    __atomic_store_n(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
-    if (*ticket > heap->begun) __atomic_store_n(&heap->begun, *ticket, __ATOMIC_RELEASE);
+    base_store(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
+    if (*ticket > heap->begun) base_store(&heap->begun, *ticket, __ATOMIC_RELEASE);
     return EVH_OK;
 }
 
@@ -97,7 +97,7 @@ static evh_status commit_perform(evh_heap *heap, bool flush, uint64_t *ticket)
     evh_status status = commit_copy(heap, ticket);
     if (status) return status;
     status = journal_write(heap->journal, *ticket, flush, commit_release, heap);
-    if (!status) (void)__atomic_add_fetch(&heap->commits, 1, __ATOMIC_RELAXED);
+    if (!status) (void)base_add_fetch(&heap->commits, 1, __ATOMIC_RELAXED);
     return status;
 }
 
@@ -124,7 +124,7 @@ evh_status evh_commit_wait(evh_heap *heap, evh_ticket ticket)
 {
     const evh_status status = commit_usable(heap);
     if (status) return status;
-    if (ticket > __atomic_load_n(&heap->begun, __ATOMIC_ACQUIRE))
+    if (ticket > base_load(&heap->begun, __ATOMIC_ACQUIRE))
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: no commit %llu was begun", heap_path(heap),
                          (unsigned long long)ticket);
     const bool is_writer = heap->journal && heap->mode == EVH_DURABLE;
@@ -150,7 +150,7 @@ evh_status evh_rollback(evh_heap *heap)
         assert(state.catalog < state.heap_bytes);
         heap->state = state;
         heap_set_end(heap, state.heap_bytes);
-        __atomic_store_n(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
+        base_store(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
         slices_reset(heap);
     }
     commit_end_quiet(heap);
@@ -255,9 +255,8 @@ bool evh_view_valid(const evh_heap *heap)
 static void commit_touch_page(unsigned char *page)
 {
     assert(page != NULL);
-    unsigned char value = __atomic_load_n(page, __ATOMIC_RELAXED);
-    while (!__atomic_compare_exchange_n(page, &value, value, false, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED))
+    unsigned char value = base_load(page, __ATOMIC_RELAXED);
+    while (!base_compare_exchange(page, &value, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         continue; /* again only if another thread has just stored there */
 }
 

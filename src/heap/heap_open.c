@@ -25,7 +25,7 @@ const char *heap_path(const evh_heap *heap)
 uint64_t heap_new_stamp(void)
 {
     static uint64_t last;
-    const uint64_t stamp = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+    const uint64_t stamp = base_add_fetch(&last, 1, __ATOMIC_RELAXED);
     assert(stamp != 0);
     assert(stamp != UINT64_MAX);
     return stamp;
@@ -62,7 +62,7 @@ void heap_set_end(evh_heap *heap, uint64_t heap_bytes)
     assert(heap_bytes % SLICE_BYTES == 0);
     assert(heap_bytes <= heap->region->reserved_bytes);
     heap->state.heap_bytes = heap_bytes;
-    __atomic_store_n(&heap->view.end_bytes, heap_bytes, __ATOMIC_RELAXED);
+    base_store(&heap->view.end_bytes, heap_bytes, __ATOMIC_RELAXED);
     if (heap->mode == EVH_MEMORY) heap_store_header(heap);
 }
 

@@ -125,7 +125,7 @@ static void inspect_describe(evh_heap *heap, evh_info *info)
     info->is_compact = heap->compact != NULL;
     info->address = (uint64_t)(uintptr_t)heap->view.base;
     info->heap_bytes = heap->state.heap_bytes;
-    info->commits = __atomic_load_n(&heap->commits, __ATOMIC_RELAXED);
+    info->commits = base_load(&heap->commits, __ATOMIC_RELAXED);
     info->format_version = REGION_FORMAT_VERSION;
     info->size_max_bytes = heap->state.heap_bytes;
     if (!heap->region) return;

@@ -297,7 +297,7 @@ static evh_status roots_make(evh_heap *heap, struct heap_catalog *catalog,
     if (key->name) memcpy(entry->name, key->name, key->name_size);
     if (filled) ++*filled;
     catalog->root_count++;
-    __atomic_store_n(&entry->hash, key->hash, __ATOMIC_RELEASE);
+    base_store(&entry->hash, key->hash, __ATOMIC_RELEASE);
     *made = block;
     return EVH_OK;
 }
@@ -416,7 +416,7 @@ static evh_status roots_remove_found(evh_heap *heap, struct heap_catalog *catalo
     void *block = NULL;
     const evh_status status = roots_resolve(heap, entry, &block);
     if (status) return status;
-    __atomic_store_n(&entry->hash, ROOT_REMOVED, __ATOMIC_RELEASE);
+    base_store(&entry->hash, ROOT_REMOVED, __ATOMIC_RELEASE);
     entry->tag = 0;
     entry->block.offset = 0;
     entry->size = 0;

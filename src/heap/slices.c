@@ -27,16 +27,16 @@ EVH_INTERNAL void slices_set_descriptor(evh_heap *heap, uint64_t slice, uint64_t
 {
     assert(heap_lock_is_taken(&heap->slices.lock));
     assert(slice < slices_count(heap->state.heap_bytes));
-    __atomic_store_n(slices_descriptor(heap, slice), descriptor, __ATOMIC_RELEASE);
-    __atomic_store_n(&heap->slices.table[slice].kind, (uint8_t)descriptor_kind(descriptor),
-                     __ATOMIC_RELEASE);
+    base_store(slices_descriptor(heap, slice), descriptor, __ATOMIC_RELEASE);
+    base_store(&heap->slices.table[slice].kind, (uint8_t)descriptor_kind(descriptor),
+               __ATOMIC_RELEASE);
 }
 
 /* Whether a slice that the image names can be read: inside the heap, and the heap's own. */
 static bool slices_is_readable(const evh_heap *heap, uint64_t slice)
 {
     assert(heap->region != NULL);
-    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    const uint64_t end_bytes = base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
     if (slice == 0 || slice >= slices_count(end_bytes)) return false;
     return !region_is_journal(heap->region, slice, NULL);
 }
@@ -62,7 +62,7 @@ EVH_INTERNAL uint64_t *slices_directory_entry(evh_heap *heap, uint64_t segment)
         return NULL;
     }
     uint64_t *indirect = &directory[HEAP_DIRECT_SEGMENTS + beyond / HEAP_INDIRECT_SEGMENTS];
-    const uint64_t entry = __atomic_load_n(indirect, __ATOMIC_ACQUIRE);
+    const uint64_t entry = base_load(indirect, __ATOMIC_ACQUIRE);
     if (!slices_is_readable(heap, entry)) { /* the upper half is zero, too */
         (void)base_fail(EVH_CORRUPT, (uint64_t)((unsigned char *)indirect - heap->view.base),
                         "%s: directory: an entry names slice %llu, which is no part of the heap",
@@ -78,7 +78,7 @@ EVH_INTERNAL uint64_t *slices_find_descriptors(evh_heap *heap, uint64_t segment)
     assert(heap->compact == NULL);
     uint64_t *entry = slices_directory_entry(heap, segment);
     if (!entry) return NULL;
-    const uint64_t meta = (uint32_t)__atomic_load_n(entry, __ATOMIC_ACQUIRE);
+    const uint64_t meta = (uint32_t)base_load(entry, __ATOMIC_ACQUIRE);
     if (!slices_is_readable(heap, meta) || (segment == 0) != (meta == HEAP_FIRST_META_SLICE)) {
         (void)base_fail(
             EVH_CORRUPT, (uint64_t)((unsigned char *)entry - heap->view.base),
@@ -106,11 +106,11 @@ EVH_INTERNAL uint64_t slices_checksum_slice(void *heap_pointer, uint64_t segment
 {
     assert(heap_pointer != NULL);
     evh_heap *heap = heap_pointer;
-    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    const uint64_t end_bytes = base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
     if (heap->compact || segment >= slices_segment_count(slices_count(end_bytes))) return 0;
     const uint64_t *entry = slices_directory_entry(heap, segment);
     if (!entry) return 0;
-    const uint64_t slice = __atomic_load_n(entry, __ATOMIC_ACQUIRE) >> 32;
+    const uint64_t slice = base_load(entry, __ATOMIC_ACQUIRE) >> 32;
     if (slice == 0 || slice >= slices_count(end_bytes)) return 0;
     assert(slice != HEAP_FIRST_META_SLICE);
     return slice << SLICE_SHIFT;
@@ -120,12 +120,12 @@ EVH_INTERNAL bool slices_is_checksum(void *heap_pointer, uint64_t slice)
 {
     evh_heap *heap = heap_pointer;
     assert(heap != NULL);
-    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    const uint64_t end_bytes = base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
     assert(end_bytes % SLICE_BYTES == 0);
     if (heap->compact || slice >= slices_count(end_bytes)) return false;
     const uint64_t *descriptors = slices_find_descriptors(heap, slice / SEGMENT_SLICES);
     if (!descriptors) return false;
-    return __atomic_load_n(&descriptors[slice % SEGMENT_SLICES], __ATOMIC_RELAXED) == HEAP_CHECKSUM;
+    return base_load(&descriptors[slice % SEGMENT_SLICES], __ATOMIC_RELAXED) == HEAP_CHECKSUM;
 }
 
 EVH_INTERNAL void slices_zero(void *bytes, uint64_t size)
@@ -193,7 +193,7 @@ static void slices_open_fast_path(evh_heap *heap)
     const uint64_t mapped = heap->slices.mapped_segments << SEGMENT_SHIFT;
     const uint64_t end = base_min(heap->state.heap_bytes, mapped);
     assert(end % SLICE_BYTES == 0);
-    __atomic_store_n(&heap->slices.end_bytes, heap->is_writable ? end : 0, __ATOMIC_RELAXED);
+    base_store(&heap->slices.end_bytes, heap->is_writable ? end : 0, __ATOMIC_RELAXED);
 }
 
 EVH_INTERNAL void slices_set_end(evh_heap *heap, uint64_t slice_count)
@@ -316,7 +316,7 @@ EVH_INTERNAL void slices_reset(evh_heap *heap)
     slices_clear(slices->remotes, size);
     memset(slices->adoptable, 0, sizeof slices->adoptable);
     slices->empty = 0;
-    __atomic_store_n(&heap->view.end_bytes, heap->state.heap_bytes, __ATOMIC_RELAXED);
+    base_store(&heap->view.end_bytes, heap->state.heap_bytes, __ATOMIC_RELAXED);
     /* Without memory, slices_load() tries again and fails: nothing is lost. */
     (void)slices_map_tables(heap, slices_count(heap->state.heap_bytes));
     slices_open_fast_path(heap);
@@ -344,13 +344,13 @@ EVH_INTERNAL void slices_fold(evh_heap *heap)
     for (bool again = true; again;) {
         again = false;
         for (struct cache *cache = first; cache; cache = cache->next_of_heap) {
-            if (!__atomic_load_n(&cache->pending, __ATOMIC_ACQUIRE)) continue;
+            if (!base_load(&cache->pending, __ATOMIC_ACQUIRE)) continue;
             remote_drain(cache);
             again = true;
         }
     }
     for (const struct cache *cache = first; cache; cache = cache->next_of_heap)
-        assert(__atomic_load_n(&cache->pending, __ATOMIC_RELAXED) == 0);
+        assert(base_load(&cache->pending, __ATOMIC_RELAXED) == 0);
 }
 
 /* A memory heap goes on in the child: what other threads had freed remotely is put into the

@@ -438,7 +438,7 @@ static inline uint64_t descriptor_of_run(enum heap_kind kind, uint32_t count)
 static inline struct cache *slice_owner(const struct slice *slice)
 {
     assert(slice != NULL);
-    const uint64_t owner = __atomic_load_n(&slice->owner, __ATOMIC_ACQUIRE);
+    const uint64_t owner = base_load(&slice->owner, __ATOMIC_ACQUIRE);
     return (struct cache *)(uintptr_t)(owner & ~(uint64_t)SLICE_PENDING);
 }
 

@@ -27,20 +27,20 @@ static evh_status inspect_find_block(evh_heap *heap, struct slice *slice, uint64
 EVH_INTERNAL evh_status slices_find(evh_heap *heap, uint64_t offset, struct slice_place *place)
 {
     assert(place != NULL);
-    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    const uint64_t end_bytes = base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
     assert(heap->compact == NULL);
     if (offset >= end_bytes) return EVH_BAD_POINTER;
     uint64_t number = offset >> SLICE_SHIFT;
     const evh_status status = slices_need(heap, number / SEGMENT_SLICES);
     if (status) return status;
     struct slice *slice = &heap->slices.table[number];
-    uint32_t kind = __atomic_load_n(&slice->kind, __ATOMIC_RELAXED);
+    uint32_t kind = base_load(&slice->kind, __ATOMIC_RELAXED);
     if (kind == HEAP_TAIL) {
         /* Of a medium run: its blocks may begin here. Its head is in this segment. */
         if (slice->run >= HEAP_MEDIUM_SLICES) return EVH_BAD_POINTER;
         slice -= slice->run;
         number -= (uint64_t)(&heap->slices.table[number] - slice);
-        kind = __atomic_load_n(&slice->kind, __ATOMIC_RELAXED);
+        kind = base_load(&slice->kind, __ATOMIC_RELAXED);
         if (kind != HEAP_MEDIUM) return EVH_BAD_POINTER;
     }
     const uint64_t within = offset - (number << SLICE_SHIFT);
@@ -194,7 +194,7 @@ EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
         is_last = end == heap_end;
     }
     inspect_end_run(info, &run);
-    info->threads = __atomic_load_n(&heap->slices.cache_count, __ATOMIC_RELAXED);
+    info->threads = base_load(&heap->slices.cache_count, __ATOMIC_RELAXED);
     return EVH_OK;
 }
 

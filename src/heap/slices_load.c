@@ -85,7 +85,7 @@ static bool audit_peek(struct audit *audit, uint64_t slice, uint64_t *descriptor
         return false;
     }
     found += slice % SEGMENT_SLICES;
-    *descriptor = __atomic_load_n(found, __ATOMIC_RELAXED);
+    *descriptor = base_load(found, __ATOMIC_RELAXED);
     if (place) *place = (uint64_t)((const unsigned char *)found - audit->heap->view.base);
     return true;
 }
@@ -186,7 +186,7 @@ static void audit_bits(struct audit *audit, uint32_t index)
     if (used_bits == 0) return;
     const uint64_t *word =
         pool_bits(audit->heap, audit->segment, descriptor_slot(descriptor)) + class->word_count - 1;
-    const uint64_t value = __atomic_load_n(word, __ATOMIC_RELAXED);
+    const uint64_t value = base_load(word, __ATOMIC_RELAXED);
     if ((value >> used_bits) == 0) return;
     audit_finding(audit, (uint64_t)((const unsigned char *)word - audit->heap->view.base), "bitmap",
                   "slice %llu: a bit behind its last block is set",
@@ -231,8 +231,7 @@ static bool audit_is_named(struct audit *audit, uint64_t slice, uint32_t kind)
     const unsigned shift = kind == HEAP_CHECKSUM ? 32 : 0;
     for (uint64_t i = slice / SEGMENT_SLICES, n = 0; n < segments; n++, i = (i + 1) % segments) {
         const uint64_t *entry = slices_directory_entry(heap, i);
-        if (entry && (uint32_t)(__atomic_load_n(entry, __ATOMIC_RELAXED) >> shift) == slice)
-            return true;
+        if (entry && (uint32_t)(base_load(entry, __ATOMIC_RELAXED) >> shift) == slice) return true;
     }
     return false;
 }
@@ -243,8 +242,7 @@ static bool audit_is_directory(struct audit *audit, uint64_t slice)
     const uint64_t *entries = slices_directory_entry(audit->heap, 0);
     assert(entries != NULL);
     for (uint32_t i = 0; i < HEAP_INDIRECT_ENTRIES; i++)
-        if (__atomic_load_n(&entries[HEAP_DIRECT_SEGMENTS + i], __ATOMIC_RELAXED) == slice)
-            return true;
+        if (base_load(&entries[HEAP_DIRECT_SEGMENTS + i], __ATOMIC_RELAXED) == slice) return true;
     return false;
 }
 
@@ -492,7 +490,7 @@ static inline __attribute__((always_inline)) uint32_t load_count_words(const uin
     assert(word_count > 0);
     assert(word_count <= SLICE_MIRROR_WORDS);
     for (uint32_t i = 0; i < word_count; i++)
-        count += base_count_bits(__atomic_load_n(&bits[i], __ATOMIC_RELAXED));
+        count += base_count_bits(base_load(&bits[i], __ATOMIC_RELAXED));
     return count;
 }
 
@@ -551,7 +549,7 @@ static void load_table(const struct audit *audit)
         if (kind == HEAP_LARGE || kind == HEAP_TAIL) slice->run = descriptor_count(descriptor);
         if (kind == HEAP_SMALL || kind == HEAP_MEDIUM)
             load_blocks(heap, audit->segment, audit->first_slice + i, descriptor);
-        __atomic_store_n(&slice->kind, (uint8_t)kind, __ATOMIC_RELAXED);
+        base_store(&slice->kind, (uint8_t)kind, __ATOMIC_RELAXED);
     }
 }
 
@@ -580,7 +578,7 @@ EVH_INTERNAL evh_status slices_load(evh_heap *heap, uint64_t number)
     }
     load_table(&audit);
     if (audit.segment->free_count) slices->free_hint = base_min(slices->free_hint, number);
-    __atomic_store_n(&slices->segments[number], audit.segment, __ATOMIC_RELEASE);
+    base_store(&slices->segments[number], audit.segment, __ATOMIC_RELEASE);
     return EVH_OK;
 }
 
@@ -589,7 +587,7 @@ EVH_INTERNAL evh_status slices_need(evh_heap *heap, uint64_t number)
     assert(heap->slices.reserved != NULL);
     struct heap_slices *slices = &heap->slices;
     assert(number < slices_segment_count(slices->slice_max));
-    if (LIKELY(__atomic_load_n(&slices->segments[number], __ATOMIC_ACQUIRE) != NULL)) return EVH_OK;
+    if (LIKELY(base_load(&slices->segments[number], __ATOMIC_ACQUIRE) != NULL)) return EVH_OK;
     heap_lock_take(&slices->lock);
     const evh_status status = slices->segments[number] ? EVH_OK : slices_load(heap, number);
     heap_lock_drop(&slices->lock);

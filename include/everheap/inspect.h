@@ -122,6 +122,7 @@ typedef struct evh_info {
     uint64_t private_bytes;   /* memory held in private copies of pages */
     uint64_t roots;
     uint64_t threads;        /* that have allocated from it */
+    uint64_t processes;      /* attached to a live heap; 0 in other modes */
     uint64_t writer_process; /* who has it open for writing; 0 nobody */
 } evh_info;
 

@@ -17,6 +17,11 @@ static evh_status commit_allowed(evh_heap *heap)
     if (heap->mode == EVH_PRIVATE)
         return base_fail(EVH_READ_ONLY, NO_OFFSET,
                          "%s: it is open privately: evh_save() writes a copy", heap_path(heap));
+    if (heap->mode == EVH_LIVE)
+        return base_fail(EVH_MODE, NO_OFFSET,
+                         "%s: a live heap has no commits: its stores are there at once; evh_sync() "
+                         "puts them on the disk",
+                         heap_path(heap));
     assert(heap->journal || heap->mode == EVH_MEMORY);
     assert(heap->mode != EVH_READ_ONLY);
     return EVH_OK;
@@ -168,7 +173,7 @@ evh_status evh_checkpoint(evh_heap *heap)
 /* ---- saving ---- */
 
 /* Whether some heap, here or in another process, has the file at `path` open: it holds a lock on
- * the writer's byte or on that of its view. */
+ * the writer's byte, on that of its view, or of a live heap. */
 static bool save_is_open(const char *path)
 {
     assert(path != NULL);
@@ -178,8 +183,9 @@ static bool save_is_open(const char *path)
     struct os_file_info info;
     if (os->information_at(path, &info) || !info.is_regular) return false;
     if (os->open(path, 0, 0, &file)) return false;
-    static_assert(REGION_LOCK_VIEWS == REGION_LOCK_WRITER + 1, "one range covers both");
-    if (os->lock_is_taken(file, REGION_LOCK_WRITER, INT64_MAX - REGION_LOCK_WRITER, &is_taken))
+    static_assert(REGION_LOCK_VIEWS > REGION_LOCK_WRITER, "one range covers both");
+    static_assert(REGION_LOCK_WRITER > REGION_LOCK_ATTACHED, "and these");
+    if (os->lock_is_taken(file, REGION_LOCK_ATTACHED, INT64_MAX - REGION_LOCK_ATTACHED, &is_taken))
         is_taken = false;
     (void)os->close(file);
     return is_taken;
@@ -195,7 +201,7 @@ static evh_status save_image(evh_heap *heap, const char *path)
     uint64_t size = 0;
     const void *image = compact_image(heap, &size);
     assert(size > 0);
-    return journal_save_bytes(image, size, path, permissions);
+    return journal_save_bytes(image, size, path, permissions, true);
 }
 
 evh_status evh_save(evh_heap *heap, const char *path)

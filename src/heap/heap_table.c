@@ -35,7 +35,7 @@ static void table_forked(void)
         evh_heap *heap = table_slots[i].heap;
         if (table_slots[i].version % 2 != 0 || !heap) continue;
         if (heap->region && region_has_file(heap->region)) {
-            heap->is_forked = true;
+            heap->is_forked = heap->live == NULL; /* a live heap's child becomes one more process */
             region_forked(heap->region);
         }
         if (!heap->compact) slices_forked(heap);

@@ -144,6 +144,10 @@ static void owners_release(struct cache *cache, struct slice *slice)
     evh_heap *heap = cache->heap;
     assert(!owners_is_current(cache, slice));
     owners_unlink(heap, cache, slice);
+    if (heap->live) {
+        live_give(cache, slice);
+        return;
+    }
     heap_lock_take(&heap->slices.lock);
     owners_give(heap, slice);
     heap_lock_drop(&heap->slices.lock);
@@ -168,7 +172,7 @@ static void owners_emptied(struct cache *cache, struct slice *slice)
 static void owners_fold(evh_heap *heap, struct slice *slice)
 {
     assert(slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM);
-    const uint32_t freed = remote_fold(heap, slice);
+    const uint32_t freed = heap->live ? live_fold(heap, slice) : remote_fold(heap, slice);
     const uint32_t used = slice_used(slice);
     assert(freed <= used);
     slice_set_used(slice, used - freed);
@@ -492,7 +496,10 @@ EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
     struct slice *table = cache->heap->slices.table;
     evh_status status = owners_check_dirty(cache->heap);
     if (status) return status;
-    if (base_load(&cache->pending, __ATOMIC_RELAXED)) remote_drain(cache);
+    if (cache->heap->live)
+        live_drain(cache);
+    else if (base_load(&cache->pending, __ATOMIC_RELAXED))
+        remote_drain(cache);
     if (bin->slice) {
         struct slice *slice = &table[bin->slice];
         if (owners_claim(cache, bin, slice)) return EVH_OK;
@@ -504,7 +511,8 @@ EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
         next = &table[cache->dense[class_index]];
         owners_unlink(cache->heap, cache, next);
     } else {
-        status = owners_find(cache, class_index, &next);
+        status = cache->heap->live ? live_find_slice(cache, class_index, &next)
+                                   : owners_find(cache, class_index, &next);
         if (status) return status;
     }
     next->cursor = 0;

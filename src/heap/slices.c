@@ -236,6 +236,23 @@ static evh_status slices_reserve(evh_heap *heap)
                         heap_path(heap));
 }
 
+/* A live heap keeps nothing here but what its own threads own: frees go their own way (end_bytes is
+ * 0), and others may let the heap grow at any moment, so all of the table is there. */
+static evh_status slices_open_live(evh_heap *heap)
+{
+    assert(heap->live != NULL);
+    assert(heap->slices.end_bytes == 0);
+    struct heap_slices *slices = &heap->slices;
+    const uint64_t size =
+        (uint64_t)((unsigned char *)slices->remotes - (unsigned char *)slices->table);
+    const int error = os->map(slices->table, size, OS_MAP_ANONYMOUS, -1, 0);
+    if (!error) return EVH_OK;
+    (void)os->release(slices->reserved, slices->reserved_bytes);
+    slices->reserved = NULL;
+    return base_fail_os(error, NO_OFFSET, "%s: no memory for the allocator's tables",
+                        heap_path(heap));
+}
+
 EVH_INTERNAL evh_status slices_open(evh_heap *heap)
 {
     assert(heap->compact == NULL);
@@ -243,12 +260,13 @@ EVH_INTERNAL evh_status slices_open(evh_heap *heap)
 
     struct heap_slices *slices = &heap->slices;
     const uint64_t slice_count = slices_count(heap->state.heap_bytes);
-    *slices = (struct heap_slices){.gate = GATE_UNPREPARED};
+    *slices = (struct heap_slices){.gate = heap->live ? 0 : GATE_UNPREPARED};
     if (slice_count < 4 || heap->state.heap_bytes > heap->region->mapped_bytes)
         return base_fail(EVH_CORRUPT, NO_OFFSET, "%s: header: a heap of %llu bytes cannot be",
                          heap_path(heap), (unsigned long long)heap->state.heap_bytes);
     evh_status status = slices_reserve(heap);
     if (status) return status;
+    if (heap->live) return slices_open_live(heap);
     status = slices_map_tables(heap, slice_count);
     for (uint64_t i = 0; !status && heap->options.verify && i < slices->mapped_segments; i++)
         status = slices_need(heap, i);
@@ -375,6 +393,10 @@ EVH_INTERNAL void slices_forked(evh_heap *heap)
     assert(heap->compact == NULL);
     struct heap_slices *slices = &heap->slices;
     if (!slices->reserved) return;
+    if (heap->live) {
+        live_forked(heap);
+        return;
+    }
     slices->lock.state = HEAP_LOCK_OPEN; /* its holder is gone */
     slices->gate &= (uint32_t)~GATE_CLOSED;
     slices->gate_guests = 0;

@@ -73,6 +73,22 @@ static void gate_wake_committer(evh_heap *heap)
     os->wake(&heap->slices.gate_wakes);
 }
 
+/* The next thread may have the cache, with all it owns. */
+static void threads_park(evh_heap *heap, struct cache *cache)
+{
+    assert(heap_lock_is_taken(&threads_lock));
+    assert(cache->has_thread);
+    if (heap->live) {
+        live_park(cache);
+        return;
+    }
+    heap_lock_take(&heap->slices.lock);
+    cache->has_thread = false;
+    cache->next_parked = heap->slices.parked;
+    heap->slices.parked = cache;
+    heap_lock_drop(&heap->slices.lock);
+}
+
 /* The thread ends: park what it has in open heaps, end what closed heaps left it. */
 static void threads_exit(void *unused)
 {
@@ -90,11 +106,7 @@ static void threads_exit(void *unused)
         } else {
             /* A thread that ends inside its bracket must not hold up commits for ever. */
             if (base_exchange(&cache->depth, 0, __ATOMIC_SEQ_CST)) gate_wake_committer(heap);
-            heap_lock_take(&heap->slices.lock);
-            cache->has_thread = false;
-            cache->next_parked = heap->slices.parked;
-            heap->slices.parked = cache;
-            heap_lock_drop(&heap->slices.lock);
+            threads_park(heap, cache);
         }
         cache = next;
     }
@@ -186,7 +198,8 @@ EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
     if (!cache) {
         os_at_fork(threads_at_fork);
         const int error = os_at_thread_exit(threads_exit, &heap_thread);
-        if (!error) cache = threads_take_cache(heap);
+        if (!error) cache = heap->live ? live_take_cache(heap) : threads_take_cache(heap);
+        if (!cache && heap->live && !error) return NULL;
         if (!cache) {
             (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory for a thread's cache",
                             heap_path(heap));
@@ -194,6 +207,8 @@ EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
         }
         cache->next_of_thread = heap_thread.caches;
         heap_thread.caches = cache;
+    } else if (heap->live && live_need_slot(cache)) {
+        return NULL;
     }
     assert(cache->stamp == heap->stamp);
     threads_use(cache);
@@ -247,6 +262,23 @@ EVH_INTERNAL void threads_forked(evh_heap *heap)
         cache->depth = 0;
         cache->next_parked = slices->parked;
         slices->parked = cache;
+    }
+}
+
+EVH_INTERNAL void threads_forked_live(evh_heap *heap)
+{
+    assert(heap->live != NULL);
+    assert(heap->stamp != 0);
+    for (struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap) {
+        bool is_own = false;
+        for (struct cache *own = heap_thread.caches; own && !is_own; own = own->next_of_thread)
+            is_own = own == cache;
+        owners_forget(cache);
+        cache->stamp = heap->stamp;
+        cache->tag = 0;
+        cache->has_thread = is_own;
+        cache->in_use = is_own;
+        if (!is_own) cache->depth = 0;
     }
 }
 

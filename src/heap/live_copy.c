@@ -1,0 +1,136 @@
+/* live_copy.c -- a live heap's file is opened private or read-only, perhaps while others change it.
+ *
+ * The metadata is copied first, into memory that nobody else changes, and then validated like that
+ * of any file; payload shows through, as it is at any moment. A copy of several slices is not one
+ * moment's: where it does not hold together while others are attached, it is made again.
+ */
+#include "heap/heap.h"
+
+enum { COPY_TRIES = 50 };
+
+/* A slice of the file, as it is now, takes the place of what is mapped there. */
+static evh_status copy_slice(evh_heap *heap, uint64_t slice)
+{
+    assert(slice > 0);
+    struct region *region = heap->region;
+    const uint64_t offset = slice << SLICE_SHIFT;
+    size_t done = 0;
+    if (offset + SLICE_BYTES > region->mapped_bytes)
+        return base_fail(EVH_CORRUPT, offset, "%s: metadata in slice %llu, behind its end",
+                         heap_path(heap), (unsigned long long)slice);
+    int error = os->map(region->base + offset, SLICE_BYTES, OS_MAP_ANONYMOUS, -1, 0);
+    if (!error) error = os->read(region->file, offset, region->base + offset, SLICE_BYTES, &done);
+    if (error) return base_fail_os(error, offset, "%s: cannot read its metadata", heap_path(heap));
+    assert(done <= SLICE_BYTES);
+    return EVH_OK;
+}
+
+/* The slices of entries, for the segments that are not in the directory itself. */
+static evh_status copy_directory(evh_heap *heap, uint64_t segments)
+{
+    assert(segments > 0);
+    evh_status status = copy_slice(heap, HEAP_FIRST_META_SLICE);
+    const uint64_t *entries = slices_directory_entry(heap, 0);
+    assert(entries != NULL);
+    for (uint64_t i = 0; !status && i < HEAP_INDIRECT_ENTRIES; i++) {
+        if (HEAP_DIRECT_SEGMENTS + i * HEAP_INDIRECT_SEGMENTS >= segments) break;
+        const uint64_t slice = entries[HEAP_DIRECT_SEGMENTS + i];
+        status = slice ? copy_slice(heap, slice)
+                       : base_fail(EVH_CORRUPT, NO_OFFSET, "%s: directory: entry %llu is missing",
+                                   heap_path(heap), (unsigned long long)i);
+    }
+    return status;
+}
+
+static evh_status copy_segment(evh_heap *heap, uint64_t segment)
+{
+    assert(heap->region != NULL);
+    const uint64_t *entry = slices_directory_entry(heap, segment);
+    if (!entry) return evh_last_error()->status;
+    evh_status status = EVH_OK;
+    if (segment > 0) status = copy_slice(heap, (uint32_t)*entry);
+    if (status) return status;
+    const uint64_t *descriptors = slices_find_descriptors(heap, segment);
+    if (!descriptors) return evh_last_error()->status;
+    const uint64_t first = segment * SEGMENT_SLICES;
+    const uint64_t end = slices_count(heap->state.heap_bytes);
+    const uint64_t count = base_min(end - first, SEGMENT_SLICES);
+    for (uint64_t i = 0; i < count && !status; i++)
+        if (descriptors[i] == HEAP_BITMAP) status = copy_slice(heap, first + i);
+    return status;
+}
+
+static evh_status copy_metadata(evh_heap *heap)
+{
+    assert(heap->is_live_copy);
+    struct live_area area;
+    size_t done = 0;
+    struct region *region = heap->region;
+    const int error = os->read(region->file, LIVE_AREA_OFFSET, &area, sizeof area, &done);
+    if (error) return base_fail_os(error, LIVE_AREA_OFFSET, "%s: cannot read it", heap_path(heap));
+    if (done < sizeof area || area.magic != LIVE_AREA_MAGIC)
+        return base_fail(EVH_CORRUPT, LIVE_AREA_OFFSET, "%s: live area: it does not begin as one",
+                         heap_path(heap));
+    if (area.end_slices < REGION_NEW_BYTES >> SLICE_SHIFT ||
+        area.end_slices > REGION_SIZE_MAX >> SLICE_SHIFT)
+        return base_fail(EVH_CORRUPT, LIVE_AREA_OFFSET, "%s: live area: a heap of %llu slices",
+                         heap_path(heap), (unsigned long long)area.end_slices);
+    evh_status status = region_map(region, area.end_slices << SLICE_SHIFT);
+    if (status) return status;
+    heap->state.heap_bytes = area.end_slices << SLICE_SHIFT;
+    heap->state.catalog = area.catalog;
+    heap->view.base = region->base;
+    base_store(&heap->view.end_bytes, heap->state.heap_bytes, __ATOMIC_RELAXED);
+    const uint64_t segments = slices_segment_count(area.end_slices);
+    status = copy_directory(heap, segments);
+    for (uint64_t i = 0; i < segments && !status; i++) status = copy_segment(heap, i);
+    return status;
+}
+
+static bool copy_is_attached(evh_heap *heap)
+{
+    assert(heap->region->lock_file >= 0);
+    bool is_taken = false;
+    return !os->lock_is_taken(heap->region->lock_file, REGION_LOCK_ATTACHED, 1, &is_taken) &&
+           is_taken;
+}
+
+/* Whether the copy holds together. */
+static evh_status copy_validate(evh_heap *heap)
+{
+    assert(heap->is_live_copy);
+    evh_status first = EVH_OK;
+    const uint64_t segments = slices_segment_count(slices_count(heap->state.heap_bytes));
+    for (uint64_t i = 0; i < segments && !first; i++)
+        (void)slices_audit(heap, i, NULL, NULL, &first);
+    return first;
+}
+
+EVH_INTERNAL evh_status live_copy_open(evh_heap *heap)
+{
+    assert(heap->mode == EVH_PRIVATE || heap->mode == EVH_READ_ONLY);
+    assert(heap->region->header.mode == EVH_LIVE);
+    heap->is_live_copy = true;
+    evh_status status = EVH_OK;
+    for (unsigned i = 0; i < COPY_TRIES; i++) {
+        const bool is_attached = copy_is_attached(heap);
+        status = copy_metadata(heap);
+        if (!is_attached) return status; /* it is validated where it is used */
+        if (!status) status = copy_validate(heap);
+        if (status != EVH_CORRUPT) return status;
+    }
+    return copy_metadata(heap); /* so it is damaged: whoever looks there is told */
+}
+
+EVH_INTERNAL void live_copy_mirrors(evh_heap *heap, uint64_t slice, struct slice *described)
+{
+    assert(heap->is_live_copy);
+    assert(described->bits != NULL);
+    uint64_t *own = (uint64_t *)(void *)(heap->slices.mirrors + slice * SLICE_MIRROR_BYTES);
+    const uint64_t *mirror = live_mirror(described->bits);
+    for (uint32_t word = 0; word < described->word_count; word++) {
+        const uint64_t pending = described->bits[word] & mirror[word];
+        own[word] = pending;
+        if (pending) heap->slices.remotes[slice].summary |= 1ull << word;
+    }
+}

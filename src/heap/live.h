@@ -174,7 +174,8 @@ EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot);
 
 /* ---- live_large.c ---- */
 
-/** A large block. `*note`, if `note` is not NULL, has its offset before it is live. */
+/** A large block. `*note`, if `note` is not NULL, has its offset before it is live; then its head
+ *  stays claimed, for the caller to let go of when the note is void. */
 EVH_INTERNAL void *live_large_allocate(evh_heap *heap, size_t size, size_t alignment,
                                        uint64_t *note);
 EVH_INTERNAL evh_status live_large_free(struct live *live, const struct cache *cache,

@@ -230,19 +230,22 @@ EVH_INTERNAL evh_status live_malloc_to(evh_heap *heap, evh_ref *slot, size_t siz
     if (size == 0)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: a block of 0 bytes", heap_path(heap));
     struct live_intent *intent = &heap->live->intents[cache->thread_slot];
-    evh_status status = EVH_OK;
     if (size <= HEAP_MEDIUM_MAX) {
-        status = free_malloc_small(cache, intent, slot, size);
-    } else {
+        const evh_status status = free_malloc_small(cache, intent, slot, size);
+        if (!status) base_store(&intent->block, 0, __ATOMIC_RELEASE);
+        return status;
+    }
+    {
         base_store(&intent->kind, LIVE_INTENT_NAMED, __ATOMIC_RELAXED);
         base_store(&intent->slot, free_slot_offset(heap, slot), __ATOMIC_RELAXED);
         const void *block = live_large_allocate(heap, size, SLICE_BYTES, &intent->block);
         if (!block) return evh_last_error()->status;
-        base_store(&slot->offset, evh_ref_to(heap, block).offset, __ATOMIC_RELEASE);
+        const uint64_t offset = evh_ref_to(heap, block).offset;
+        base_store(&slot->offset, offset, __ATOMIC_RELEASE);
+        base_store(&intent->block, 0, __ATOMIC_RELEASE);
+        live_let_go(heap->live, offset >> SLICE_SHIFT);
     }
-    if (!status) base_store(&intent->block, 0, __ATOMIC_RELEASE);
-    assert(status || slot->offset != 0);
-    return status;
+    return EVH_OK;
 }
 
 EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot)
@@ -260,10 +263,16 @@ EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot)
     struct live_intent *intent = &live->intents[number];
     uint64_t *folding = &live->session->folding[number / 64];
     (void)base_fetch_or(folding, 1ull << number % 64, __ATOMIC_SEQ_CST);
-    free_begin_intent(intent, free_slot_offset(heap, slot), offset);
+    /* A large block's head is claimed, so that no other begins there before the intent is void. Who
+     * cannot claim it (somebody looks at it) leaves a moment in which a kill leaks the block. */
+    const bool is_large = place.bits == NULL;
+    const bool is_claimed = is_large && live_claim(live, cache, place.head);
+    free_begin_intent(intent, is_large && !is_claimed ? 0 : free_slot_offset(heap, slot),
+                      is_large && !is_claimed ? 0 : offset);
     base_store(&slot->offset, 0, __ATOMIC_RELEASE);
     status = free_anywhere(cache, offset);
     base_store(&intent->block, 0, __ATOMIC_SEQ_CST);
+    if (is_claimed) live_let_go(live, place.head);
     (void)base_fetch_and(folding, ~(1ull << number % 64), __ATOMIC_SEQ_CST);
     assert(base_load(&intent->block, __ATOMIC_RELAXED) == 0);
     return status;

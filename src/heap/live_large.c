@@ -44,7 +44,10 @@ EVH_INTERNAL void *live_large_allocate(evh_heap *heap, size_t size, size_t align
     if (note) base_store(note, first << SLICE_SHIFT, __ATOMIC_RELEASE);
     base_store(live_descriptor(live, first), descriptor_of_run(HEAP_LARGE, (uint32_t)count),
                __ATOMIC_RELEASE);
-    live_large_let_go(live, first, count);
+    /* Whoever notes it keeps the head claimed as long as the note stands: should he die, and the
+     * block be freed before he is reaped, no other block begins there. */
+    if (!note) live_let_go(live, first);
+    if (count > 1) live_large_let_go(live, first + 1, count - 1);
     return heap->view.base + (first << SLICE_SHIFT);
 }
 

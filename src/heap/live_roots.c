@@ -81,7 +81,9 @@ static void *live_root_allocate(evh_heap *heap, size_t size, uint64_t *note)
     if (!cache) return NULL;
     if (size <= HEAP_MEDIUM_MAX) return root_allocate_small(cache, size, note);
     block = live_large_allocate(heap, size, SLICE_BYTES, note);
-    if (block) memset(block, 0, size);
+    if (!block) return NULL;
+    memset(block, 0, size);
+    live_let_go(heap->live, evh_ref_to(heap, block).offset >> SLICE_SHIFT);
     return block;
 }
 

@@ -272,7 +272,10 @@ EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot)
     base_store(&slot->offset, 0, __ATOMIC_RELEASE);
     status = free_anywhere(cache, offset);
     base_store(&intent->block, 0, __ATOMIC_SEQ_CST);
-    if (is_claimed) live_let_go(live, place.head);
+    if (is_claimed) {
+        live_let_go(live, place.head);
+        live_hint_taken(live, place.head, false);
+    }
     (void)base_fetch_and(folding, ~(1ull << number % 64), __ATOMIC_SEQ_CST);
     assert(base_load(&intent->block, __ATOMIC_RELAXED) == 0);
     return status;

@@ -241,6 +241,15 @@ EVH_INTERNAL evh_status live_attach(evh_heap *heap)
     return slices_open(heap);
 }
 
+/* The last one leaves: a forked child that has not done anything yet must not go on with it. */
+static void open_end_session(struct live *live)
+{
+    assert(live->area != NULL);
+    assert(live->path != NULL);
+    base_store(&live->area->session, 0, __ATOMIC_RELEASE);
+    (void)os->remove(live->path);
+}
+
 EVH_INTERNAL void live_detach(struct live *live)
 {
     if (!live) return;
@@ -251,7 +260,7 @@ EVH_INTERNAL void live_detach(struct live *live)
         /* Who gets it exclusively was the last: the next session makes a new file. */
         if (!base_load(&live->is_child, __ATOMIC_RELAXED) &&
             !os->lock(lock_file, REGION_LOCK_ATTACHED, 1, OS_LOCK_EXCLUSIVE))
-            (void)os->remove(live->path);
+            open_end_session(live);
     }
     if (live->mapped) (void)os->release(live->mapped, live->mapped_bytes);
     if (live->file >= 0) (void)os->close(live->file);

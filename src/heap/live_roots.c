@@ -395,6 +395,15 @@ static evh_status live_root_take(evh_heap *heap, const struct root_word *word, s
                      (unsigned long long)record->block.offset);
 }
 
+/* Whether the root was removed, or made anew, since its word was read. */
+static bool live_root_has_changed(const struct root_word *word)
+{
+    assert(word->place != NULL);
+    assert(word->value != 0);
+    const uint64_t now = base_load(word->place, __ATOMIC_ACQUIRE);
+    return ((now ^ word->value) & ROOT_REF_BITS) != 0;
+}
+
 EVH_INTERNAL evh_status live_root_open(evh_heap *heap, const struct root_key *key, size_t size,
                                        bool make, void **block, size_t *found_size)
 {
@@ -404,13 +413,16 @@ EVH_INTERNAL evh_status live_root_open(evh_heap *heap, const struct root_key *ke
     evh_status status = make && heap->is_writable ? live_root_need_catalog(heap, &catalog)
                                                   : live_root_catalog(heap, &catalog);
     if (status) return status;
-    for (;;) { /* each turn makes a chunk, or ends */
+    for (;;) { /* each turn makes a chunk, or ends, or somebody else has removed this very root */
         struct root_word word = {0};
         unsigned chunk = 0;
         if (catalog) status = live_root_locate(heap, catalog, key, &word, &chunk);
         if (status) return status;
-        if (live_root_is_there(word.value))
-            return live_root_take(heap, &word, size, block, found_size);
+        if (live_root_is_there(word.value)) {
+            status = live_root_take(heap, &word, size, block, found_size);
+            if (status == EVH_CORRUPT && live_root_has_changed(&word)) continue;
+            return status;
+        }
         if (!make) return EVH_NOT_FOUND; /* the caller says what */
         status = heap_writable(heap);
         if (status) return status;
@@ -423,8 +435,9 @@ EVH_INTERNAL evh_status live_root_open(evh_heap *heap, const struct root_key *ke
         }
         status = live_root_make(heap, catalog, key, size, &word);
         if (status) return status;
-        if (live_root_is_there(word.value))
-            return live_root_take(heap, &word, size, block, found_size);
+        if (!live_root_is_there(word.value)) continue;
+        status = live_root_take(heap, &word, size, block, found_size);
+        if (status != EVH_CORRUPT || !live_root_has_changed(&word)) return status;
     }
 }
 

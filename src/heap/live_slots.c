@@ -273,11 +273,28 @@ EVH_INTERNAL struct cache *live_take_cache(evh_heap *heap)
     return cache;
 }
 
+/* The thread was cancelled inside a call: what it had is nobody's, like a dead process's. */
+static void slots_abandon(struct live *live, struct cache *cache)
+{
+    assert(cache->tag != 0);
+    assert(!base_load(&live->is_child, __ATOMIC_RELAXED));
+    const uint32_t slot = cache->thread_slot;
+    uint64_t *word = &live->threads[slot].word;
+    slots_resolve(live, slot);
+    (void)base_fetch_and(&live->session->folding[slot / 64], ~(1ull << slot % 64),
+                         __ATOMIC_SEQ_CST);
+    base_store(word, slots_next(base_load(word, __ATOMIC_RELAXED)), __ATOMIC_RELEASE);
+    owners_forget(cache);
+    cache->tag = 0;
+}
+
 EVH_INTERNAL void live_park(struct cache *cache)
 {
     assert(cache->heap != NULL);
     struct live *live = cache->heap->live;
     assert(cache->has_thread);
+    if (cache->tag != 0 && base_load(&live->intents[cache->thread_slot].block, __ATOMIC_RELAXED))
+        slots_abandon(live, cache);
     if (cache->tag != 0) {
         uint64_t word = slots_word(cache->tag >> 32, live->process, LIVE_THREAD_USED);
         const uint64_t parked = slots_word(cache->tag >> 32, live->process, LIVE_THREAD_PARKED);

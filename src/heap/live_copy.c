@@ -60,6 +60,35 @@ static evh_status copy_segment(evh_heap *heap, uint64_t segment)
     return status;
 }
 
+/* Whether a run reaches the tail that says so. */
+static bool copy_is_orphan(evh_heap *heap, uint64_t slice, uint64_t descriptor)
+{
+    assert(slice > 0);
+    const uint64_t distance = descriptor_count(descriptor);
+    if (descriptor_kind(descriptor) != HEAP_TAIL || distance == 0 || distance >= slice) return false;
+    const uint64_t head = slice - distance;
+    const uint64_t *descriptors = slices_find_descriptors(heap, head / SEGMENT_SLICES);
+    if (!descriptors) return false;
+    const uint64_t found = descriptors[head % SEGMENT_SLICES];
+    if (descriptor_kind(found) == HEAP_LARGE) return descriptor_count(found) <= distance;
+    return descriptor_kind(found) != HEAP_MEDIUM || distance >= HEAP_MEDIUM_SLICES;
+}
+
+/* What threads left behind, or were about to use, is free in the copy: nobody comes back for it. */
+static evh_status copy_mend(evh_heap *heap, uint64_t segment)
+{
+    assert(heap->is_live_copy);
+    uint64_t *descriptors = slices_find_descriptors(heap, segment);
+    if (!descriptors) return evh_last_error()->status;
+    const uint64_t first = segment * SEGMENT_SLICES;
+    const uint64_t end = slices_count(heap->state.heap_bytes);
+    assert(first < end);
+    for (uint64_t i = segment ? 0 : 1; i < SEGMENT_SLICES; i++)
+        if (first + i >= end || copy_is_orphan(heap, first + i, descriptors[i]))
+            descriptors[i] = HEAP_FREE;
+    return EVH_OK;
+}
+
 static evh_status copy_metadata(evh_heap *heap)
 {
     assert(heap->is_live_copy);
@@ -84,6 +113,7 @@ static evh_status copy_metadata(evh_heap *heap)
     const uint64_t segments = slices_segment_count(area.end_slices);
     status = copy_directory(heap, segments);
     for (uint64_t i = 0; i < segments && !status; i++) status = copy_segment(heap, i);
+    for (uint64_t i = 0; i < segments && !status; i++) status = copy_mend(heap, i);
     return status;
 }
 

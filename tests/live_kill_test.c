@@ -2,8 +2,8 @@
  *
  * Strategy: four processes with two threads each allocate and free through a board in the heap, so
  * that most blocks are freed by another process than the one that allocated them. Every few
- * milliseconds one is killed and replaced by a new one. Now and then all are killed, and the heap is
- * checked by a process that attaches alone; half of these times the ephemeral file is deleted
+ * milliseconds one is killed and replaced by a new one. Now and then all are killed, and the heap
+ * is checked by a process that attaches alone; half of these times the ephemeral file is deleted
  * before. One test uses evh_malloc_to() and evh_free_from() only.
  * Invariants: every block that a slot names is live, is named once, and holds what was stored in
  * it; evh_check() finds nothing; after each kill every survivor gets on; at most one block for each

@@ -89,7 +89,7 @@ typedef uint32_t evh_mode;
 enum {
     EVH_DURABLE = 0, /* one process writes; evh_commit() makes durable all its changes or none */
     /* EVH_READ_ONLY = 1: the newest commit, beside a writer or without one */
-    EVH_LIVE = 3,    /* shared by any number of processes: every store survives any of them */
+    EVH_LIVE = 3,    /* any processes write; every store survives all of them: live.h */
     EVH_PRIVATE = 2, /* as read-only, but this process may change its copy; never written back */
     EVH_MEMORY = 4,  /* what evh_open_memory() makes; evh_open() refuses it */
 };
@@ -219,16 +219,6 @@ EVH_API evh_status evh_commit_begin(evh_heap *heap, evh_ticket *ticket);
  * Errors    EVH_IO, EVH_POISONED, EVH_FULL (that commit failed), EVH_INVALID (no such ticket).
  */
 EVH_API evh_status evh_commit_wait(evh_heap *heap, evh_ticket ticket);
-
-/**
- * Live heaps: write everything that was stored before to the disk. After a power cut that follows,
- * with no store in between, the heap is what it was; after a store in between, pages of different
- * moments may be mixed. A killed process needs no evh_sync(): nothing of it is lost.
- * Errors    EVH_MODE (not a live heap), EVH_IO.
- * Threads   any; what others store meanwhile may be written or not.
- * Cost      the pages changed since the last one, by any process, and one flush.
- */
-EVH_API evh_status evh_sync(evh_heap *heap);
 
 /**
  * Undo every change since the last commit that was begun: contents, allocations, roots, growth.
@@ -399,5 +389,6 @@ EVH_API const char *evh_version(void);
 #endif
 
 #include <everheap/inspect.h>
+#include <everheap/live.h>
 
 #endif

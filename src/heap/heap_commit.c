@@ -232,6 +232,13 @@ evh_status evh_refresh(evh_heap *heap)
     if (heap->mode != EVH_READ_ONLY)
         return base_fail(EVH_MODE, NO_OFFSET, "%s: it is not open read-only", heap_path(heap));
     if (heap->compact) return EVH_OK; /* an image in memory: there is nothing newer */
+    if (heap->is_live_copy) {
+        os->mutex_lock(heap->commit_mutex);
+        status = live_copy_open(heap);
+        slices_reset(heap);
+        os->mutex_unlock(heap->commit_mutex);
+        return status;
+    }
     assert(heap->journal != NULL);
     assert(!heap->is_writable);
     os->mutex_lock(heap->commit_mutex);

@@ -64,6 +64,8 @@ EVH_INTERNAL evh_status live_join(struct live *live);
 
 /** Map a copy of it: metadata copied, payload as it is. Sets heap->state. */
 EVH_INTERNAL evh_status live_copy_open(evh_heap *heap);
+/** How many processes are attached to the file. */
+EVH_INTERNAL uint64_t live_copy_processes(evh_heap *heap);
 /** Copy the frees that are in the image's mirrors to the segment's, in memory. */
 EVH_INTERNAL void live_copy_mirrors(evh_heap *heap, uint64_t slice, struct slice *described);
 /** In a private copy: fold all, and make a durable heap's catalog, so that it can be saved. */
@@ -115,7 +117,8 @@ EVH_INTERNAL bool live_claim_run(struct live *live, const struct cache *cache, u
                                  uint64_t count, uint64_t *stopped_at);
 /** Let go of a run of claimed slices that stay free. */
 EVH_INTERNAL void live_release_run(struct live *live, uint64_t first, uint64_t count);
-/** Slices [from, to) of the run at `first` are no longer in it: whoever is still an orphan is free. */
+/** Slices [from, to) of the run at `first` are no longer in it: whoever is still an orphan is
+ *  free. */
 EVH_INTERNAL void live_free_tails(struct live *live, const struct cache *cache, uint64_t first,
                                   uint64_t from, uint64_t to);
 /** The end of the heap, in slices. */
@@ -128,8 +131,8 @@ EVH_INTERNAL void live_set_pending(struct live *live, uint64_t slice);
 EVH_INTERNAL void live_clear_pending(struct live *live, uint64_t slice);
 /** Give the holes of a claimed run their space again. EVH_FULL. */
 EVH_INTERNAL evh_status live_fill_holes(struct live *live, uint64_t first, uint64_t count);
-/** A place for the bitmap of a claimed slice. If there is none, the slice itself becomes the group's
- *  (`*is_used`): it is claimed still, and to be let go of. */
+/** A place for the bitmap of a claimed slice. If there is none, the slice itself becomes the
+ *  group's (`*is_used`): it is claimed still, and to be let go of. */
 EVH_INTERNAL evh_status live_need_place(struct live *live, uint64_t slice, bool *is_used);
 
 /* ---- live_find.c: space for the owners ---- */

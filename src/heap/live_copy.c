@@ -65,7 +65,8 @@ static bool copy_is_orphan(evh_heap *heap, uint64_t slice, uint64_t descriptor)
 {
     assert(slice > 0);
     const uint64_t distance = descriptor_count(descriptor);
-    if (descriptor_kind(descriptor) != HEAP_TAIL || distance == 0 || distance >= slice) return false;
+    if (descriptor_kind(descriptor) != HEAP_TAIL || distance == 0 || distance >= slice)
+        return false;
     const uint64_t head = slice - distance;
     const uint64_t *descriptors = slices_find_descriptors(heap, head / SEGMENT_SLICES);
     if (!descriptors) return false;
@@ -150,6 +151,21 @@ EVH_INTERNAL evh_status live_copy_open(evh_heap *heap)
         if (status != EVH_CORRUPT) return status;
     }
     return copy_metadata(heap); /* so it is damaged: whoever looks there is told */
+}
+
+EVH_INTERNAL uint64_t live_copy_processes(evh_heap *heap)
+{
+    assert(heap->is_live_copy);
+    assert(heap->region->lock_file >= 0);
+    uint64_t count = 0;
+    bool is_taken = false;
+    const int file = heap->region->lock_file;
+    if (os->lock_is_taken(file, REGION_LOCK_PROCESSES, LIVE_PROCESSES_MAX, &is_taken)) return 0;
+    for (uint32_t i = 0; is_taken && i < LIVE_PROCESSES_MAX; i++) {
+        bool is_locked = false;
+        count += !os->lock_is_taken(file, REGION_LOCK_PROCESSES + i, 1, &is_locked) && is_locked;
+    }
+    return count;
 }
 
 EVH_INTERNAL void live_copy_mirrors(evh_heap *heap, uint64_t slice, struct slice *described)

@@ -15,9 +15,9 @@
  *   0x3000  struct live_groups
  *   0x3400  places of the segment's first 51 slices: LIVE_PLACE_BYTES each
  *
- * A place is the bitmap of a slice, and 512 bytes behind it its mirror: the frees by threads that do
- * not own the slice, until the owner folds them in. Places of other slices lie in BITMAP slices of
- * the segment, 64 in each, in order; `live_groups` says in which.
+ * A place is the bitmap of a slice, and 512 bytes behind it its mirror: the frees by threads that
+ * do not own the slice, until the owner folds them in. Places of other slices lie in BITMAP slices
+ * of the segment, 64 in each, in order; `live_groups` says in which.
  */
 enum {
     LIVE_AREA_OFFSET = 0x4000,

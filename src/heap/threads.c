@@ -190,13 +190,23 @@ static struct cache *threads_find_cache(const evh_heap *heap)
     return NULL;
 }
 
+/* Once for the process, and without a lock afterwards. */
+static void threads_watch_forks(void)
+{
+    static uint32_t is_watching;
+    if (base_load(&is_watching, __ATOMIC_ACQUIRE)) return;
+    os_at_fork(threads_at_fork);
+    base_store(&is_watching, 1, __ATOMIC_RELEASE);
+    assert(base_load(&is_watching, __ATOMIC_RELAXED));
+}
+
 EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
 {
     assert(heap->compact == NULL);
     if (heap_thread.stamp == heap->stamp) return heap_thread.cache;
     struct cache *cache = threads_find_cache(heap);
     if (!cache) {
-        os_at_fork(threads_at_fork);
+        threads_watch_forks();
         const int error = os_at_thread_exit(threads_exit, &heap_thread);
         if (!error) cache = heap->live ? live_take_cache(heap) : threads_take_cache(heap);
         if (!cache && heap->live && !error) return NULL;

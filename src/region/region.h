@@ -81,7 +81,8 @@ EVH_INTERNAL evh_status region_open_buffer(void *buffer, uint64_t size, struct r
 /** Unmap, unlock, close; a created file that was not published vanishes. NULL is fine. */
 EVH_INTERNAL evh_status region_close(struct region *region);
 
-/** In a forked child of a process that is attached to a live heap: a lock description of its own. */
+/** In a forked child of a process that is attached to a live heap: a lock description of its
+ *  own. */
 EVH_INTERNAL evh_status region_lock_again(struct region *region);
 
 /** In a forked child: drop the lock description, so that the parent's death frees the lock. */

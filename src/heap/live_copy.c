@@ -45,6 +45,7 @@ static evh_status copy_directory(evh_heap *heap, uint64_t segments)
 static evh_status copy_segment(evh_heap *heap, uint64_t segment)
 {
     assert(heap->region != NULL);
+    assert(heap->is_live_copy);
     const uint64_t *entry = slices_directory_entry(heap, segment);
     if (!entry) return evh_last_error()->status;
     evh_status status = EVH_OK;
@@ -64,6 +65,7 @@ static evh_status copy_segment(evh_heap *heap, uint64_t segment)
 static bool copy_is_orphan(evh_heap *heap, uint64_t slice, uint64_t descriptor)
 {
     assert(slice > 0);
+    assert(heap->is_live_copy);
     const uint64_t distance = descriptor_count(descriptor);
     if (descriptor_kind(descriptor) != HEAP_TAIL || distance == 0 || distance >= slice)
         return false;
@@ -93,6 +95,7 @@ static evh_status copy_mend(evh_heap *heap, uint64_t segment)
 static evh_status copy_metadata(evh_heap *heap)
 {
     assert(heap->is_live_copy);
+    assert(heap->region != NULL);
     struct live_area area;
     size_t done = 0;
     struct region *region = heap->region;
@@ -121,6 +124,7 @@ static evh_status copy_metadata(evh_heap *heap)
 static bool copy_is_attached(evh_heap *heap)
 {
     assert(heap->region->lock_file >= 0);
+    assert(heap->is_live_copy);
     bool is_taken = false;
     return !os->lock_is_taken(heap->region->lock_file, REGION_LOCK_ATTACHED, 1, &is_taken) &&
            is_taken;
@@ -130,6 +134,7 @@ static bool copy_is_attached(evh_heap *heap)
 static evh_status copy_validate(evh_heap *heap)
 {
     assert(heap->is_live_copy);
+    assert(heap->state.heap_bytes > 0);
     evh_status first = EVH_OK;
     const uint64_t segments = slices_segment_count(slices_count(heap->state.heap_bytes));
     for (uint64_t i = 0; i < segments && !first; i++)

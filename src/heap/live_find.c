@@ -106,6 +106,7 @@ static struct slice *find_describe(struct cache *cache, uint64_t number, uint32_
 static struct slice *find_adopt(struct cache *cache, uint64_t number, uint32_t class_index)
 {
     assert(number > 0);
+    assert(cache->tag != 0);
     struct live *live = cache->heap->live;
     if (!live_claim(live, cache, number)) return NULL;
     const uint32_t found = find_class(live, number);
@@ -127,6 +128,7 @@ static struct slice *find_adopt(struct cache *cache, uint64_t number, uint32_t c
 static bool find_is_dense(const struct slice *slice)
 {
     assert(slice->block_count > 0);
+    assert(slice->list == SLICE_IN_NONE);
     return slice->block_count - slice_used(slice) >= size_class_dense(slice->class_index);
 }
 
@@ -299,6 +301,7 @@ static void find_sweep_blocks(struct find_sweep *sweep, uint64_t number, uint32_
                               bool was_owned)
 {
     assert(class_index < HEAP_CLASS_COUNT);
+    assert(number > 0);
     struct live *live = sweep->cache->heap->live;
     const uint64_t index = number % SEGMENT_SLICES;
     const bool is_pending =
@@ -323,6 +326,7 @@ static void find_sweep_blocks(struct find_sweep *sweep, uint64_t number, uint32_
 static void find_sweep_slice(struct find_sweep *sweep, uint64_t number)
 {
     assert(number > 0);
+    assert(sweep->cache->tag != 0);
     struct live *live = sweep->cache->heap->live;
     const uint64_t owner = base_load(live_owner(live, number), __ATOMIC_RELAXED);
     if (!live_is_stale(live, owner)) return;

@@ -102,6 +102,7 @@ static evh_status free_own(struct cache *cache, struct slice *slice, uint32_t in
 static void free_announce(struct live *live, uint64_t slice)
 {
     assert(slice > 0);
+    assert(slice < live->slice_max);
     live_set_pending(live, slice);
     const uint64_t owner = base_load(live_owner(live, slice), __ATOMIC_SEQ_CST);
     const uint32_t thread_slot = live_tag_slot(owner);
@@ -125,6 +126,7 @@ static evh_status free_remote(struct live *live, const struct live_place *place)
 
 EVH_INTERNAL void live_free_quietly(struct live *live, uint64_t offset)
 {
+    assert(offset >= SLICE_BYTES || live->segments != NULL);
     struct live_place place;
     if (live_find_block(live, offset, &place)) return;
     assert(place.head > 0);
@@ -165,6 +167,7 @@ static struct cache *free_cache(evh_heap *heap)
 
 EVH_INTERNAL evh_status live_free(evh_heap *heap, uint64_t offset)
 {
+    assert(heap->live != NULL);
     struct cache *cache = free_cache(heap);
     if (UNLIKELY(!cache)) return evh_last_error()->status;
     struct live *live = heap->live;
@@ -197,6 +200,7 @@ static uint64_t free_slot_offset(const evh_heap *heap, const evh_ref *slot)
 static void free_begin_intent(struct live_intent *intent, uint64_t slot, uint64_t block)
 {
     assert(base_load(&intent->block, __ATOMIC_RELAXED) == 0);
+    assert(slot != block || block == 0);
     base_store(&intent->kind, LIVE_INTENT_NAMED, __ATOMIC_RELAXED);
     base_store(&intent->slot, slot, __ATOMIC_RELAXED);
     base_store(&intent->block, block, __ATOMIC_RELEASE);
@@ -225,6 +229,7 @@ static evh_status free_malloc_small(struct cache *cache, struct live_intent *int
 EVH_INTERNAL evh_status live_malloc_to(evh_heap *heap, evh_ref *slot, size_t size)
 {
     assert(slot != NULL);
+    assert(heap->live != NULL);
     struct cache *cache = free_cache(heap);
     if (!cache) return evh_last_error()->status;
     if (size == 0)

@@ -90,6 +90,7 @@ static uint64_t *live_grow_entry(struct live_growth *growth, uint64_t segment);
 static uint64_t live_grow_item(struct live_growth *growth, uint64_t segment, bool own)
 {
     assert(segment > 0);
+    assert(growth->new_end > growth->old_end);
     struct live *live = growth->live;
     const uint64_t first = segment * SEGMENT_SLICES;
     const uint64_t run_end = growth->run + growth->count;
@@ -164,6 +165,7 @@ static bool live_grow_prepare(struct live_growth *growth, uint64_t segment)
 static uint64_t live_grow_items(const struct live_growth *growth, uint64_t run)
 {
     assert(run > 0);
+    assert(run >= growth->old_end);
     const uint64_t end = slices_segment_count(run + growth->count);
     uint64_t items = 0;
     for (uint64_t i = base_max(slices_segment_count(growth->old_end), 1); i < end; i++) {

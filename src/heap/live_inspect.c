@@ -73,6 +73,7 @@ EVH_INTERNAL evh_status live_walk(evh_heap *heap, evh_visit *visit, void *contex
 static void inspect_end_free(evh_info *info, uint64_t *run)
 {
     assert(info != NULL);
+    assert(info->heap_bytes > 0);
     if (*run == 0) return;
     info->free_runs++;
     info->free_bytes += *run << SLICE_SHIFT;
@@ -84,6 +85,7 @@ static void inspect_count_slice(struct live *live, uint64_t number, uint64_t des
                                 evh_info *info)
 {
     assert(number > 0);
+    assert(info != NULL);
     const struct size_class *class = NULL;
     uint64_t *bits = NULL;
     switch (descriptor_kind(descriptor)) {

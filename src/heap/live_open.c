@@ -16,6 +16,7 @@ enum { ATTACH_TRIES = 2000 };
 static void open_write_header(unsigned char *image, const evh_options *options)
 {
     assert(image != NULL);
+    assert(options->mode == EVH_LIVE);
     struct region_header header = {
         .magic = REGION_MAGIC,
         .format_version = REGION_FORMAT_VERSION,
@@ -86,6 +87,7 @@ static evh_status open_map_session(struct live *live)
 static evh_status open_begin_session(struct live *live)
 {
     assert(live->file < 0);
+    assert(live->mapped == NULL);
     const unsigned permissions = live->heap->options.permissions;
     int error = os->open_temporary(live->path, permissions ? permissions : 0600, &live->file);
     if (error) {
@@ -152,6 +154,7 @@ static evh_status open_join_session(struct live *live)
 static evh_status open_session(struct live *live)
 {
     assert(live->heap->region->lock_file >= 0);
+    assert(live->file < 0);
     const int lock_file = live->heap->region->lock_file;
     for (unsigned i = 0; i < ATTACH_TRIES; i++) {
         int error = os->lock(lock_file, REGION_LOCK_ATTACHED, 1, OS_LOCK_EXCLUSIVE);
@@ -173,6 +176,7 @@ static evh_status open_session(struct live *live)
 static evh_status open_area(struct live *live)
 {
     assert(live->area != NULL);
+    assert(live->heap->mode == EVH_LIVE);
     evh_heap *heap = live->heap;
     if (live->area->magic != LIVE_AREA_MAGIC)
         return base_fail(EVH_CORRUPT, LIVE_AREA_OFFSET, "%s: live area: it does not begin as one",
@@ -198,6 +202,7 @@ static evh_status open_area(struct live *live)
 static evh_status open_handle(evh_heap *heap, struct live *live)
 {
     assert(heap->region->base != NULL);
+    assert(live->metas == NULL);
     unsigned char *base = heap->region->base;
     live->heap = heap;
     live->file = -1;
@@ -253,6 +258,7 @@ static void open_end_session(struct live *live)
 EVH_INTERNAL void live_detach(struct live *live)
 {
     if (!live) return;
+    assert(live->heap != NULL);
     assert(live->heap->live == live);
     const int lock_file = live->heap->region->lock_file;
     if (live->process < LIVE_PROCESSES_MAX && lock_file >= 0) {
@@ -275,6 +281,7 @@ EVH_INTERNAL void live_detach(struct live *live)
 EVH_INTERNAL void live_forked(evh_heap *heap)
 {
     assert(heap->live != NULL);
+    assert(!heap->is_forked);
     struct live *live = heap->live;
     heap->stamp = heap_new_stamp(); /* no cache is valid */
     threads_forked_live(heap);
@@ -286,6 +293,7 @@ EVH_INTERNAL void live_forked(evh_heap *heap)
 static evh_status open_rejoin(struct live *live)
 {
     assert(live->is_child);
+    assert(live->joining);
     evh_heap *heap = live->heap;
     evh_status status = region_lock_again(heap->region);
     if (status) return status;

@@ -25,6 +25,7 @@ struct root_word {
 static uint64_t live_root_ref(uint64_t value)
 {
     assert(value != 0);
+    assert((value & ROOT_REF_BITS) > LIVE_ROOT_REMOVED);
     return value & ROOT_REF_BITS & ~LIVE_ROOT_REMOVED;
 }
 
@@ -54,6 +55,7 @@ static void *live_root_block(evh_heap *heap, uint64_t offset, uint64_t size)
 static void *root_allocate_small(struct cache *cache, size_t size, uint64_t *note)
 {
     assert(size <= HEAP_MEDIUM_MAX);
+    assert(note != NULL);
     const uint32_t class_index = size_class_of(size);
     struct bin *bin = &cache->bins[class_index];
     if (!bin->mask && owners_refill(cache, class_index)) return NULL;
@@ -91,6 +93,7 @@ static void *live_root_allocate(evh_heap *heap, size_t size, uint64_t *note)
 static struct live_intent *live_root_intent(evh_heap *heap, struct live_intent *nobodys)
 {
     assert(nobodys != NULL);
+    assert(heap->is_writable);
     *nobodys = (struct live_intent){0};
     if (!heap->live) return nobodys;
     const struct cache *cache = threads_attach(heap);
@@ -99,6 +102,7 @@ static struct live_intent *live_root_intent(evh_heap *heap, struct live_intent *
 
 static void live_root_free(evh_heap *heap, uint64_t offset)
 {
+    assert(heap->compact == NULL);
     uint64_t usable = 0;
     assert(heap->is_writable);
     if (offset && heap_block_at(heap, offset, &usable)) evh_free(heap, heap->view.base + offset);
@@ -110,6 +114,7 @@ static void live_root_free(evh_heap *heap, uint64_t offset)
 static evh_status live_root_catalog(evh_heap *heap, struct live_catalog **catalog)
 {
     assert(catalog != NULL);
+    assert(heap->live || heap->is_live_copy);
     *catalog = NULL;
     const uint64_t offset =
         heap->live ? base_load(&heap->live->area->catalog, __ATOMIC_ACQUIRE) : heap->state.catalog;
@@ -126,6 +131,7 @@ static evh_status live_root_catalog(evh_heap *heap, struct live_catalog **catalo
 static evh_status live_root_make_once(evh_heap *heap, uint64_t *place, size_t size, uint64_t magic)
 {
     assert(place != NULL);
+    assert(size % 8 == 0);
     struct live_intent nobodys;
     struct live_intent *intent = live_root_intent(heap, &nobodys);
     if (!intent) return evh_last_error()->status;
@@ -179,6 +185,7 @@ static evh_status live_root_chunk(evh_heap *heap, struct live_catalog *catalog, 
 static evh_status live_root_read(evh_heap *heap, struct root_word *word)
 {
     assert(word->place != NULL);
+    assert(heap->live || heap->is_live_copy);
     word->value = base_load(word->place, __ATOMIC_ACQUIRE);
     while (word->value) { /* each turn again because another made or removed this very root */
         uint64_t *record =
@@ -237,6 +244,7 @@ static evh_status live_root_locate(evh_heap *heap, struct live_catalog *catalog,
 static void live_root_help(evh_heap *heap, struct root_word *word)
 {
     assert(word->value != 0);
+    assert(word->place != NULL);
     const uint64_t busy = word->value >> LIVE_ROOT_BUSY_SHIFT;
     if (busy == 0 || !heap->live) return;
     if (busy <= LIVE_THREADS_MAX) {
@@ -283,6 +291,7 @@ static bool live_root_settle(struct live_intent *intent, uint64_t block, uint64_
 EVH_INTERNAL void live_root_resolve(struct live *live, uint32_t slot)
 {
     assert(slot < LIVE_THREADS_MAX);
+    assert(live->intents[slot].block != 0);
     evh_heap *heap = live->heap;
     const struct live_intent *intent = &live->intents[slot];
     const uint64_t block = intent->block;
@@ -331,6 +340,7 @@ static struct heap_root *live_root_new(evh_heap *heap, struct live_intent *inten
 static void live_root_discard(evh_heap *heap, struct live_intent *intent, struct heap_root *record)
 {
     assert(record != NULL);
+    assert(intent->block == 0 || heap->is_writable);
     live_root_free(heap, record->block.offset);
     record->block.offset = 0;
     live_root_free(heap, intent->block);
@@ -379,6 +389,7 @@ static evh_status live_root_take(evh_heap *heap, const struct root_word *word, s
                                  void **block, size_t *found_size)
 {
     assert(block != NULL);
+    assert(live_root_is_there(word->value));
     const struct heap_root *record = &word->record;
     if (record->size < size)
         return base_fail(EVH_INVALID, live_root_ref(word->value),
@@ -484,6 +495,7 @@ static bool live_root_at(evh_heap *heap, struct live_catalog *catalog, uint64_t 
                          struct root_word *word)
 {
     assert(word != NULL);
+    assert(catalog != NULL);
     for (unsigned chunk = 0; chunk < LIVE_ROOT_CHUNKS; chunk++) {
         uint64_t *words = NULL;
         if (live_root_chunk(heap, catalog, chunk, &words) || !words) return false;
@@ -499,6 +511,7 @@ static bool live_root_at(evh_heap *heap, struct live_catalog *catalog, uint64_t 
 EVH_INTERNAL bool live_root_next(evh_heap *heap, evh_root_info *root)
 {
     assert(root != NULL);
+    assert(heap->live || heap->is_live_copy);
     struct live_catalog *catalog = NULL;
     if (live_root_catalog(heap, &catalog) || !catalog) return false;
     for (;;) { /* to the end of the last chunk */
@@ -514,6 +527,7 @@ EVH_INTERNAL bool live_root_next(evh_heap *heap, evh_root_info *root)
 EVH_INTERNAL evh_status live_roots_count(evh_heap *heap, uint64_t *count)
 {
     assert(count != NULL);
+    assert(heap->live || heap->is_live_copy);
     evh_root_info root = {0};
     struct live_catalog *catalog = NULL;
     *count = 0;
@@ -527,6 +541,7 @@ EVH_INTERNAL void live_roots_each_internal(evh_heap *heap,
                                            void *context)
 {
     assert(visit != NULL);
+    assert(heap->live || heap->is_live_copy);
     struct live_catalog *catalog = NULL;
     if (live_root_catalog(heap, &catalog) || !catalog) return;
     visit(evh_ref_to(heap, catalog).offset, context);
@@ -542,6 +557,7 @@ EVH_INTERNAL void live_roots_each_internal(evh_heap *heap,
 EVH_INTERNAL evh_status live_roots_check(evh_heap *heap, evh_report *report, void *context)
 {
     assert(heap->compact == NULL);
+    assert(heap->live || heap->is_live_copy);
     evh_status first = EVH_OK;
     struct live_catalog *catalog = NULL;
     bool more = true;

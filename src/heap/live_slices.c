@@ -9,6 +9,7 @@
 EVH_INTERNAL uint64_t live_end(const struct live *live)
 {
     assert(live != NULL);
+    assert(live->area != NULL);
     const uint64_t end = base_load(&live->area->end_slices, __ATOMIC_ACQUIRE);
     /* Beyond this process's addresses it can see nothing. */
     return base_min(end, live->slice_max);
@@ -31,6 +32,7 @@ static uint64_t *live_meta(struct live *live, uint64_t segment)
 EVH_INTERNAL uint64_t *live_descriptor(struct live *live, uint64_t slice)
 {
     assert(slice < live->slice_max);
+    assert(live->metas != NULL);
     uint64_t *meta = live_meta(live, slice / SEGMENT_SLICES);
     return meta ? &meta[slice % SEGMENT_SLICES] : NULL;
 }
@@ -39,6 +41,7 @@ EVH_INTERNAL uint64_t *live_descriptor(struct live *live, uint64_t slice)
 static uint64_t live_read(struct live *live, uint64_t slice)
 {
     assert(slice > 0);
+    assert(slice < live->slice_max);
     const uint64_t *descriptor = live_descriptor(live, slice);
     return descriptor ? base_load(descriptor, __ATOMIC_ACQUIRE) : HEAP_JOURNAL;
 }
@@ -46,6 +49,7 @@ static uint64_t live_read(struct live *live, uint64_t slice)
 static uint64_t *live_group(struct live *live, uint64_t slice, uint32_t group)
 {
     assert(group < LIVE_GROUP_COUNT);
+    assert(slice < live->slice_max);
     unsigned char *meta = (unsigned char *)live_meta(live, slice / SEGMENT_SLICES);
     if (!meta) return NULL;
     struct live_groups *groups = (struct live_groups *)(void *)(meta + LIVE_GROUPS_OFFSET);
@@ -55,6 +59,7 @@ static uint64_t *live_group(struct live *live, uint64_t slice, uint32_t group)
 EVH_INTERNAL unsigned char *live_place_of(struct live *live, uint64_t slice)
 {
     assert(slice > 0);
+    assert(slice < live->slice_max);
     const uint64_t index = slice % SEGMENT_SLICES;
     unsigned char *meta = (unsigned char *)live_meta(live, slice / SEGMENT_SLICES);
     if (!meta) return NULL;
@@ -129,12 +134,14 @@ static void live_set_bit(uint64_t *words, uint64_t index, bool value, int order)
 EVH_INTERNAL void live_hint_taken(struct live *live, uint64_t slice, bool taken)
 {
     assert(slice > 0);
+    assert(slice < live->slice_max);
     live_set_bit(live_segment(live, slice)->taken, slice % SEGMENT_SLICES, taken, __ATOMIC_RELAXED);
 }
 
 EVH_INTERNAL void live_set_pending(struct live *live, uint64_t slice)
 {
     assert(slice > 0);
+    assert(slice < live->slice_max);
     live_set_bit(live_segment(live, slice)->pending, slice % SEGMENT_SLICES, true,
                  __ATOMIC_SEQ_CST);
 }
@@ -142,6 +149,7 @@ EVH_INTERNAL void live_set_pending(struct live *live, uint64_t slice)
 EVH_INTERNAL void live_clear_pending(struct live *live, uint64_t slice)
 {
     assert(slice > 0);
+    assert(slice < live->slice_max);
     const uint64_t index = slice % SEGMENT_SLICES;
     (void)base_fetch_and(&live_segment(live, slice)->pending[index / 64], ~(1ull << index % 64),
                          __ATOMIC_SEQ_CST);
@@ -170,6 +178,7 @@ EVH_INTERNAL void live_let_go(struct live *live, uint64_t slice)
 static bool live_is_named_group(struct live *live, uint64_t slice)
 {
     assert(slice > 0);
+    assert(slice < live->slice_max);
     for (uint32_t i = 0; i < LIVE_GROUP_COUNT; i++) {
         const uint64_t *group = live_group(live, slice, i);
         if (!group || base_load(group, __ATOMIC_ACQUIRE) == slice % SEGMENT_SLICES) return true;

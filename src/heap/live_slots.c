@@ -43,6 +43,7 @@ static uint64_t slots_next(uint64_t word)
 EVH_INTERNAL bool live_is_stale(const struct live *live, uint64_t tag)
 {
     assert(live->threads != NULL);
+    assert(live->heap != NULL);
     if (tag == 0) return true;
     const uint32_t slot = live_tag_slot(tag);
     if (NEVER(slot >= LIVE_THREADS_MAX)) return true;
@@ -55,6 +56,7 @@ EVH_INTERNAL bool live_is_stale(const struct live *live, uint64_t tag)
 static bool slots_names(const struct live *live, uint64_t slot, uint64_t block)
 {
     assert(block != 0);
+    assert(live->area != NULL);
     const uint64_t end_bytes = live_end(live) << SLICE_SHIFT;
     if (slot < SLICE_BYTES || slot % 8 || !base_in_range(slot, 8, end_bytes)) return false;
     const uint64_t *ref = (const uint64_t *)(const void *)(live->heap->view.base + slot);
@@ -65,6 +67,7 @@ static bool slots_names(const struct live *live, uint64_t slot, uint64_t block)
 static void slots_resolve(struct live *live, uint32_t slot)
 {
     assert(slot < LIVE_THREADS_MAX);
+    assert(live->intents != NULL);
     struct live_intent *intent = &live->intents[slot];
     const uint64_t block = base_load(&intent->block, __ATOMIC_ACQUIRE);
     if (block == 0) return;
@@ -207,6 +210,7 @@ static evh_status slots_take(struct live *live, struct cache *cache)
 EVH_INTERNAL evh_status live_need_slot(struct cache *cache)
 {
     assert(cache->heap != NULL);
+    assert(cache->heap->live != NULL);
     struct live *live = cache->heap->live;
     const evh_status status = live_join(live);
     if (status) return status;

@@ -34,8 +34,8 @@ enum {
     LIVE_ROOT_PROBES = 8,  /* words of a chunk in which a key may be */
     LIVE_ROOT_CHUNKS = 24, /* of the catalog */
 };
-#define LIVE_AREA_MAGIC 0x6165724165766967ull    /* the letters "giveArea" */
-#define LIVE_CATALOG_MAGIC 0x676f6c746143766cull /* the letters "lvCatlog" */
+#define LIVE_AREA_MAGIC 0x616572416576696cull    /* the letters "liveArea" */
+#define LIVE_CATALOG_MAGIC 0x746f6f526576696cull /* the letters "liveRoot" */
 
 static_assert(LIVE_FIRST_PLACES * LIVE_PLACE_BYTES + LIVE_PLACES_OFFSET == SLICE_BYTES,
               "all of it");
@@ -104,7 +104,7 @@ enum {
     LIVE_SEGMENTS_OFFSET = 0x14000,
     LIVE_SEGMENT_WORDS = SEGMENT_SLICES / 64,
 };
-#define LIVE_SESSION_MAGIC 0x6e6f69737365766cull /* the letters "lvession" */
+#define LIVE_SESSION_MAGIC 0x737365536576696cull /* the letters "liveSess" */
 
 struct live_session {
     uint64_t magic;

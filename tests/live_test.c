@@ -741,6 +741,54 @@ TEST(private_and_read_only_copies_are_sound_beside_writers)
     live_close(heap);
 }
 
+TEST(a_live_heap_is_saved_as_a_durable_one)
+{
+    char path[512], saved[512];
+    snprintf(path, sizeof path, "%s", test_path("heap"));
+    snprintf(saved, sizeof saved, "%s", test_path("saved"));
+    evh_heap *mine = live_open(path);
+    evh_heap *theirs = live_open(path);
+    uint64_t *refs = evh_root(mine, "refs", 3000 * sizeof *refs);
+    uint64_t live = 0;
+    for (unsigned i = 0; i < 3000; i++) {
+        uint64_t *block = evh_malloc(mine, 16 + i * 13 % 40000);
+        CHECK(block != NULL);
+        *block = i;
+        refs[i] = evh_ref_to(mine, block).offset;
+    }
+    for (unsigned i = 0; i < 3000; i += 3) {
+        evh_free(theirs, evh_at(theirs, (evh_ref){refs[i]}));
+        refs[i] = 0;
+    }
+    for (uint64_t tag = 0; tag < 20; tag++) *(uint64_t *)evh_root_tagged(mine, tag, 8) = tag;
+    CHECK_EQUAL(evh_root_remove_tagged(mine, 7), EVH_OK);
+    CHECK_EQUAL(evh_save(mine, path), EVH_BUSY);
+    CHECK_EQUAL(evh_save(mine, saved), EVH_OK);
+    live = live_look(mine).live_blocks;
+    live_close(theirs);
+    live_close(mine);
+    evh_heap *heap = evh_open(saved, NULL);
+    if (!heap) test_fail(__FILE__, __LINE__, "%s", evh_last_error()->message);
+    CHECK(heap != NULL);
+    CHECK_EQUAL(evh_check(heap, live_finding, NULL), EVH_OK);
+    refs = evh_root_find(heap, "refs", NULL);
+    CHECK(refs != NULL);
+    for (unsigned i = 0; i < 3000; i++) {
+        if (refs[i]) CHECK_EQUAL(*(uint64_t *)evh_at(heap, (evh_ref){refs[i]}), i);
+        if (refs[i]) evh_free(heap, evh_at(heap, (evh_ref){refs[i]}));
+    }
+    for (uint64_t tag = 0; tag < 20; tag++) {
+        const uint64_t *root = evh_root_find_tagged(heap, tag, NULL);
+        if (tag == 7) CHECK(root == NULL);
+        if (tag != 7) CHECK_EQUAL(*root, tag);
+    }
+    CHECK_EQUAL(live_look(heap).roots, 20);
+    CHECK(live > live_look(heap).live_blocks);
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    CHECK_EQUAL(evh_check(heap, live_finding, NULL), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
 TEST(a_copy_has_the_blocks_of_the_heap_and_the_frees_that_are_not_folded)
 {
     char path[512];

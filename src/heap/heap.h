@@ -208,6 +208,9 @@ EVH_INTERNAL struct root_key roots_key_of_record(const struct heap_root *record)
 /** What evh_root_next() tells of it. */
 EVH_INTERNAL void roots_describe(const struct heap_root *entry, evh_root_info *root);
 
+/** A block that exists becomes a root, whose key is none yet. */
+EVH_INTERNAL evh_status roots_enter(evh_heap *heap, const evh_root_info *root);
+
 /** Allocate the catalog of a new heap. */
 EVH_INTERNAL evh_status roots_create(evh_heap *heap);
 EVH_INTERNAL evh_status roots_check(evh_heap *heap, evh_report *report, void *context);

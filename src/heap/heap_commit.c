@@ -215,7 +215,12 @@ evh_status evh_save(evh_heap *heap, const char *path)
     if (heap->compact) return save_image(heap, path);
     assert(heap->region != NULL);
     assert(heap->has_slices);
+    if (heap->live || (heap->is_live_copy && !heap->is_writable)) return live_save(heap, path);
     status = commit_begin_quiet(heap);
+    if (!status && heap->is_live_copy) {
+        status = live_copy_convert(heap);
+        if (status) commit_end_quiet(heap);
+    }
     if (status) return status;
     if (heap->is_writable) slices_fold(heap);
     status = save_image(heap, path);

@@ -185,3 +185,124 @@ EVH_INTERNAL void live_copy_mirrors(evh_heap *heap, uint64_t slice, struct slice
         if (pending) heap->slices.remotes[slice].summary |= 1ull << word;
     }
 }
+
+/* ---- saving: the copy becomes a durable heap ---- */
+
+/* Put what is pending in slices that nobody owns into their bitmaps. */
+static evh_status copy_fold(evh_heap *heap)
+{
+    assert(heap->is_writable);
+    const uint64_t end = slices_count(heap->state.heap_bytes);
+    struct heap_slices *slices = &heap->slices;
+    for (uint64_t slice = 1; slice < end; slice++) {
+        const evh_status status = slices_need(heap, slice / SEGMENT_SLICES);
+        if (status) return status;
+        struct slice *found = &slices->table[slice];
+        if (!slices->remotes[slice].summary || slice_owner(found)) continue;
+        assert(found->kind == HEAP_SMALL || found->kind == HEAP_MEDIUM);
+        heap_lock_take(&slices->lock);
+        owners_settle_nobodys(heap, found);
+        heap_lock_drop(&slices->lock);
+    }
+    return EVH_OK;
+}
+
+/* Every segment of a durable heap has a slice for the checksums of its pages, behind its
+ * metadata. */
+static evh_status copy_add_checksums(evh_heap *heap)
+{
+    assert(heap->is_writable);
+    const uint64_t slice_count = slices_count(heap->state.heap_bytes);
+    assert(slice_count >= 4);
+    for (uint64_t i = 0; i * SEGMENT_SLICES < slice_count; i++) {
+        uint64_t *entry = slices_directory_entry(heap, i);
+        if (!entry) return evh_last_error()->status;
+        if (*entry >> 32 || (i == 0 && slice_count <= SLICE_FIRST_CHECKSUM_SLICES)) continue;
+        heap_lock_take(&heap->slices.lock);
+        const uint64_t slice = runs_take_in(heap, heap->slices.segments[i]);
+        if (slice) {
+            slices_set_descriptor(heap, slice, HEAP_CHECKSUM);
+            slices_zero(heap->view.base + (slice << SLICE_SHIFT), SLICE_BYTES);
+            *entry |= slice << 32;
+        }
+        heap_lock_drop(&heap->slices.lock);
+        if (slice > (uint32_t)*entry) continue;
+        return base_fail(EVH_FULL, NO_OFFSET,
+                         "%s: it cannot be saved: segment %llu has no free slice for checksums",
+                         heap_path(heap), (unsigned long long)i);
+    }
+    return EVH_OK;
+}
+
+/* All roots, and then all that made them roots of a live heap. */
+struct copy_roots {
+    evh_root_info *roots; /* owned */
+    uint64_t *old;        /* owned: offsets of blocks that go */
+    uint64_t old_count, old_capacity;
+};
+
+static void copy_add_old(uint64_t offset, void *context)
+{
+    struct copy_roots *roots = context;
+    assert(offset > 0);
+    assert(roots->old_count < roots->old_capacity);
+    roots->old[roots->old_count++] = offset;
+}
+
+static void copy_count_old(uint64_t offset, void *context)
+{
+    assert(offset > 0);
+    assert(context != NULL);
+    (void)offset;
+    ++*(uint64_t *)context;
+}
+
+static evh_status copy_convert_roots(evh_heap *heap, struct copy_roots *roots)
+{
+    assert(heap->is_live_copy);
+    assert(roots->roots == NULL);
+    uint64_t count = 0, done = 0;
+    evh_root_info root = {0};
+    evh_status status = live_roots_count(heap, &count);
+    if (status) return status;
+    live_roots_each_internal(heap, copy_count_old, &roots->old_capacity);
+    roots->roots = os->memory_allocate((size_t)(count + 1) * sizeof *roots->roots);
+    roots->old = os->memory_allocate((size_t)(roots->old_capacity + 1) * sizeof *roots->old);
+    if (!roots->roots || !roots->old)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to save it", heap_path(heap));
+    while (done < count && live_root_next(heap, &root)) roots->roots[done++] = root;
+    live_roots_each_internal(heap, copy_add_old, roots);
+    heap->is_live_copy = false; /* from here on it is like any other private heap */
+    status = roots_create(heap);
+    for (uint64_t i = 0; i < done && !status; i++) status = roots_enter(heap, &roots->roots[i]);
+    for (uint64_t i = 0; i < roots->old_count && !status; i++)
+        evh_free(heap, heap->view.base + roots->old[i]);
+    return status;
+}
+
+EVH_INTERNAL evh_status live_copy_convert(evh_heap *heap)
+{
+    assert(heap->is_live_copy);
+    assert(heap->mode == EVH_PRIVATE);
+    struct copy_roots roots = {0};
+    evh_status status = copy_fold(heap);
+    if (!status) status = copy_convert_roots(heap, &roots);
+    if (!status) status = copy_add_checksums(heap);
+    os->memory_free(roots.roots);
+    os->memory_free(roots.old);
+    return status;
+}
+
+EVH_INTERNAL evh_status live_save(evh_heap *heap, const char *path)
+{
+    assert(heap->live || heap->is_live_copy);
+    assert(path != NULL);
+    const evh_options options = {
+        .mode = EVH_PRIVATE, .must_exist = true, .permissions = heap->options.permissions};
+    evh_heap *copy = evh_open(heap_path(heap), &options);
+    if (!copy) return evh_last_error()->status;
+    const evh_status status = evh_save(copy, path);
+    const evh_error why = *evh_last_error();
+    (void)evh_close(copy);
+    return status ? base_fail(status, why.offset, "%s", why.message) : EVH_OK;
+}

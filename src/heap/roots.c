@@ -305,6 +305,26 @@ static evh_status roots_make(evh_heap *heap, struct heap_catalog *catalog,
     return EVH_OK;
 }
 
+EVH_INTERNAL evh_status roots_enter(evh_heap *heap, const evh_root_info *root)
+{
+    assert(root != NULL);
+    assert(!heap->live && !heap->is_live_copy);
+    struct heap_catalog *catalog = NULL;
+    struct heap_root *entry = NULL;
+    uint32_t *filled = NULL;
+    struct heap_root record = {.tag = root->tag, .block = root->block, .size = root->size};
+    memcpy(record.name, root->name, sizeof record.name);
+    const struct root_key key = roots_key_of_record(&record);
+    evh_status status = roots_catalog(heap, &catalog);
+    if (!status) status = roots_vacant(heap, catalog, &key, &entry, &filled);
+    if (status) return status;
+    record.hash = key.hash;
+    *entry = record;
+    if (filled) ++*filled;
+    catalog->root_count++;
+    return EVH_OK;
+}
+
 /* The root of `key` if it is there: EVH_INVALID if it is smaller than `size`. */
 static evh_status roots_take_found(evh_heap *heap, const struct heap_root *entry, size_t size,
                                    void **block)

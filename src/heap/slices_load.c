@@ -346,9 +346,8 @@ static void audit_entry(struct audit *audit, uint64_t number)
     const uint64_t slice_count = slices_count(heap->state.heap_bytes);
     const uint64_t place = (uint64_t)((const unsigned char *)entry - heap->view.base);
     const uint64_t meta = (uint32_t)*entry, checksum = *entry >> 32;
-    const bool needs_checksum =
-        !audit->is_live && (number > 0 || slice_count > SLICE_FIRST_CHECKSUM_SLICES);
-    if (needs_checksum != (checksum != 0) || (checksum && checksum <= meta) ||
+    const bool needs_checksum = number > 0 || slice_count > SLICE_FIRST_CHECKSUM_SLICES;
+    if ((!audit->is_live && needs_checksum != (checksum != 0)) || (checksum && checksum <= meta) ||
         checksum >= slice_count || (before && *before >> 32 >= meta)) {
         audit_finding(audit, place, "directory", "segment %llu: slices %llu and %llu cannot be",
                       (unsigned long long)number, (unsigned long long)meta,

@@ -20,7 +20,7 @@
  * instructions of the atomic one. Read once, aligned, of a word: on the processors that this is for
  * no different. ThreadSanitizer gets to see the atomic one. */
 #if BASE_THREAD_SANITIZER || !defined(__x86_64__)
-#define FAST_LOAD(pointer) __atomic_load_n(pointer, __ATOMIC_RELAXED)
+#define FAST_LOAD(pointer) base_load(pointer, __ATOMIC_RELAXED)
 #else
 #define FAST_LOAD(pointer) (*(pointer))
 #endif
@@ -33,10 +33,10 @@ FAST_INLINE void *fast_take(struct bin *bin)
     const uint64_t mask = bin->mask;
     assert(mask != 0);
     const uint64_t bit = mask & (~mask + 1);
-    const uint64_t live = __atomic_load_n(bin->word, __ATOMIC_RELAXED);
+    const uint64_t live = base_load(bin->word, __ATOMIC_RELAXED);
     assert((live & bit) == 0);
     bin->mask = mask ^ bit;
-    __atomic_store_n(bin->word, live | bit, __ATOMIC_RELAXED);
+    base_store(bin->word, live | bit, __ATOMIC_RELAXED);
     return bin->blocks + (uint64_t)base_lowest_bit(mask) * bin->block_bytes;
 }
 
@@ -48,10 +48,10 @@ FAST_INLINE void *fast_take_hot(struct bin *bin)
     void *block = hot->block;
     const uint64_t place = hot->place;
     uint64_t *word = hot_word(place);
-    const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
+    const uint64_t live = base_load(word, __ATOMIC_RELAXED);
     assert((live >> place % 64 & 1) == 0);
     bin->hot = hot;
-    __atomic_store_n(word, live | 1ull << place % 64, __ATOMIC_RELAXED);
+    base_store(word, live | 1ull << place % 64, __ATOMIC_RELAXED);
     return block;
 }
 
@@ -109,7 +109,7 @@ FAST_INLINE bool fast_find_in(struct slice *slice, uint64_t within, struct fast_
     place->slice = slice;
     place->index = index;
     place->word = &slice->bits[index / 64];
-    place->cleared = __atomic_load_n(place->word, __ATOMIC_RELAXED);
+    place->cleared = base_load(place->word, __ATOMIC_RELAXED);
     return LIKELY(fast_clear_bit(&place->cleared, index));
 }
 
@@ -131,7 +131,7 @@ static inline bool fast_is_pending(const evh_heap *heap, const struct fast_place
     assert(number < heap->slices.slice_max);
     const uint64_t *mirror =
         (const uint64_t *)(const void *)(heap->slices.mirrors + number * SLICE_MIRROR_BYTES);
-    return __atomic_load_n(&mirror[place->index / 64], __ATOMIC_RELAXED) >> place->index % 64 & 1;
+    return base_load(&mirror[place->index / 64], __ATOMIC_RELAXED) >> place->index % 64 & 1;
 }
 
 /* As fast_find(), where that fails but no lock is needed: of a block that begins in a tail of a
@@ -142,19 +142,19 @@ static inline bool fast_find_rare(const evh_heap *heap, const void *block,
 {
     if (heap == NULL) return false;
     const uint64_t offset = fast_offset(heap, block);
-    if (offset >= __atomic_load_n(&heap->slices.end_bytes, __ATOMIC_RELAXED)) return false;
+    if (offset >= base_load(&heap->slices.end_bytes, __ATOMIC_RELAXED)) return false;
     struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
     uint64_t within = offset % SLICE_BYTES;
     /* Whatever is read here of a slice that changes meanwhile: it leads to one in the table, and if
      * that is a MEDIUM run of the thread's own, it stays so. */
-    if (__atomic_load_n(&slice->kind, __ATOMIC_RELAXED) == HEAP_TAIL) {
-        const uint32_t run = __atomic_load_n(&slice->run, __ATOMIC_RELAXED);
+    if (base_load(&slice->kind, __ATOMIC_RELAXED) == HEAP_TAIL) {
+        const uint32_t run = base_load(&slice->run, __ATOMIC_RELAXED);
         if (run == 0 || run >= HEAP_MEDIUM_SLICES || run > offset >> SLICE_SHIFT) return false;
         slice -= run;
         within += (uint64_t)run << SLICE_SHIFT;
-        if (__atomic_load_n(&slice->kind, __ATOMIC_RELAXED) != HEAP_MEDIUM) return false;
+        if (base_load(&slice->kind, __ATOMIC_RELAXED) != HEAP_MEDIUM) return false;
     }
-    const uint64_t owner = __atomic_load_n(&slice->owner, __ATOMIC_RELAXED);
+    const uint64_t owner = base_load(&slice->owner, __ATOMIC_RELAXED);
     if ((owner & ~(uint64_t)SLICE_PENDING) != (uintptr_t)cache) return false;
     if (!fast_find_in(slice, within, place)) return false;
     return !(owner & SLICE_PENDING) || !fast_is_pending(heap, place);
@@ -164,7 +164,7 @@ static inline bool fast_find_rare(const evh_heap *heap, const void *block,
 FAST_INLINE bool fast_free_hot(struct cache *cache, void *block, const struct fast_place *place,
                                struct bin **bin)
 {
-    __atomic_store_n(place->word, place->cleared, __ATOMIC_RELAXED);
+    base_store(place->word, place->cleared, __ATOMIC_RELAXED);
     *bin = (struct bin *)(void *)((unsigned char *)cache + place->slice->bin_offset);
     assert(*bin == &cache->bins[place->slice->class_index]);
     struct hot *hot = (*bin)->hot;

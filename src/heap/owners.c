@@ -32,7 +32,8 @@ static uint32_t owners_free_count(const struct slice *slice)
 static uint32_t owners_dense_count(const evh_heap *heap, const struct slice *slice)
 {
     assert(slice->class_index < HEAP_CLASS_COUNT);
-    return size_class_dense(slice->class_index, heap->mode != EVH_MEMORY);
+    return heap->mode == EVH_MEMORY ? size_class_dense_in_memory(slice->class_index)
+                                    : size_class_dense(slice->class_index);
 }
 
 static bool owners_is_dense(const evh_heap *heap, const struct slice *slice)

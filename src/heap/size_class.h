@@ -69,13 +69,20 @@ static inline uint32_t size_class_slices(uint32_t class_index)
     return size_class_is_medium(class_index) ? HEAP_MEDIUM_SLICES : 1;
 }
 
-/** A slice with at least this many free blocks is worth allocating from: an eighth of it where
- *  dirty pages are committed, for below that each new block would dirty a page for itself;
- *  elsewhere what makes looking for it worth the time. */
-static inline uint32_t size_class_dense(uint32_t class_index, bool is_committed)
+/** A slice with at least this many free blocks is worth allocating from: 1/8 of it. Below that,
+ *  each new block would dirty a page for itself. */
+static inline uint32_t size_class_dense(uint32_t class_index)
 {
     assert(class_index < HEAP_CLASS_COUNT);
-    const uint32_t part = size_classes[class_index].block_count / (is_committed ? 8u : 32u);
+    const uint32_t eighth = size_classes[class_index].block_count / 8u;
+    return eighth ? eighth : 1;
+}
+
+/** Likewise where dirty pages are not committed: as soon as looking for it is worth the time. */
+static inline uint32_t size_class_dense_in_memory(uint32_t class_index)
+{
+    assert(class_index < HEAP_CLASS_COUNT);
+    const uint32_t part = size_classes[class_index].block_count / 32u;
     return part ? part : 1;
 }
 

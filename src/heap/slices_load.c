@@ -528,8 +528,7 @@ static void load_blocks(evh_heap *heap, const struct segment *segment, uint64_t 
     /* A hostile image may change under us: never more than all. */
     if (used > slice->block_count) used = slice->block_count;
     slice_set_used(slice, used);
-    const uint32_t dense = size_class_dense(class_index, heap->mode != EVH_MEMORY);
-    if (!heap->is_writable || slice->block_count - used < dense) return;
+    if (!heap->is_writable || slice->block_count - used < size_class_dense(class_index)) return;
     uint32_t *list = used ? &heap->slices.adoptable[class_index] : &heap->slices.empty;
     slice->list = used ? SLICE_IN_ADOPTABLE : SLICE_IN_EMPTY;
     slice->next = *list;

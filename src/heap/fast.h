@@ -152,6 +152,7 @@ static inline bool fast_aim(const evh_heap *heap, const void *block, struct fast
     const uint32_t kind = __atomic_load_n(&target->slice->kind, __ATOMIC_RELAXED);
     if (kind == HEAP_SMALL || kind == HEAP_MEDIUM) return true;
     if (kind != HEAP_TAIL) return false;
+    assert(target->slice > heap->slices.table);
     /* Whatever is read here of a slice that changes meanwhile: it leads to one in the table, and
      * what holds a live block does not change. */
     const uint32_t run = __atomic_load_n(&target->slice->run, __ATOMIC_RELAXED);
@@ -230,6 +231,8 @@ static inline bool fast_free_remote(evh_heap *heap, const struct fast_target *ta
 {
     struct slice *slice = target->slice;
     bool is_block = false;
+    assert(slice > heap->slices.table);
+    assert(slice < heap->slices.table + heap->slices.slice_max);
     if (slice_owner(slice) == NULL) return false;
     const uint64_t index = size_class_divide(target->within, slice->reciprocal, &is_block);
     if (!is_block || index >= slice->block_count) return false;

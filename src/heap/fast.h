@@ -247,6 +247,7 @@ static inline bool fast_free_rare(evh_heap *heap, void *block)
     struct fast_place place;
     struct fast_target target;
     struct cache *cache = heap_thread.cache;
+    assert(cache != NULL);
     if (!fast_aim(heap, block, &target)) return false;
     /* What is the thread's own may look like another's while it is in another heap. */
     if (heap_thread.stamp != heap->stamp && heap_thread.caches) return false;

@@ -213,19 +213,6 @@ FAST_INLINE void fast_free(evh_heap *heap, void *block, void (*slow)(evh_heap *,
     fast_free_place(cache, block, &place);
 }
 
-/* As fast_free(), for heaps whose bins keep hot blocks; in others a bin's mask gets nothing back.
- * False: the fast path cannot. */
-FAST_INLINE bool fast_free_to_hot(evh_heap *heap, void *block)
-{
-    struct fast_place place;
-    struct bin *bin = NULL;
-    struct cache *cache = heap_thread.cache;
-    if (UNLIKELY(!fast_find(heap, block, cache, &place))) return false;
-    if (!fast_free_hot(cache, block, &place, &bin) && UNLIKELY(--place.slice->countdown == 0))
-        owners_settle(cache, place.slice);
-    return true;
-}
-
 /* Free a block of a slice that another cache owns. False: it needs a closer look. */
 static inline bool fast_free_remote(evh_heap *heap, const struct fast_target *target)
 {

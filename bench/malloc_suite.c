@@ -94,8 +94,9 @@ static void become(const struct program *program, const char *preload, int outpu
     if (preload) setenv("LD_PRELOAD", preload, 1);
     if (program->environment && (environment = strdup(program->environment)) != NULL)
         putenv(environment);
+    /* Where it is allowed. Threads of such a priority may end up on one processor. */
     const struct sched_param priority = {.sched_priority = 10};
-    (void)sched_setscheduler(0, SCHED_RR, &priority); /* where it is allowed */
+    if (!program->has_threads) (void)sched_setscheduler(0, SCHED_RR, &priority);
     dup2(output, STDOUT_FILENO);
     if (program->arguments[0][0] == '/') {
         execv(program->arguments[0], (char **)(uintptr_t)program->arguments);

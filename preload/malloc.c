@@ -162,9 +162,22 @@ static PRELOAD_SLOW void preload_free_slow(void *block)
     errno = before;
 }
 
+/* As evh_free()'s fast path, for heaps whose bins keep hot blocks; in others a bin's mask gets
+ * nothing back. False: it needs another look. */
+FAST_INLINE bool preload_free_fast(evh_heap *heap, void *block)
+{
+    struct fast_place place;
+    struct bin *bin = NULL;
+    struct cache *cache = heap_thread.cache;
+    if (UNLIKELY(!fast_find(heap, block, cache, &place))) return false;
+    if (!fast_free_hot(cache, block, &place, &bin) && UNLIKELY(--place.slice->countdown == 0))
+        owners_settle(cache, place.slice);
+    return true;
+}
+
 PRELOAD_API void free(void *block)
 {
-    if (UNLIKELY(!fast_free_to_hot(preload_get(), block))) preload_free_slow(block);
+    if (UNLIKELY(!preload_free_fast(preload_get(), block))) preload_free_slow(block);
 }
 
 PRELOAD_API void cfree(void *block)

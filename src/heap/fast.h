@@ -134,29 +134,42 @@ static inline bool fast_is_pending(const evh_heap *heap, const struct fast_place
     return base_load(&mirror[place->index / 64], __ATOMIC_RELAXED) >> place->index % 64 & 1;
 }
 
-/* As fast_find(), where that fails but no lock is needed: of a block that begins in a tail of a
- * MEDIUM run, where the slice has no owner of its own, or in a slice with remote frees. `heap` may
- * be NULL. */
-static inline bool fast_find_rare(const evh_heap *heap, const void *block,
-                                  const struct cache *cache, struct fast_place *place)
+/* Where a pointer points to: a slice or run, and how far behind its start. */
+struct fast_target {
+    struct slice *slice;
+    uint64_t within;
+};
+
+/* The slice of any pointer, of a MEDIUM run its head; false if there is none. `heap` may be
+ * NULL. */
+static inline bool fast_aim(const evh_heap *heap, const void *block, struct fast_target *target)
 {
     if (heap == NULL) return false;
     const uint64_t offset = fast_offset(heap, block);
-    if (offset >= base_load(&heap->slices.end_bytes, __ATOMIC_RELAXED)) return false;
-    struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
-    uint64_t within = offset % SLICE_BYTES;
-    /* Whatever is read here of a slice that changes meanwhile: it leads to one in the table, and if
-     * that is a MEDIUM run of the thread's own, it stays so. */
-    if (base_load(&slice->kind, __ATOMIC_RELAXED) == HEAP_TAIL) {
-        const uint32_t run = base_load(&slice->run, __ATOMIC_RELAXED);
-        if (run == 0 || run >= HEAP_MEDIUM_SLICES || run > offset >> SLICE_SHIFT) return false;
-        slice -= run;
-        within += (uint64_t)run << SLICE_SHIFT;
-        if (base_load(&slice->kind, __ATOMIC_RELAXED) != HEAP_MEDIUM) return false;
-    }
-    const uint64_t owner = base_load(&slice->owner, __ATOMIC_RELAXED);
+    if (offset >= __atomic_load_n(&heap->slices.end_bytes, __ATOMIC_RELAXED)) return false;
+    target->slice = &heap->slices.table[offset >> SLICE_SHIFT];
+    target->within = offset % SLICE_BYTES;
+    const uint32_t kind = __atomic_load_n(&target->slice->kind, __ATOMIC_RELAXED);
+    if (kind == HEAP_SMALL || kind == HEAP_MEDIUM) return true;
+    if (kind != HEAP_TAIL) return false;
+    assert(target->slice > heap->slices.table);
+    /* Whatever is read here of a slice that changes meanwhile: it leads to one in the table, and
+     * what holds a live block does not change. */
+    const uint32_t run = __atomic_load_n(&target->slice->run, __ATOMIC_RELAXED);
+    if (run == 0 || run >= HEAP_MEDIUM_SLICES || run > offset >> SLICE_SHIFT) return false;
+    target->slice -= run;
+    target->within += (uint64_t)run << SLICE_SHIFT;
+    return __atomic_load_n(&target->slice->kind, __ATOMIC_RELAXED) == HEAP_MEDIUM;
+}
+
+/* As fast_find(), where that fails but no lock is needed: of a block that begins in a tail of a
+ * MEDIUM run, where the slice has no owner of its own, or in a slice with remote frees. */
+static inline bool fast_find_rare(const evh_heap *heap, const struct fast_target *target,
+                                  const struct cache *cache, struct fast_place *place)
+{
+    const uint64_t owner = __atomic_load_n(&target->slice->owner, __ATOMIC_RELAXED);
     if ((owner & ~(uint64_t)SLICE_PENDING) != (uintptr_t)cache) return false;
-    if (!fast_find_in(slice, within, place)) return false;
+    if (!fast_find_in(target->slice, target->within, place)) return false;
     return !(owner & SLICE_PENDING) || !fast_is_pending(heap, place);
 }
 
@@ -200,25 +213,33 @@ FAST_INLINE void fast_free(evh_heap *heap, void *block, void (*slow)(evh_heap *,
     fast_free_place(cache, block, &place);
 }
 
-/* As fast_free(), for heaps whose bins keep hot blocks; in others a bin's mask gets nothing back.
- * False: the fast path cannot. */
-FAST_INLINE bool fast_free_to_hot(evh_heap *heap, void *block)
+/* Free a block of a slice that another cache owns. False: it needs a closer look. */
+static inline bool fast_free_remote(evh_heap *heap, const struct fast_target *target)
 {
-    struct fast_place place;
-    struct bin *bin = NULL;
-    struct cache *cache = heap_thread.cache;
-    if (UNLIKELY(!fast_find(heap, block, cache, &place))) return false;
-    if (!fast_free_hot(cache, block, &place, &bin) && UNLIKELY(--place.slice->countdown == 0))
-        owners_settle(cache, place.slice);
-    return true;
+    struct slice *slice = target->slice;
+    bool is_block = false;
+    assert(slice > heap->slices.table);
+    assert(slice < heap->slices.table + heap->slices.slice_max);
+    if (slice_owner(slice) == NULL) return false;
+    const uint64_t index = size_class_divide(target->within, slice->reciprocal, &is_block);
+    if (!is_block || index >= slice->block_count) return false;
+    const uint64_t live = remote_live_bits(heap, slice, (uint32_t)(index / 64));
+    if (!(live >> index % 64 & 1)) return false;
+    return remote_free(heap, slice, (uint32_t)index) == EVH_OK;
 }
 
 /* Free a block where the fast path cannot, but no lock is needed. False: it needs a closer look. */
 static inline bool fast_free_rare(evh_heap *heap, void *block)
 {
     struct fast_place place;
+    struct fast_target target;
     struct cache *cache = heap_thread.cache;
-    if (!fast_find_rare(heap, block, cache, &place)) return false;
+    assert(cache != NULL);
+    if (!fast_aim(heap, block, &target)) return false;
+    /* What is the thread's own may look like another's while it is in another heap. */
+    if (heap_thread.stamp != heap->stamp && heap_thread.caches) return false;
+    if (!fast_find_rare(heap, &target, cache, &place))
+        return slice_owner(target.slice) != cache && fast_free_remote(heap, &target);
     assert(place.slice->class_index < HEAP_CLASS_COUNT);
     fast_free_place(cache, block, &place);
     return true;
@@ -229,10 +250,12 @@ static inline bool fast_free_rare(evh_heap *heap, void *block)
 FAST_INLINE uint64_t fast_size(const evh_heap *heap, const void *block)
 {
     struct fast_place place;
+    struct fast_target target;
     struct cache *cache = heap_thread.cache;
     assert(cache != NULL);
     const bool is_found =
-        fast_find(heap, block, cache, &place) || fast_find_rare(heap, block, cache, &place);
+        fast_find(heap, block, cache, &place) ||
+        (fast_aim(heap, block, &target) && fast_find_rare(heap, &target, cache, &place));
     return is_found ? place.slice->block_bytes : 0;
 }
 

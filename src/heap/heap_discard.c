@@ -15,6 +15,7 @@ struct discard {
     uint64_t start; /* of the present run of dead pages */
     uint64_t end;
     uint64_t bytes;
+    int error; /* the first of the system's refusals; nothing more is tried after it */
 };
 
 /* Give the present run back. */
@@ -24,7 +25,10 @@ static void discard_run(struct discard *discard)
     assert(discard->end % PAGE_BYTES == 0);
     const uint64_t size = discard->end - discard->start;
     unsigned char *base = discard->heap->view.base;
-    if (size && !os->discard(base + discard->start, size)) discard->bytes += size;
+    if (size && !discard->error) {
+        discard->error = os->discard(base + discard->start, size);
+        if (!discard->error) discard->bytes += size;
+    }
     discard->start = discard->end = 0;
 }
 
@@ -94,5 +98,6 @@ EVH_INTERNAL evh_status heap_discard(evh_heap *heap, bool is_still, uint64_t *fr
     discard_run(&discard);
     heap_lock_drop(&heap->slices.lock);
     *freed_bytes = discard.bytes;
-    return EVH_OK;
+    if (!discard.error) return EVH_OK;
+    return base_fail_os(discard.error, NO_OFFSET, "%s: cannot give memory back", heap_path(heap));
 }

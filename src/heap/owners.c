@@ -565,6 +565,12 @@ static struct hot *owners_heat_word(const struct slice *slice, uint32_t word, ui
     const uint64_t place = hot_place(&slice->bits[word], 0);
     const uint64_t size = slice->block_bytes;
     unsigned char *blocks = start + word * 64ull * size;
+    assert(count <= 64);
+    if (bits == UINT64_MAX) { /* of a new slice, most of all */
+        for (uint64_t index = 0; index < count; index++, blocks += size)
+            *--behind = (struct hot){blocks, place + index};
+        return behind;
+    }
     for (; count > 0; count--, bits &= bits - 1) {
         const uint64_t index = base_lowest_bit(bits);
         *--behind = (struct hot){blocks + index * size, place + index};

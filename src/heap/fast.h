@@ -146,20 +146,20 @@ static inline bool fast_aim(const evh_heap *heap, const void *block, struct fast
 {
     if (heap == NULL) return false;
     const uint64_t offset = fast_offset(heap, block);
-    if (offset >= __atomic_load_n(&heap->slices.end_bytes, __ATOMIC_RELAXED)) return false;
+    if (offset >= base_load(&heap->slices.end_bytes, __ATOMIC_RELAXED)) return false;
     target->slice = &heap->slices.table[offset >> SLICE_SHIFT];
     target->within = offset % SLICE_BYTES;
-    const uint32_t kind = __atomic_load_n(&target->slice->kind, __ATOMIC_RELAXED);
+    const uint32_t kind = base_load(&target->slice->kind, __ATOMIC_RELAXED);
     if (kind == HEAP_SMALL || kind == HEAP_MEDIUM) return true;
     if (kind != HEAP_TAIL) return false;
     assert(target->slice > heap->slices.table);
     /* Whatever is read here of a slice that changes meanwhile: it leads to one in the table, and
      * what holds a live block does not change. */
-    const uint32_t run = __atomic_load_n(&target->slice->run, __ATOMIC_RELAXED);
+    const uint32_t run = base_load(&target->slice->run, __ATOMIC_RELAXED);
     if (run == 0 || run >= HEAP_MEDIUM_SLICES || run > offset >> SLICE_SHIFT) return false;
     target->slice -= run;
     target->within += (uint64_t)run << SLICE_SHIFT;
-    return __atomic_load_n(&target->slice->kind, __ATOMIC_RELAXED) == HEAP_MEDIUM;
+    return base_load(&target->slice->kind, __ATOMIC_RELAXED) == HEAP_MEDIUM;
 }
 
 /* As fast_find(), where that fails but no lock is needed: of a block that begins in a tail of a
@@ -167,7 +167,7 @@ static inline bool fast_aim(const evh_heap *heap, const void *block, struct fast
 static inline bool fast_find_rare(const evh_heap *heap, const struct fast_target *target,
                                   const struct cache *cache, struct fast_place *place)
 {
-    const uint64_t owner = __atomic_load_n(&target->slice->owner, __ATOMIC_RELAXED);
+    const uint64_t owner = base_load(&target->slice->owner, __ATOMIC_RELAXED);
     if ((owner & ~(uint64_t)SLICE_PENDING) != (uintptr_t)cache) return false;
     if (!fast_find_in(target->slice, target->within, place)) return false;
     return !(owner & SLICE_PENDING) || !fast_is_pending(heap, place);

@@ -106,7 +106,7 @@ $(foreach n,$(PLANTS),$(eval $(call flavour,plant$(n),-O1 -g -DNDEBUG -DEVERHEAP
 # ---- what users get -----------------------------------------------------------------------------
 
 .PHONY: all
-all: $(BUILD)/libeverheap.a $(BUILD)/libeverheap.so $(COMMAND) ## build the libraries and the command (the default)
+all: $(BUILD)/libeverheap.a $(BUILD)/libeverheap.so $(BUILD)/libeverheap-malloc.so $(COMMAND) ## build the libraries and the command (the default)
 
 $(BUILD)/libeverheap.a: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o)
 	@rm -f $@
@@ -118,6 +118,26 @@ $(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) too
 	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-soname,libeverheap.so.0 -Wl,-z,defs $(LDFLAGS) \
 		$(filter %.o,$^) $(LDLIBS) -o $@
 	$(Q)sh tools/exports.sh $@
+
+# malloc() itself, for LD_PRELOAD: the library with its own needs met by preload/own.c, one object.
+PRELOAD_SOURCES := $(sort $(wildcard preload/*.c))
+PRELOAD_OWN := -Dmalloc=own_malloc -Dcalloc=own_calloc -Drealloc=own_realloc -Dfree=own_free
+PRELOAD_OBJECTS := $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/preload/%.o) $(PRELOAD_SOURCES:%.c=$(BUILD)/objects/%.o)
+
+# What malloc() never calls (the journal, most of all) is left out: it would count as memory used.
+PRELOAD_SECTIONS := -ffunction-sections -fdata-sections
+$(eval $(call flavour,preload,$(RELEASE) $$(PRELOAD_SECTIONS) $$(PRELOAD_OWN),$(BUILD)/preload))
+$(BUILD)/objects/preload/%.o: preload/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(RELEASE) -D_GNU_SOURCE -fno-builtin-malloc $(LIBRARY_PATHS) -Ipreload \
+		$(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/libeverheap-malloc.so: $(PRELOAD_OBJECTS) preload/malloc.map
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-z,defs -Wl,--gc-sections \
+		-Wl,--version-script=preload/malloc.map $(LDFLAGS) \
+		$(filter %.o,$^) $(LDLIBS) -o $@
 
 # $(call programs,folder,compile flags,link flags,sources without main): objects, then a program for
 # each source with a main, linked with those of the others that it needs.
@@ -187,8 +207,9 @@ crash: $(BUILD)/tests/crash_test $(PLANTS:%=$(BUILD)/plant%/tests/crash_test) ##
 	@$(PYTHON) tools/crash.py --build $(BUILD) --images 1000000 --plants "$(PLANTS)"
 
 .PHONY: kill
-kill: $(BUILD)/tests/kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a real program a thousand times; then writers and readers for a minute
+kill: $(BUILD)/tests/kill_test $(BUILD)/tests/live_kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a real program a thousand times, processes on one live heap 5000 times; then writers and readers for a minute
 	@KILLS=$(or $(KILLS),1000) $(BUILD)/tests/kill_test -v
+	@KILLS=$(or $(KILLS),5000) $(BUILD)/tests/live_kill_test -v
 	@SECONDS=$(or $(SECONDS),60) $(BUILD)/tests/reader_test -v
 
 .PHONY: model
@@ -212,11 +233,15 @@ HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
 BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1)
 BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) -ldl -lm
 
-.PHONY: bench bench-commit bench-alloc bench-open
-bench: bench-commit bench-alloc bench-open ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open ## run all benchmarks
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
 	@$<
 bench-alloc: $(BUILD)/bench/alloc_bench ## measure allocation beside glibc, mimalloc and jemalloc
+	@$<
+bench-malloc: $(BUILD)/bench/malloc_suite $(BUILD)/libeverheap-malloc.so ## measure programs on malloc() beside glibc, mimalloc, jemalloc and tcmalloc
+	@$<
+bench-fragment: $(BUILD)/bench/fragment_bench $(BUILD)/libeverheap-malloc.so ## measure the space that a heap takes and gives back, beside others
 	@$<
 bench-open: $(BUILD)/bench/open_bench ## measure opening, after a close and after a kill
 	@$<

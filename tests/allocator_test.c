@@ -16,7 +16,7 @@ TEST(every_size_gets_the_smallest_class_that_holds_it)
         CHECK(size_classes[class_index].block_bytes >= size);
         if (class_index) CHECK(size_classes[class_index - 1].block_bytes < size);
     }
-    CHECK_EQUAL(size_class_table[0], HEAP_CLASS_COUNT);
+    CHECK_EQUAL(size_class_table[0] / SIZE_TABLE_UNIT, HEAP_CLASS_COUNT);
 }
 
 TEST(dividing_by_a_reciprocal_is_exact_for_every_offset_of_every_class)

@@ -562,6 +562,7 @@ evh_status roots_next(evh_heap *heap, evh_root_info *root, bool *is_found)
         return EVH_OK;
     }
     assert(heap->roots_mutex != NULL);
+    if (roots_are_live(heap)) return live_root_next(heap, root, is_found);
     os->mutex_lock(heap->roots_mutex);
     const evh_status status = roots_step(heap, root, is_found);
     os->mutex_unlock(heap->roots_mutex);

@@ -557,10 +557,6 @@ static evh_status roots_step(evh_heap *heap, evh_root_info *root, bool *is_found
 evh_status roots_next(evh_heap *heap, evh_root_info *root, bool *is_found)
 {
     assert(heap != NULL);
-    if (roots_are_live(heap)) {
-        *is_found = live_root_next(heap, root);
-        return EVH_OK;
-    }
     assert(heap->roots_mutex != NULL);
     if (roots_are_live(heap)) return live_root_next(heap, root, is_found);
     os->mutex_lock(heap->roots_mutex);

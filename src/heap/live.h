@@ -234,6 +234,7 @@ static inline uint32_t live_tag_slot(uint64_t tag)
 
 static inline uint64_t *live_mirror(uint64_t *bits)
 {
+    assert((uintptr_t)bits % 8 == 0);
     return bits + LIVE_MIRROR_OFFSET / 8;
 }
 

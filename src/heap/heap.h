@@ -8,6 +8,8 @@
 
 struct compact; /* the layout for small buffers: compact.c */
 
+struct heap_hook;
+
 struct evh_heap {
     struct evh_heap_view view; /* first: evh_at() reads it. end_bytes grows, atomically (relaxed) */
 
@@ -39,7 +41,9 @@ struct evh_heap {
     bool needs_touch;          /* evh_touch() has something to do */
     bool has_slices;           /* slices_open() succeeded: slices_close() ends it */
     uint64_t commits;          /* made through this handle; atomic */
-    void *memory;              /* of a compact heap: owned; NULL in a caller's buffer */
+    struct heap_lock hooks_lock;
+    struct heap_hook *hooks; /* linked; each is its owner's memory */
+    void *memory;            /* of a compact heap: owned; NULL in a caller's buffer */
     uint64_t memory_bytes;
 };
 
@@ -76,6 +80,27 @@ EVH_INTERNAL evh_status heap_end(evh_heap *heap);
 
 /** End a heap that did not open, keeping the error that says why. Its file stays as it is. */
 EVH_INTERNAL void heap_abandon(evh_heap *heap);
+
+/* ---- heap_hooks.c: who is told of commits ---- */
+
+enum heap_event {
+    HEAP_BEFORE_COMMIT, /* the image is about to be collected or saved. A memory heap is told at
+                           every evh_commit(), so that its buffer can be copied */
+    HEAP_COMMITTED,     /* it was collected: a rollback goes back to this state */
+    HEAP_ROLLED_BACK,   /* the image is that of the last commit again */
+    HEAP_CLOSING,       /* the last event */
+};
+
+struct heap_hook {
+    struct heap_hook *next;
+    void (*run)(struct heap_hook *hook, evh_heap *heap, enum heap_event event);
+};
+
+/** Link a hook, which stays its owner's memory, until it is removed or the heap is closed. */
+EVH_INTERNAL void heap_hook_add(evh_heap *heap, struct heap_hook *hook);
+EVH_INTERNAL void heap_hook_remove(evh_heap *heap, struct heap_hook *hook);
+/** Tell all hooks. Writers are still. */
+EVH_INTERNAL void heap_run_hooks(evh_heap *heap, enum heap_event event);
 
 /* ---- heap_memory.c ---- */
 

@@ -387,5 +387,6 @@ evh_status evh_close(evh_heap *heap)
     const bool is_last = --heap->open_count == 0;
     if (is_last) heap_table_remove(heap);
     if (!locked) heap_table_unlock();
+    if (is_last) heap_run_hooks(heap, HEAP_CLOSING);
     return is_last ? heap_end(heap) : EVH_OK;
 }

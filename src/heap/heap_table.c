@@ -38,6 +38,7 @@ static void table_forked(void)
             heap->is_forked = true;
             region_forked(heap->region);
         }
+        heap->hooks_lock.state = HEAP_LOCK_OPEN; /* whoever ran hooks is gone */
         if (!heap->compact) slices_forked(heap);
     }
 }

@@ -150,9 +150,9 @@ TEST(an_arena_in_a_buffer_stays_in_it)
 {
     static unsigned char memory[3000];
     unsigned char *buffer = memory + 1; /* not aligned */
+    memset(memory, 0x55, sizeof memory);
     evh_arena *arena = make(&(evh_arena_options){.buffer = buffer, .size_bytes = 2000});
     size_t got = 0;
-    memset(memory, 0x55, sizeof memory);
     for (;;) {
         unsigned char *block = evh_arena_alloc(arena, 7, 8);
         if (!block) break;

@@ -65,6 +65,7 @@ struct evh_arena {
     evh_heap *heap;
     uint64_t record; /* offset of its record */
     struct heap_hook hook;
+    evh_heap *hooked;  /* the heap that the hook is linked to; NULL: none */
     bool is_committed; /* a commit has begun since it was made */
     /* Shared. */
     struct heap_lock lock;

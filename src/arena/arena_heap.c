@@ -222,7 +222,10 @@ static void arena_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_eve
 {
     evh_arena *arena = arena_of_hook(hook);
     assert(arena->is_stale || arena->heap == heap);
-    if (arena->is_stale) return;
+    if (arena->is_stale) {
+        if (event == HEAP_CLOSING) arena->hooked = NULL;
+        return;
+    }
     switch (event) {
     case HEAP_BEFORE_COMMIT: arena_heap_store(arena); return;
     case HEAP_COMMITTED: arena->is_committed = true; return;
@@ -234,6 +237,7 @@ static void arena_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_eve
     case HEAP_CLOSING:
         if (heap->mode == EVH_MEMORY) arena_heap_store(arena);
         arena_become_stale(arena);
+        arena->hooked = NULL;
         return;
     }
 }
@@ -241,9 +245,17 @@ static void arena_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_eve
 static void arena_heap_attach(evh_arena *arena)
 {
     assert(arena->heap != NULL);
-    assert(arena->hook.run == NULL);
+    assert(arena->hooked == NULL);
     arena->hook.run = arena_on_event;
+    arena->hooked = arena->heap;
     heap_hook_add(arena->heap, &arena->hook);
+}
+
+static void arena_heap_detach(evh_arena *arena)
+{
+    assert(!arena->heap || !arena->hooked || arena->heap == arena->hooked);
+    if (arena->hooked) heap_hook_remove(arena->hooked, &arena->hook);
+    arena->hooked = NULL;
 }
 
 /* ---- making and ending ---- */
@@ -300,13 +312,11 @@ void arena_heap_close(evh_arena *arena)
     assert(arena->options.heap != NULL);
     if (arena->heap) {
         assert(!arena->is_stale);
-        if (arena->hook.run) {
-            heap_hook_remove(arena->heap, &arena->hook);
-            arena_heap_store(arena);
-        }
+        if (arena->hooked) arena_heap_store(arena);
         arena_forget_chunks(arena);
         arena->heap = NULL;
     }
+    arena_heap_detach(arena);
     arena_free(arena);
 }
 
@@ -319,7 +329,7 @@ evh_status evh_arena_remove(evh_arena *arena)
     }
     evh_status status = arena_usable(arena);
     if (!status) status = heap_writable(arena->heap);
-    if (!status && arena->hook.run) heap_hook_remove(arena->heap, &arena->hook);
+    if (!status) arena_heap_detach(arena);
     if (!status && arena->record)
         evh_free(arena->heap, arena->heap->view.base + arena->record);
     if (status) {

@@ -32,7 +32,7 @@
 #define VALGRIND_MAKE_MEM_NOACCESS(address, size) ((void)0)
 #define VALGRIND_MAKE_MEM_UNDEFINED(address, size) ((void)0)
 #define VALGRIND_MAKE_MEM_DEFINED(address, size) ((void)0)
-#define VALGRIND_STACK_REGISTER(start, end) 0u
+#define VALGRIND_STACK_REGISTER(start, end) ((void)(start), (void)(end), 0u)
 #define VALGRIND_STACK_DEREGISTER(number) ((void)(number))
 #endif
 
@@ -76,7 +76,8 @@ EVH_INTERNAL void os_annotate_defined(const void *address, size_t size)
 EVH_INTERNAL unsigned os_annotate_stack(const void *lowest, size_t size)
 {
     if (!annotate_has_valgrind()) return 0;
-    return (unsigned)VALGRIND_STACK_REGISTER(lowest, (const unsigned char *)lowest + size);
+    const unsigned char *end = (const unsigned char *)lowest + size;
+    return (unsigned)VALGRIND_STACK_REGISTER(lowest, end);
 }
 
 EVH_INTERNAL void os_annotate_stack_end(unsigned number)

@@ -117,14 +117,18 @@ static void fault_put_edge(struct fault_text *out, const struct fault_range *ran
 {
     static const char *const kinds[] = {"arena", "pool", "block of pool", "stack"};
     assert(range->kind < sizeof kinds / sizeof kinds[0]);
-    const bool is_behind = address >= range->end - range->guard_bytes;
+    const bool is_behind = range->stride || address >= range->end - range->guard_bytes;
     assert(is_behind || address < range->start + range->guard_bytes);
     fault_put(out, kinds[range->kind]);
     fault_put(out, is_behind ? " overflow: '" : " underflow: '");
     fault_put(out, range->name);
     fault_put(out, is_behind ? "': an access in the guard behind it, " : "': an access in the guard before it, ");
-    fault_put_number(out, is_behind ? address - (range->end - range->guard_bytes)
-                                    : range->start + range->guard_bytes - address);
+    uint64_t distance = range->start + range->guard_bytes - address;
+    if (range->stride)
+        distance = (address - range->start) % range->stride;
+    else if (is_behind)
+        distance = address - (range->end - range->guard_bytes);
+    fault_put_number(out, distance);
     fault_put(out, is_behind ? " bytes from its end\n" : " bytes from its start\n");
 }
 

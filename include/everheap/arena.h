@@ -15,6 +15,9 @@ extern "C" {
  * environment variable EVERHEAP_DEBUG for all that give none: debug.h. Names are for messages, and
  * copied to 31 bytes.
  *
+ * A null arena or pool is EVH_INVALID, as a null heap is; but evh_arena_alloc(), evh_pool_get() and
+ * evh_pool_put(), which are inline, do not ask.
+ *
  * Over a heap, an object's content is part of the heap's commits: rolled back, saved and reopened
  * with it. The object's handle is not; when the heap is closed, or a rollback takes back the
  * object's creation, every call on the handle but its close answers EVH_STALE.
@@ -354,9 +357,10 @@ EVH_API size_t evh_stack_used(const evh_stack *stack);
 EVH_API uint64_t evh_stacks_trim(evh_stacks *stacks);
 
 typedef struct evh_stacks_stats {
-    uint64_t live, peak, made; /* stacks in use; at most so far; with memory reserved */
-    uint64_t reserved_bytes;   /* addresses */
-    evh_guard guard;           /* in use */
+    uint64_t live;           /* stacks in use */
+    uint64_t made;           /* so far: the most that were in use or kept by threads */
+    uint64_t reserved_bytes; /* addresses */
+    evh_guard guard;         /* what there is */
 } evh_stacks_stats;
 
 /** Fill `stats`. */

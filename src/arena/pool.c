@@ -101,6 +101,7 @@ evh_pool *pool_new_handle(const evh_pool_options *options)
     pool->heap = options->heap;
     pool->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
     pool->stamp = arena_new_stamp();
+    pool->is_annotated = os_is_annotated();
     if (settings.letters & DEBUG_REPORT_ONLY) pool->options.misuse = EVH_MISUSE_STATUS;
     if ((settings.letters & ~(unsigned)DEBUG_REPORT_ONLY) && pool_debug_create(pool, &settings)) {
         os->memory_free(pool);
@@ -156,6 +157,7 @@ evh_pool *evh_pool_create(const evh_pool_options *options)
         return NULL;
     }
     if (options->is_shared) pool_shared_begin(pool);
+    if (options->is_shared && !pool->heap && !pool->debug) pool->way = POOL_WAY_MAGAZINES;
     pool->view.is_open =
         !pool->heap && !options->is_shared && !pool->debug && !os_is_annotated();
     assert(pool->view.free == NULL);
@@ -292,7 +294,7 @@ static void *pool_plain_get(evh_pool *pool)
     if (!block) return NULL;
     if (!pool->view.is_open) {
         pool->free = pool_next(block);
-        os_annotate_open(block, pool->options.size_bytes);
+        pool_open_block(pool, block);
         return block;
     }
     pool->view.free = pool_next(block);
@@ -301,9 +303,11 @@ static void *pool_plain_get(evh_pool *pool)
 
 void *evh_pool_get_slow(evh_pool *pool)
 {
-    if (LIKELY(pool != NULL && pool->is_direct)) return pool_heap_get(pool);
+    if (LIKELY(pool != NULL)) {
+        if (pool->way == POOL_WAY_HEAP) return pool_heap_get(pool);
+        if (pool->way == POOL_WAY_MAGAZINES) return pool_shared_get(pool);
+    }
     if (pool_usable(pool)) return NULL;
-    if (pool->options.is_shared && !pool->heap && !pool->debug) return pool_shared_get(pool);
     const bool is_locked = pool->options.is_shared;
     if (is_locked) heap_lock_take(&pool->lock);
     void *block = pool->debug ? pool_debug_get(pool)
@@ -324,15 +328,17 @@ static void pool_plain_put(evh_pool *pool, void *block)
 
 void evh_pool_put_slow(evh_pool *pool, void *block)
 {
-    if (LIKELY(pool != NULL && pool->is_direct && block != NULL)) {
-        (void)pool_heap_put(pool, block);
-        return;
+    if (LIKELY(pool != NULL && block != NULL)) {
+        if (pool->way == POOL_WAY_HEAP) {
+            (void)pool_heap_put(pool, block);
+            return;
+        }
+        if (pool->way == POOL_WAY_MAGAZINES) {
+            pool_shared_put(pool, block);
+            return;
+        }
     }
     if (!block || pool_usable(pool)) return;
-    if (pool->options.is_shared && !pool->heap && !pool->debug) {
-        pool_shared_put(pool, block);
-        return;
-    }
     if (pool->options.is_shared) heap_lock_take(&pool->lock);
     if (pool->debug)
         pool_debug_put(pool, block);

@@ -51,10 +51,14 @@ struct pool_debug {
     size_t front_bytes; /* of canary before each block */
 };
 
+/* The ways that need no check but this. */
+enum pool_way { POOL_WAY_OTHER, POOL_WAY_HEAP, POOL_WAY_MAGAZINES };
+
 struct evh_pool {
     struct evh_pool_view view; /* first: evh_pool_get() reads it */
     /* On a heap: where the next blocks come from. */
-    bool is_direct;     /* nobody has to see each get and put */
+    uint8_t way;        /* enum pool_way */
+    bool is_annotated;  /* ASan or Valgrind are told */
     uint64_t mask;      /* free bits of `word` */
     uint64_t *word;     /* in the image */
     unsigned char *at;  /* the block of the word's bit 0 */
@@ -137,11 +141,17 @@ static inline void *pool_next(const void *block)
 }
 
 /* ASan and Valgrind may not touch a free block, but for the word that links it. */
+static inline void pool_open_block(const evh_pool *pool, void *block)
+{
+    assert(!pool->heap);
+    if (UNLIKELY(pool->is_annotated)) os_annotate_open(block, pool->options.size_bytes);
+}
+
 static inline void pool_close_block(const evh_pool *pool, unsigned char *block)
 {
     assert(!pool->heap);
     const size_t link = sizeof(void *);
-    if (pool->options.size_bytes > link)
+    if (UNLIKELY(pool->is_annotated) && pool->options.size_bytes > link)
         os_annotate_closed(block + link, pool->options.size_bytes - link);
 }
 

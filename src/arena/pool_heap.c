@@ -408,7 +408,7 @@ static void pool_become_stale(evh_pool *pool)
     assert(pool != NULL);
     pool_forget_slabs(pool);
     pool->is_stale = true;
-    pool->is_direct = false;
+    pool->way = POOL_WAY_OTHER;
     pool->heap = NULL;
     assert(pool->mask == 0);
 }
@@ -443,7 +443,7 @@ static void pool_heap_attach(evh_pool *pool)
     assert(pool->heap != NULL);
     pool->hook.run = pool_on_event;
     pool->hooked = pool->heap;
-    pool->is_direct = !pool->options.is_shared && !pool->debug;
+    if (!pool->options.is_shared && !pool->debug) pool->way = POOL_WAY_HEAP;
     heap_hook_add(pool->heap, &pool->hook);
 }
 

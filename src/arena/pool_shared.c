@@ -149,7 +149,7 @@ void *pool_shared_get(evh_pool *pool)
     void *block = magazine->free;
     magazine->free = pool_next(block);
     magazine->count--;
-    os_annotate_open(block, pool->options.size_bytes);
+    pool_open_block(pool, block);
     return block;
 }
 

@@ -205,17 +205,29 @@ has = $(shell printf '$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
 	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
 HAS_LMDB = $(call has,lmdb.h,-llmdb)
 HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
-BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1)
-BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) -ldl -lm
+APR_PATH = $(firstword $(wildcard /usr/include/apr-1.0 /usr/local/include/apr-1.0))
+HAS_APR = $(if $(APR_PATH),$(call has,apr_pools.h,-I$(APR_PATH) -lapr-1))
+HAS_BOOST = $(wildcard /usr/include/boost/context/protected_fixedsize_stack.hpp)
+BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1) \
+	$(if $(HAS_APR),-DHAVE_APR=1 -isystem $(APR_PATH))
+BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) \
+	$(if $(HAS_APR),-lapr-1) -ldl -lm
 
-.PHONY: bench bench-commit bench-alloc bench-open
-bench: bench-commit bench-alloc bench-open ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-open bench-arena
+bench: bench-commit bench-alloc bench-open bench-arena ## run all benchmarks
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
 	@$<
 bench-alloc: $(BUILD)/bench/alloc_bench ## measure allocation beside glibc, mimalloc and jemalloc
 	@$<
 bench-open: $(BUILD)/bench/open_bench ## measure opening, after a close and after a kill
 	@$<
+
+bench-arena: $(BUILD)/bench/arena_bench $(if $(HAS_BOOST),$(BUILD)/bench/arena_boost) ## measure arenas, pools and stacks beside obstack, APR and Boost
+	@$<
+$(BUILD)/bench/arena_boost: bench/arena_boost.cpp
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX   $@")
+	$(Q)$(CXX) -std=c++17 -O2 $< -lboost_context -o $@
 
 # ---- house --------------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ static evh_status arena_load_chunk(const evh_arena *arena, uint64_t offset, uint
     chunk->number = number;
     chunk->start = (uintptr_t)(record + 1);
     chunk->end = (uintptr_t)record + record->size_bytes;
-    chunk->low = chunk->start;
+    chunk->low = chunk->end; /* nothing below the cursor is known to be junk */
     *previous = record->previous;
     return EVH_OK;
 }

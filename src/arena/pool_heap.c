@@ -541,6 +541,7 @@ evh_status evh_pool_remove(evh_pool *pool)
     evh_status status = pool_usable(pool);
     if (!status) status = heap_writable(pool->heap);
     if (!status) {
+        if (pool->debug) pool_debug_drain(pool);
         /* The record first: a kill in between leaves slabs that nothing names. */
         evh_free(pool->heap, pool->heap->view.base + pool->record);
         for (const struct pool_slab *slab = pool->slabs; slab; slab = slab->previous)

@@ -2,6 +2,7 @@
 #ifndef EVERHEAP_HEAP_HEAP_H
 #define EVERHEAP_HEAP_HEAP_H
 
+#include "debug/debug.h"
 #include "heap/heap_layout.h"
 #include "heap/slices.h"
 #include "journal/journal.h"
@@ -9,6 +10,7 @@
 struct compact; /* the layout for small buffers: compact.c */
 
 struct heap_hook;
+struct heap_debug; /* heap_debug.c */
 
 struct evh_heap {
     struct evh_heap_view view; /* first: evh_at() reads it. end_bytes grows, atomically (relaxed) */
@@ -41,6 +43,7 @@ struct evh_heap {
     bool needs_touch;          /* evh_touch() has something to do */
     bool has_slices;           /* slices_open() succeeded: slices_close() ends it */
     uint64_t commits;          /* made through this handle; atomic */
+    struct heap_debug *debug;  /* not NULL: debugged, and no thread's present cache is this heap's */
     struct heap_lock hooks_lock;
     struct heap_hook *hooks; /* linked; each is its owner's memory */
     void *memory;            /* of a compact heap: owned; NULL in a caller's buffer */
@@ -101,6 +104,25 @@ EVH_INTERNAL void heap_hook_add(evh_heap *heap, struct heap_hook *hook);
 EVH_INTERNAL void heap_hook_remove(evh_heap *heap, struct heap_hook *hook);
 /** Tell all hooks. Writers are still. */
 EVH_INTERNAL void heap_run_hooks(evh_heap *heap, enum heap_event event);
+
+/* ---- heap_debug.c ---- */
+
+/** Read the letters of the options or the environment, and debug the heap if there are any. */
+EVH_INTERNAL evh_status heap_debug_begin(evh_heap *heap);
+EVH_INTERNAL void heap_debug_end(evh_heap *heap);
+/* The next three where heap->debug is set: as evh_aligned_alloc() and evh_free(); and the bytes
+ * that were asked for, 0 if that is not known. */
+EVH_INTERNAL void *heap_debug_allocate(evh_heap *heap, size_t size, size_t alignment);
+EVH_INTERNAL evh_status heap_debug_free(evh_heap *heap, void *block);
+EVH_INTERNAL uint64_t heap_debug_size(evh_heap *heap, const void *block);
+EVH_INTERNAL void heap_debug_counts(const evh_heap *heap, uint64_t *allocations, uint64_t *frees);
+
+/* ---- allocate.c: for heap_debug.c, behind its checks ---- */
+
+/** A block of `size` bytes, at most what allocate_check() let through and a canary. */
+EVH_INTERNAL void *heap_raw_allocate(evh_heap *heap, size_t size, size_t alignment);
+/** Free any pointer, with all checks. */
+EVH_INTERNAL evh_status heap_raw_free(evh_heap *heap, void *block);
 
 /* ---- heap_memory.c ---- */
 
@@ -179,6 +201,10 @@ EVH_INTERNAL bool gate_is_inside(evh_heap *heap);
 
 /** In a forked child, before fork() returns there: the other threads are gone. */
 EVH_INTERNAL void slices_forked(evh_heap *heap);
+
+/** The heap is debugged from now on: the calling thread's cache of it is not its present one. No
+ *  other thread has been in the heap. */
+EVH_INTERNAL void threads_close_fast_path(evh_heap *heap);
 
 /* ---- compact.c: heaps in small or unaligned buffers ---- */
 

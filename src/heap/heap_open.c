@@ -147,6 +147,7 @@ evh_status heap_end(evh_heap *heap)
 {
     assert(!heap->compact || !heap->has_slices);
     assert(heap != NULL);
+    heap_debug_end(heap);
     /* The journal's last checkpoint asks the slices where checksums are kept: it goes first. */
     evh_status status = journal_close(heap->journal);
     if (heap->compact)
@@ -363,6 +364,7 @@ evh_heap *evh_open(const char *path, const evh_options *options)
     if (!heap) return NULL;
     evh_status status = open_path(&heap, path);
     if (!heap) return NULL;
+    if (!status) status = heap_debug_begin(heap);
     if (!status) status = heap_table_lock();
     if (!status) {
         status = heap_table_add(heap);

@@ -196,8 +196,18 @@ EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
         heap_thread.caches = cache;
     }
     assert(cache->stamp == heap->stamp);
-    threads_use(cache);
+    /* Of a debugged heap each call comes by here: its cache is nobody's present one. */
+    if (!heap->debug) threads_use(cache);
     return cache;
+}
+
+EVH_INTERNAL void threads_close_fast_path(evh_heap *heap)
+{
+    assert(heap->debug != NULL);
+    if (heap_thread.stamp != heap->stamp) return;
+    heap_thread.stamp = 0;
+    heap_thread.cache = THREADS_NONE;
+    assert(heap_thread.stamp != heap->stamp);
 }
 
 EVH_INTERNAL void threads_detach_heap(evh_heap *heap)

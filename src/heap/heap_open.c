@@ -386,9 +386,9 @@ evh_status evh_close(evh_heap *heap)
     const evh_status locked = heap_table_lock();
     assert(heap->open_count > 0);
     assert(heap->view.base != NULL);
+    if (heap->open_count == 1) heap_run_hooks(heap, HEAP_CLOSING);
     const bool is_last = --heap->open_count == 0;
     if (is_last) heap_table_remove(heap);
     if (!locked) heap_table_unlock();
-    if (is_last) heap_run_hooks(heap, HEAP_CLOSING);
     return is_last ? heap_end(heap) : EVH_OK;
 }

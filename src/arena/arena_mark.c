@@ -85,10 +85,15 @@ evh_status evh_arena_release(evh_arena *arena, evh_mark mark)
         if (status) return status;
     }
     (void)arena_used(arena);
-    while (arena->chunk && arena->chunk != mark.chunk) arena_drop_chunk(arena);
-    if (arena->debug && arena->chunk) arena_debug_junk(arena, arena->chunk, mark.current);
-    if (arena->chunk) arena_close_bytes(arena, arena->chunk->start, mark.current);
-    arena_set_cursor(arena, arena->chunk, mark.current);
+    /* Of a mark from before the first chunk, the first chunk stays, empty. */
+    while (arena->chunk && arena->chunk != mark.chunk && (mark.chunk || arena->chunk->previous))
+        arena_drop_chunk(arena);
+    struct arena_chunk *chunk = arena->chunk;
+    if (!chunk) return EVH_OK;
+    const uintptr_t current = mark.chunk ? mark.current : chunk->end;
+    if (arena->debug) arena_debug_junk(arena, chunk, current);
+    arena_close_bytes(arena, chunk->start, current);
+    arena_set_cursor(arena, chunk, current);
     return EVH_OK;
 }
 

@@ -25,6 +25,7 @@ VERSION := $(shell sed -n 's/^\#define EVH_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' 
 LAYERS := $(shell sed '/^\#/d;/^$$/d' src/layers.txt)
 
 STANDARD := -std=c17 -Wall -Wextra -Wconversion -Wshadow $(if $(WERROR),-Werror)
+CXX_STANDARD := -std=c++17 -Wall -Wextra $(if $(WERROR),-Werror)
 CODE := -fPIC -fvisibility=hidden -ftls-model=initial-exec -pthread
 RELEASE := -O2 -g -DNDEBUG
 DEBUG := -O1 -g
@@ -36,6 +37,7 @@ LIBRARY_SOURCES := $(foreach layer,$(LAYERS),$(sort $(wildcard src/$(layer)/*.c)
 HEADERS := $(sort $(wildcard include/*.h include/*/*.h src/*/*.h))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
 TEST_SOURCES := $(sort $(wildcard tests/*_test.c))
+CXX_TEST_SOURCES := $(sort $(wildcard tests/*_test.cpp)) # of the headers in compat/
 SUPPORT_SOURCES := $(sort $(filter-out %_test.c,$(wildcard tests/*.c)) $(wildcard tests/support/*.c))
 PROGRAM_SOURCES := $(sort $(wildcard tests/programs/*.c))
 # Of examples and benchmarks, each file with a main() is a program; the others are linked to all.
@@ -45,7 +47,8 @@ EXAMPLE_SUPPORT := $(filter-out $(EXAMPLE_SOURCES),$(wildcard examples/*.c))
 BENCH_SOURCES := $(call with_main,bench)
 BENCH_SUPPORT := $(filter-out $(BENCH_SOURCES),$(wildcard bench/*.c))
 
-TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+CXX_TESTS := $(if $(shell command -v $(CXX)),$(CXX_TEST_SOURCES:%.cpp=$(BUILD)/%))
+TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%) $(CXX_TESTS)
 PROGRAMS := $(PROGRAM_SOURCES:%.c=$(BUILD)/%)
 EXAMPLES := $(EXAMPLE_SOURCES:%.c=$(BUILD)/%)
 BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
@@ -66,6 +69,11 @@ $(BUILD)/objects/$(1)/tests/%.o: tests/%.c
 	@mkdir -p $$(@D)
 	$$(if $$(V),,@echo "  CC    $(1) $$<")
 	$$(Q)$$(CC) $$(STANDARD) -pthread $(2) $$(TEST_PATHS) $$(CPPFLAGS) $$(CFLAGS) -MMD -MP -c $$< -o $$@
+
+$(BUILD)/objects/$(1)/tests/%.o: tests/%.cpp
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CXX   $(1) $$<")
+	$$(Q)$$(CXX) $$(CXX_STANDARD) -pthread $(2) -Iinclude -Itests -Icompat $$(CPPFLAGS) $$(CXXFLAGS) -MMD -MP -c $$< -o $$@
 
 $(BUILD)/objects/$(1)/libeverheap.a: $$(LIBRARY_SOURCES:%.c=$(BUILD)/objects/$(1)/%.o)
 	@rm -f $$@
@@ -102,6 +110,9 @@ $(eval $(call flavour,tsan,$(TSAN),$(BUILD)/tsan))
 $(eval $(call flavour,cover,$(COVER),$(BUILD)/cover))
 $(foreach n,$(PLANTS),$(eval $(call flavour,plant$(n),-O1 -g -DNDEBUG -DEVERHEAP_PLANT=$(n),$(BUILD)/plant$(n))))
 .SECONDARY:
+
+$(CXX_TEST_SOURCES:%.cpp=$(BUILD)/%) $(CXX_TEST_SOURCES:%.cpp=$(BUILD)/asan/%) \
+	$(CXX_TEST_SOURCES:%.cpp=$(BUILD)/cover/%): LDLIBS += -lstdc++
 
 # ---- what users get -----------------------------------------------------------------------------
 
@@ -179,7 +190,7 @@ san: ## run the tests under ASan and UBSan, then those with threads under TSan
 # The tests that start threads, directly or by the library's.
 TSAN_SOURCES = $(shell grep -lE 'pthread_create|thread_start|evh_enter' $(TEST_SOURCES) /dev/null)
 .PHONY: sanitized
-sanitized: all $(TEST_SOURCES:%.c=$(BUILD)/asan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
+sanitized: all $(TEST_SOURCES:%.c=$(BUILD)/asan/%) $(CXX_TESTS:$(BUILD)/%=$(BUILD)/asan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
 	$(TSAN_SOURCES:%.c=$(BUILD)/tsan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/tsan/%)
 
 .PHONY: crash
@@ -192,7 +203,7 @@ kill: $(BUILD)/tests/kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a 
 	@SECONDS=$(or $(SECONDS),60) $(BUILD)/tests/reader_test -v
 
 .PHONY: cover
-cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
+cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(CXX_TESTS:$(BUILD)/%=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
 	@find $(BUILD)/objects/cover -name '*.gcda' -delete
 	@$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status 0 --flavour cover || true
 	@$(PYTHON) tools/coverage.py --objects $(BUILD)/objects/cover

@@ -63,6 +63,8 @@ static evh_status arena_debug_verify(evh_arena *arena, const struct debug_block 
     assert(arena_debug_has(arena, DEBUG_CANARY));
     assert(block->key > DEBUG_CANARY_BYTES);
     const unsigned char *address = (const unsigned char *)(uintptr_t)block->key;
+    if (!arena->heap)
+        os_annotate_defined(address - DEBUG_CANARY_BYTES, block->size + 2 * DEBUG_CANARY_BYTES);
     if (!debug_has_canary(address + block->size, DEBUG_CANARY_BYTES, &first))
         return debug_misuse(arena->options.misuse, EVH_OVERWRITTEN, NO_OFFSET,
                             "arena '%s': overflow: byte %zu behind a %s was written", arena->name,

@@ -322,9 +322,11 @@ static void pool_debug_report_leaks(const evh_pool *pool)
     debug_print("pool '%s': %llu blocks of %zu bytes were never put back", pool->name,
                 (unsigned long long)leaks, pool->options.size_bytes);
     if (!pool_debug_has(pool, DEBUG_SITES)) return;
-    for (size_t i = 0; i < debug->table.slots; i++) {
+    enum { LINES = 20 };
+    uint64_t printed = 0;
+    for (size_t i = 0; i < debug->table.slots && printed < LINES; i++) {
         const struct debug_block *known = &debug->table.blocks[i];
-        if (known->key && !known->is_free)
+        if (known->key && !known->is_free && printed++ < LINES)
             debug_print("  %p, made at %s, operation %llu", (void *)(uintptr_t)known->key,
                         known->made_at, (unsigned long long)known->operation);
     }

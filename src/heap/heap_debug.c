@@ -16,7 +16,7 @@
 
 #include <stdio.h>
 
-enum { CANARY_MAX_BYTES = 64, JUNK_QUARANTINE_BLOCKS = 16 };
+enum { CANARY_MAX_BYTES = 64, JUNK_QUARANTINE_BLOCKS = 16, LEAK_LINES = 20 };
 
 struct heap_debug {
     struct debug_settings settings;
@@ -315,11 +315,21 @@ static void checked_rolled_back(evh_heap *heap)
     heap_lock_drop(&debug->lock);
 }
 
+struct leak_print {
+    const evh_heap *heap;
+    uint64_t left; /* lines */
+};
+
 static bool checked_print_leak(const evh_debug_leak *leak, void *context)
 {
-    const evh_heap *heap = context;
+    struct leak_print *print = context;
+    const evh_heap *heap = print->heap;
     assert(leak->size > 0);
     assert(heap->debug != NULL);
+    if (print->left-- == 0) {
+        debug_print("  and more");
+        return false;
+    }
     if (checked_has(heap, DEBUG_SITES))
         debug_print("  leak: block 0x%llx of %zu bytes, made at %s",
                     (unsigned long long)leak->ref.offset, leak->size, leak->site);
@@ -343,7 +353,8 @@ static void checked_report_leaks(evh_heap *heap)
     if (leaks == 0) return;
     debug_print("%s: %llu blocks were never freed, and nothing refers to them", heap_path(heap),
                 (unsigned long long)leaks);
-    (void)evh_debug_leaks(heap, checked_print_leak, heap);
+    struct leak_print print = {heap, LEAK_LINES};
+    (void)evh_debug_leaks(heap, checked_print_leak, &print);
 }
 
 static void checked_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_event event)

@@ -358,8 +358,7 @@ static uint64_t mapping_count(void)
 static void print_many_stacks(evh_guard guard, const char *name)
 {
     enum { MANY = 100000 };
-    evh_stacks *stacks =
-        evh_stacks_create(&(evh_stacks_options){.guard = guard, .name = "many"});
+    evh_stacks *stacks = evh_stacks_create(&(evh_stacks_options){.guard = guard, .name = "many"});
     if (!stacks) {
         printf("  %-34s %s\n", name, evh_last_error()->message);
         return;
@@ -478,8 +477,8 @@ int main(int argc, char **argv)
     prepare();
     PRINT("allocate 24 bytes, size known to the compiler", {"everheap arena", arena_constant},
           {"everheap arena on a heap", arena_on_heap}, {"everheap arena, shared", arena_shared},
-          {"GNU obstack", obstack_constant}, APR("APR pool", apr_constant)
-          {"glibc malloc, never freed", malloc_constant});
+          {"GNU obstack", obstack_constant},
+          APR("APR pool", apr_constant){"glibc malloc, never freed", malloc_constant});
     PRINT("allocate 24 bytes, size and alignment known at run time",
           {"everheap arena", arena_run_time}, {"GNU obstack", obstack_run_time},
           APR("APR pool", apr_run_time));
@@ -492,14 +491,14 @@ int main(int argc, char **argv)
           {"everheap pool on a heap, shared", heap_shared_pool_pair},
           {"evh_malloc, evh_free", heap_pair}, {"glibc malloc, free", malloc_pair});
     PRINT("a thousand blocks of 64 bytes, got, then put", {"everheap pool", volatile_pool_batch},
-          {"everheap pool, shared", shared_pool_batch}, {"everheap pool on a heap", heap_pool_batch},
+          {"everheap pool, shared", shared_pool_batch},
+          {"everheap pool on a heap", heap_pool_batch},
           {"everheap pool on a heap, shared", heap_shared_pool_batch},
           {"glibc malloc, free", malloc_batch});
     PRINT("a stack of 64 KiB that was used before, got and put", {"everheap stacks", stack_hot},
           {"mmap, mprotect, munmap", mapped_pair});
-    PRINT("a new guarded stack of 64 KiB and its first touch",
-          {"everheap stacks", new_marked}, {"everheap stacks, mprotect", new_protected},
-          {"mmap, mprotect", new_mapped});
+    PRINT("a new guarded stack of 64 KiB and its first touch", {"everheap stacks", new_marked},
+          {"everheap stacks, mprotect", new_protected}, {"mmap, mprotect", new_mapped});
     print_boost(argv[0]);
     printf("\na hundred thousand guarded stacks of 64 KiB\n");
     print_many_stacks(EVH_GUARD_MARK, "guard marks (MADV_GUARD_INSTALL)");

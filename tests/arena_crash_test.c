@@ -281,8 +281,8 @@ TEST(a_killed_process_leaves_arenas_and_pools_as_one_commit_had_them)
 {
     const char *path = test_path("killed");
     uint64_t random = test_seed();
-    struct oracle *oracle = mmap(NULL, sizeof *oracle, PROT_READ | PROT_WRITE,
-                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct oracle *oracle =
+        mmap(NULL, sizeof *oracle, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(oracle != MAP_FAILED);
     for (uint64_t kill_number = 0; kill_number < test_effort(60); kill_number++) {
         struct work work;

@@ -169,8 +169,7 @@ TEST(an_arena_in_a_buffer_stays_in_it)
 
 TEST(a_limit_is_kept)
 {
-    evh_arena *arena =
-        make(&(evh_arena_options){.size_bytes = 4096, .size_max_bytes = 64 * 1024});
+    evh_arena *arena = make(&(evh_arena_options){.size_bytes = 4096, .size_max_bytes = 64 * 1024});
     uint64_t got = 0;
     while (evh_arena_alloc(arena, 64, 64)) got += 64;
     CHECK_EQUAL(last_status(), EVH_LIMIT);
@@ -485,7 +484,8 @@ TEST(bumping_dirties_payload_pages_alone)
     for (unsigned i = 0; i < 10; i++) memset(evh_arena_alloc(arena, 16, 16), 1, 16);
     CHECK_EQUAL(evh_commit(heap), EVH_OK);
     CHECK_EQUAL(evh_get_info(heap, &after), EVH_OK);
-    CHECK_EQUAL(after.pages_committed - before.pages_committed, 2); /* the payload's, the record's */
+    CHECK_EQUAL(after.pages_committed - before.pages_committed,
+                2); /* the payload's, the record's */
     CHECK_EQUAL(evh_commit(heap), EVH_OK);
     CHECK_EQUAL(evh_get_info(heap, &before), EVH_OK);
     CHECK_EQUAL(after.pages_committed, before.pages_committed); /* nothing was allocated */

@@ -1,5 +1,5 @@
-/* debug_test.c -- the debug layer does no harm: heaps work as they should under every letter; sites,
- * leaks, regions, the log and the monitor say what is so. */
+/* debug_test.c -- the debug layer does no harm: heaps work as they should under every letter;
+ * sites, leaks, regions, the log and the monitor say what is so. */
 #define EVH_DEBUG_SITES
 #include <everheap.h>
 

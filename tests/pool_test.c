@@ -194,8 +194,8 @@ TEST(wrong_pointers_are_told_exactly_on_a_heap)
         make(&(evh_pool_options){.heap = heap, .size_bytes = 48, .misuse = EVH_MISUSE_STATUS});
     unsigned char *block = evh_pool_get(pool);
     unsigned char local;
-    unsigned char *wrong[] = {block + 1, block + 8, block + 16, block - 16, &local,
-                              evh_malloc(heap, 48)};
+    unsigned char *wrong[] = {block + 1,  block + 8, block + 16,
+                              block - 16, &local,    evh_malloc(heap, 48)};
     for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         evh_pool_put(pool, wrong[i]);
         CHECK_EQUAL(last_status(), EVH_BAD_POINTER);

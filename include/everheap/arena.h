@@ -40,7 +40,7 @@ typedef struct evh_arena_options {
     size_t alignment;      /* of allocations that ask for 0; a power of two. 0: 16, 1: packed */
     bool is_fixed;         /* one chunk: EVH_LIMIT when it is used up */
     bool is_shared;        /* threads may allocate at once; no marks; not on a heap */
-    bool guards;           /* a page without access before and behind each chunk; the system's only */
+    bool guards; /* a page without access before and behind each chunk; the system's only */
     evh_misuse misuse;
     const char *name;
     const char *debug;
@@ -48,8 +48,14 @@ typedef struct evh_arena_options {
 } evh_arena_options;
 
 /* Policies: options to start from. */
-#define EVH_ARENA_FAST {.alignment = 64}
-#define EVH_ARENA_SAFE {.alignment = 16, .guards = true, .debug = "CJV"}
+#define EVH_ARENA_FAST                                                                             \
+    {                                                                                              \
+        .alignment = 64                                                                            \
+    }
+#define EVH_ARENA_SAFE                                                                             \
+    {                                                                                              \
+        .alignment = 16, .guards = true, .debug = "CJV"                                            \
+    }
 
 /**
  * Make an arena. `options` may be NULL: growing, over the system.
@@ -92,8 +98,8 @@ EVH_API void *evh_arena_alloc_slow(evh_arena *arena, size_t size, size_t alignme
  * `size` 0 gives an address that may be that of the next allocation.
  * Returns   memory borrowed until the arena is released below it, reset or ended; contents
  *           undefined. NULL on failure.
- * Errors    EVH_INVALID (alignment), EVH_LIMIT (used up, or too large), EVH_NO_MEMORY, EVH_STALE; on
- *           a heap as evh_malloc().
+ * Errors    EVH_INVALID (alignment), EVH_LIMIT (used up, or too large), EVH_NO_MEMORY, EVH_STALE;
+ *           on a heap as evh_malloc().
  * Crash     on a heap: undone unless committed.
  * Cost      a few instructions; both sizes constant: a subtraction, a mask, a comparison, a store.
  */
@@ -157,8 +163,7 @@ EVH_API evh_status evh_arena_release(evh_arena *arena, evh_mark mark);
 EVH_API void evh_arena_reset(evh_arena *arena);
 
 /** Release at the end of the enclosing block what is allocated in the arena from here on. */
-#define EVH_ARENA_SCOPE(arena)                                                                     \
-    EVH_ARENA_SCOPE_NAMED(arena, __COUNTER__)
+#define EVH_ARENA_SCOPE(arena) EVH_ARENA_SCOPE_NAMED(arena, __COUNTER__)
 #define EVH_ARENA_SCOPE_NAMED(arena, number) EVH_ARENA_SCOPE_JOINED(arena, number)
 #define EVH_ARENA_SCOPE_JOINED(arena, number)                                                      \
     struct evh_arena_scope evh_arena_scope_##number                                                \
@@ -213,7 +218,8 @@ typedef struct evh_pool_options {
 /**
  * Make a pool.
  * Returns   the pool, owned: end it with evh_pool_close() or evh_pool_remove().
- * Errors    EVH_INVALID (size 0 or above 1 MiB, alignment), EVH_NO_MEMORY; on a heap as evh_malloc().
+ * Errors    EVH_INVALID (size 0 or above 1 MiB, alignment), EVH_NO_MEMORY; on a heap as
+ *           evh_malloc().
  * Threads   per object, as all calls on a pool; any where is_shared.
  */
 EVH_API evh_pool *evh_pool_create(const evh_pool_options *options);
@@ -228,7 +234,7 @@ EVH_API evh_status evh_pool_remove(evh_pool *pool);
 
 /* The first member of every pool: the blocks that are free, linked by their first word. */
 struct evh_pool_view {
-    void *free;      /* NULL also where the inline way is closed */
+    void *free;        /* NULL also where the inline way is closed */
     uintptr_t is_open; /* evh_pool_put() may link a block here */
 };
 

@@ -43,10 +43,10 @@ EVH_API evh_status evh_debug_check(evh_heap *heap);
 
 /** What is known of a region of memory. */
 typedef struct evh_debug_region {
-    evh_ref block;      /* the live block that it lies in; null: none */
-    size_t size;        /* of that block */
-    size_t offset;      /* of the region in it */
-    const char *site;   /* where it was made; "?" if that is not known */
+    evh_ref block;    /* the live block that it lies in; null: none */
+    size_t size;      /* of that block */
+    size_t offset;    /* of the region in it */
+    const char *site; /* where it was made; "?" if that is not known */
 } evh_debug_region;
 
 /**
@@ -95,8 +95,7 @@ typedef bool evh_debug_operation_visit(const evh_debug_operation *operation, voi
  * a process, dead or alive, left in the file.
  * Errors    EVH_NOT_FOUND, EVH_IO, EVH_CORRUPT (no log).
  */
-EVH_API evh_status evh_debug_log(const char *path, evh_debug_operation_visit *visit,
-                                 void *context);
+EVH_API evh_status evh_debug_log(const char *path, evh_debug_operation_visit *visit, void *context);
 
 /* ---- watching a heap ------------------------------------------------------------------------ */
 

@@ -49,8 +49,8 @@ static evh_status arena_check_options(const char *name, const evh_arena_options 
     assert(options != NULL);
     for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
         if (options->reserved[i]) return arena_refuse(name, "a reserved field is not zero");
-    if (options->alignment && (!base_is_power_of_two(options->alignment) ||
-                               options->alignment > SEGMENT_BYTES))
+    if (options->alignment &&
+        (!base_is_power_of_two(options->alignment) || options->alignment > SEGMENT_BYTES))
         return arena_refuse(name, "an alignment that is no power of two to 64 MiB");
     if ((unsigned)options->misuse > EVH_MISUSE_STATUS)
         return arena_refuse(name, "no such answer to misuse");
@@ -171,8 +171,7 @@ void arena_end_chunk(evh_arena *arena, struct arena_chunk *chunk)
     assert(arena != NULL);
     assert(chunk != arena->chunk);
     if (chunk->fault) fault_remove(chunk->fault);
-    if (!arena->options.heap)
-        os_annotate_open((void *)chunk->start, chunk->end - chunk->start);
+    if (!arena->options.heap) os_annotate_open((void *)chunk->start, chunk->end - chunk->start);
     if (chunk->mapping) (void)os->release(chunk->mapping, chunk->mapping_bytes);
     if (chunk->offset && arena->heap) evh_free(arena->heap, arena->heap->view.base + chunk->offset);
     os->memory_free(chunk);
@@ -291,8 +290,7 @@ void *evh_arena_alloc_slow(evh_arena *arena, size_t size, size_t alignment)
 static bool arena_is_watched(const evh_arena *arena)
 {
     assert(arena != NULL);
-    return arena->options.is_shared || arena->debug ||
-           (!arena->options.heap && os_is_annotated());
+    return arena->options.is_shared || arena->debug || (!arena->options.heap && os_is_annotated());
 }
 
 evh_arena *arena_new(const evh_arena_options *given)

@@ -40,7 +40,7 @@ struct arena_debug {
     struct arena_debug_mark {
         uint64_t serial;
         size_t count; /* blocks at the mark */
-    } *marks;
+    } * marks;
     size_t mark_count, mark_limit;
     uint64_t serial;
     uint64_t operations;
@@ -127,11 +127,11 @@ enum fault_kind { FAULT_ARENA, FAULT_POOL, FAULT_BLOCK, FAULT_STACK };
 
 struct fault_range {
     enum fault_kind kind;
-    uintptr_t start, end;     /* everything, guards included */
-    uintptr_t stride;         /* FAULT_STACK: from one guard to the next; else 0 */
-    uintptr_t guard_bytes;    /* of each guard */
-    const evh_stack *stacks;  /* FAULT_STACK: their descriptors */
-    const char *name;         /* copied */
+    uintptr_t start, end;    /* everything, guards included */
+    uintptr_t stride;        /* FAULT_STACK: from one guard to the next; else 0 */
+    uintptr_t guard_bytes;   /* of each guard */
+    const evh_stack *stacks; /* FAULT_STACK: their descriptors */
+    const char *name;        /* copied */
 };
 
 /** Make a range known to the handler of faults. 0: the table is full, and a fault says nothing. */

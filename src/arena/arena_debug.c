@@ -178,16 +178,14 @@ void *arena_debug_alloc(evh_arena *arena, size_t size, size_t alignment)
     if ((uintptr_t)place < arena->chunk->low) arena->chunk->low = (uintptr_t)place;
     os_annotate_open(place, total);
     /* The block as high as it may lie: its end is then as near to its canary as it can be. */
-    unsigned char *block =
-        (unsigned char *)((high - canary - size) & ~(uintptr_t)(alignment - 1));
+    unsigned char *block = (unsigned char *)((high - canary - size) & ~(uintptr_t)(alignment - 1));
     assert(block >= place + canary);
     if (canary) debug_set_canary(place, (size_t)(block - place));
     if (canary) debug_set_canary(block + size, (size_t)(high - (uintptr_t)block - size));
     if (arena_debug_has(arena, DEBUG_JUNK)) memset(block, DEBUG_NEW_BYTE, size);
-    if (arena_debug_has(arena, DEBUG_LOG))
-        (void)debug_log("alloc", arena->name, block, size, site);
-    struct debug_block *made = arena_debug_push((void **)&debug->blocks, &debug->count,
-                                                &debug->limit, sizeof *made);
+    if (arena_debug_has(arena, DEBUG_LOG)) (void)debug_log("alloc", arena->name, block, size, site);
+    struct debug_block *made =
+        arena_debug_push((void **)&debug->blocks, &debug->count, &debug->limit, sizeof *made);
     if (made)
         *made = (struct debug_block){.key = (uintptr_t)block,
                                      .size = size,

@@ -330,8 +330,7 @@ evh_status evh_arena_remove(evh_arena *arena)
     evh_status status = arena_usable(arena);
     if (!status) status = heap_writable(arena->heap);
     if (!status) arena_heap_detach(arena);
-    if (!status && arena->record)
-        evh_free(arena->heap, arena->heap->view.base + arena->record);
+    if (!status && arena->record) evh_free(arena->heap, arena->heap->view.base + arena->record);
     if (status) {
         const evh_error why = *evh_last_error();
         arena_heap_close(arena);

@@ -4,16 +4,16 @@
 
 #include "base/base.h"
 
-#define ARENA_MAGIC 0x314e455241485645u /* "EVHAREN1" */
+#define ARENA_MAGIC 0x314e455241485645u       /* "EVHAREN1" */
 #define ARENA_CHUNK_MAGIC 0x314b4e4843485645u /* "EVHCHNK1" */
-#define POOL_MAGIC 0x314c4f4f50485645u /* "EVHPOOL1" */
-#define POOL_SLAB_MAGIC 0x3142414c53485645u /* "EVHSLAB1" */
+#define POOL_MAGIC 0x314c4f4f50485645u        /* "EVHPOOL1" */
+#define POOL_SLAB_MAGIC 0x3142414c53485645u   /* "EVHSLAB1" */
 
 /* An arena: a block of the heap. Everything but the magic is written by commits. */
 struct arena_record {
     uint64_t magic;
-    uint64_t chunk;          /* offset of the newest chunk's block; 0: none */
-    uint64_t current;        /* offset of the cursor in it */
+    uint64_t chunk;   /* offset of the newest chunk's block; 0: none */
+    uint64_t current; /* offset of the cursor in it */
     uint64_t chunk_count;
     uint64_t next_bytes;     /* of the next chunk */
     uint64_t size_max_bytes; /* 0: no limit */
@@ -27,7 +27,7 @@ static_assert(sizeof(struct arena_record) == 64, "on disk");
 /* The first bytes of a chunk's block; what follows is the arena's. */
 struct arena_chunk_record {
     uint64_t magic;
-    uint64_t previous; /* offset of the chunk before; 0: none */
+    uint64_t previous;   /* offset of the chunk before; 0: none */
     uint64_t size_bytes; /* of the chunk, this record included */
     uint64_t number;     /* from 1, in order of age */
     uint64_t reserved[4];
@@ -39,12 +39,11 @@ static_assert(sizeof(struct arena_chunk_record) == 64, "on disk: keeps a chunk a
 struct pool_record {
     uint64_t magic;
     uint64_t slab; /* offset of the newest slab's block; 0: none */
-    uint64_t slab_count;
     uint64_t count_max; /* 0: no limit */
     uint64_t block_bytes;
     uint32_t alignment;
     uint32_t slab_blocks; /* blocks in a slab */
-    uint64_t reserved[2];
+    uint64_t reserved[3];
 };
 
 static_assert(sizeof(struct pool_record) == 64, "on disk");

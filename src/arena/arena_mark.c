@@ -138,7 +138,7 @@ void evh_arena_reset(evh_arena *arena)
     if (!arena || arena->is_stale) return;
     struct arena_chunk *chunk = arena->chunk;
     arena->resets++;
-    /* Marks end; what threads keep of a shared arena too, where no other arena has had its stamp. */
+    /* Marks end. What threads keep of a shared arena, too: no arena has had its new stamp. */
     arena->stamp = arena->options.is_shared ? arena_new_stamp() : arena->stamp + 1;
     const uintptr_t current = arena_cursor(arena);
     if (UNLIKELY(!chunk || chunk->previous || arena->spare || arena->bump != &arena->view ||

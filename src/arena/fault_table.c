@@ -15,7 +15,7 @@ struct fault_slot {
 };
 
 static struct fault_slot fault_slots[FAULT_SLOTS];
-static uint32_t fault_end;         /* no slot at or behind it was ever used; atomic */
+static uint32_t fault_end;          /* no slot at or behind it was ever used; atomic */
 static struct heap_lock fault_lock; /* of changes */
 
 uint32_t fault_add(const struct fault_range *range)
@@ -122,7 +122,8 @@ static void fault_put_edge(struct fault_text *out, const struct fault_range *ran
     fault_put(out, kinds[range->kind]);
     fault_put(out, is_behind ? " overflow: '" : " underflow: '");
     fault_put(out, range->name);
-    fault_put(out, is_behind ? "': an access in the guard behind it, " : "': an access in the guard before it, ");
+    fault_put(out, is_behind ? "': an access in the guard behind it, "
+                             : "': an access in the guard before it, ");
     uint64_t distance = range->start + range->guard_bytes - address;
     if (range->stride)
         distance = (address - range->start) % range->stride;
@@ -142,7 +143,7 @@ static bool fault_is_guard(const struct fault_range *range, uintptr_t address)
 }
 
 /* An os_explain: runs in a signal handler. */
-static bool fault_explain(const void *pointer, char *message, size_t size)
+static bool fault_explain_guard(const void *pointer, char *message, size_t size)
 {
     const uintptr_t address = (uintptr_t)pointer;
     const uint32_t end = __atomic_load_n(&fault_end, __ATOMIC_ACQUIRE);
@@ -164,7 +165,7 @@ static bool fault_explain(const void *pointer, char *message, size_t size)
 
 evh_status fault_install(void)
 {
-    const int error = os_at_fault(fault_explain);
+    const int error = os_at_fault(fault_explain_guard);
     if (error) return base_fail_os(error, NO_OFFSET, "cannot set a handler for faults");
     assert(fault_end <= FAULT_SLOTS);
     return EVH_OK;

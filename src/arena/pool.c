@@ -39,8 +39,8 @@ static evh_status pool_check_options(const char *name, const evh_pool_options *o
         if (options->reserved[i]) return pool_refuse(name, "a reserved field is not zero");
     if (options->size_bytes == 0 || options->size_bytes > POOL_SIZE_MAX)
         return pool_refuse(name, "blocks of 0 bytes, or above 1 MiB");
-    if (options->alignment && (!base_is_power_of_two(options->alignment) ||
-                               options->alignment > POOL_ALIGNMENT_MAX))
+    if (options->alignment &&
+        (!base_is_power_of_two(options->alignment) || options->alignment > POOL_ALIGNMENT_MAX))
         return pool_refuse(name, "an alignment that is no power of two to 4096");
     if ((unsigned)options->misuse > EVH_MISUSE_STATUS)
         return pool_refuse(name, "no such answer to misuse");
@@ -158,8 +158,7 @@ evh_pool *evh_pool_create(const evh_pool_options *options)
     }
     if (options->is_shared) pool_shared_begin(pool);
     if (options->is_shared && !pool->heap && !pool->debug) pool->way = POOL_WAY_MAGAZINES;
-    pool->view.is_open =
-        !pool->heap && !options->is_shared && !pool->debug && !os_is_annotated();
+    pool->view.is_open = !pool->heap && !options->is_shared && !pool->debug && !os_is_annotated();
     assert(pool->view.free == NULL);
     return pool;
 }
@@ -183,8 +182,7 @@ static evh_status pool_guard_slab(const evh_pool *pool, struct pool_slab *slab, 
     assert(mapping != NULL);
     assert(slab->mapping_bytes > 2 * page);
     int error = os->guard(mapping, page, OS_GUARD_PROTECT);
-    if (!error)
-        error = os->guard(mapping + slab->mapping_bytes - page, page, OS_GUARD_PROTECT);
+    if (!error) error = os->guard(mapping + slab->mapping_bytes - page, page, OS_GUARD_PROTECT);
     if (error) return base_fail_os(error, NO_OFFSET, "pool '%s': cannot guard a slab", pool->name);
     const struct fault_range range = {.kind = FAULT_POOL,
                                       .start = (uintptr_t)mapping,
@@ -307,10 +305,10 @@ void *evh_pool_get_slow(evh_pool *pool)
         if (pool->way == POOL_WAY_HEAP) return pool_heap_get(pool);
         if (pool->way == POOL_WAY_MAGAZINES) return pool_shared_get(pool);
     }
-    if (pool_usable(pool)) return NULL;
+    if (pool_usable(pool) || NEVER(!pool)) return NULL;
     const bool is_locked = pool->options.is_shared;
     if (is_locked) heap_lock_take(&pool->lock);
-    void *block = pool->debug ? pool_debug_get(pool)
+    void *block = pool->debug  ? pool_debug_get(pool)
                   : pool->heap ? pool_heap_get(pool)
                                : pool_plain_get(pool);
     if (is_locked) heap_lock_drop(&pool->lock);

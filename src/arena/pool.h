@@ -8,9 +8,9 @@ enum {
     POOL_SIZE_MAX = 1024 * 1024,
     POOL_ALIGNMENT_MAX = 4096,
     POOL_SLAB_BYTES = 64 * 1024,
-    POOL_SLAB_BLOCKS_MIN = 8,    /* so that a slab of large blocks is larger */
-    POOL_BATCH = 32,             /* blocks that move between a thread and the pool */
-    POOL_MAGAZINE_BLOCKS = 64,   /* the most that a thread keeps */
+    POOL_SLAB_BLOCKS_MIN = 8,  /* so that a slab of large blocks is larger */
+    POOL_BATCH = 32,           /* blocks that move between a thread and the pool */
+    POOL_MAGAZINE_BLOCKS = 64, /* the most that a thread keeps */
     POOL_SLAB_BLOCKS_MAX = POOL_SLAB_WORDS * 64,
 };
 
@@ -25,8 +25,8 @@ struct pool_slab {
     /* On a heap. */
     uint64_t offset; /* of its block */
     uint64_t number;
-    uint64_t *bits;                /* in the image */
-    uint64_t free_words;           /* bit w: word w may have free blocks */
+    uint64_t *bits;                 /* in the image */
+    uint64_t free_words;            /* bit w: word w may have free blocks */
     struct pool_slab *next_partial; /* in the list of slabs with free blocks */
     bool is_partial;
 };
@@ -57,12 +57,12 @@ enum pool_way { POOL_WAY_OTHER, POOL_WAY_HEAP, POOL_WAY_MAGAZINES };
 struct evh_pool {
     struct evh_pool_view view; /* first: evh_pool_get() reads it */
     /* On a heap: where the next blocks come from. */
-    uint8_t way;        /* enum pool_way */
-    bool is_annotated;  /* ASan or Valgrind are told */
-    uint64_t mask;      /* free bits of `word` */
-    uint64_t *word;     /* in the image */
-    unsigned char *at;  /* the block of the word's bit 0 */
-    uint64_t stride;    /* from one block to the next */
+    uint8_t way;         /* enum pool_way */
+    bool is_annotated;   /* ASan or Valgrind are told */
+    uint64_t mask;       /* free bits of `word` */
+    uint64_t *word;      /* in the image */
+    unsigned char *at;   /* the block of the word's bit 0 */
+    uint64_t stride;     /* from one block to the next */
     uint64_t reciprocal; /* 2^64 / stride, rounded up */
     struct pool_slab *current;
     struct pool_slab *partial; /* more slabs with free blocks */
@@ -73,7 +73,7 @@ struct evh_pool {
     struct pool_slab *slabs; /* newest first */
     uint64_t slab_count;
     uint64_t slab_blocks;
-    uint64_t capacity; /* blocks in all slabs */
+    uint64_t capacity;                /* blocks in all slabs */
     unsigned char *fresh, *fresh_end; /* of the newest slab: never handed out (volatile) */
     void *free;                       /* shared: what is in no magazine */
     struct pool_magazine *magazines;
@@ -97,7 +97,8 @@ struct evh_pool {
 EVH_INTERNAL evh_pool *pool_new_handle(const evh_pool_options *options);
 EVH_INTERNAL void pool_free_handle(evh_pool *pool);
 EVH_INTERNAL evh_status pool_usable(const evh_pool *pool);
-/** Up to `limit` blocks that nobody has, linked; `*count` of them. NULL: EVH_LIMIT, EVH_NO_MEMORY. */
+/** Up to `limit` blocks that nobody has, linked; `*count` of them. NULL: EVH_LIMIT,
+ *  EVH_NO_MEMORY. */
 EVH_INTERNAL void *pool_take_fresh(evh_pool *pool, uint32_t limit, uint32_t *count);
 /** Misuse of a pointer, as the pool's option says. */
 EVH_INTERNAL evh_status pool_misuse(const evh_pool *pool, evh_status status, const void *block,

@@ -72,8 +72,7 @@ static evh_status pool_add_places(evh_pool *pool, struct pool_slab *slab)
     while (pool->places_used + more > count / 2) count *= 2;
     if (count != pool->place_count) {
         struct pool_slab **places = os->memory_allocate(count * sizeof(struct pool_slab *));
-        if (!places)
-            return base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory", pool->name);
+        if (!places) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory", pool->name);
         os->memory_free(pool->places);
         pool->places = places;
         pool->place_count = count;
@@ -222,7 +221,8 @@ evh_status pool_heap_put(evh_pool *pool, void *block)
 static uint64_t pool_first_bytes(const evh_pool *pool)
 {
     assert(base_is_power_of_two(pool->alignment));
-    return base_round_up(sizeof(struct pool_slab_record), base_max(pool->alignment, EVH_LINE_BYTES));
+    return base_round_up(sizeof(struct pool_slab_record),
+                         base_max(pool->alignment, EVH_LINE_BYTES));
 }
 
 static void pool_link_slab(evh_pool *pool, struct pool_slab *slab)
@@ -388,8 +388,9 @@ static evh_status pool_heap_load(evh_pool *pool)
         return base_fail(EVH_NOT_FOUND, pool->record, "%s: no pool there", heap_path(pool->heap));
     if (record->block_bytes == 0 || record->block_bytes > POOL_SIZE_MAX ||
         !base_is_power_of_two(record->alignment) || record->alignment < sizeof(void *) ||
-        record->alignment > POOL_ALIGNMENT_MAX || record->reserved[0] || record->reserved[1] ||
-        record->slab_blocks == 0 || record->slab_blocks > POOL_SLAB_BLOCKS_MAX)
+        record->alignment > POOL_ALIGNMENT_MAX ||
+        !heap_is_zero(record->reserved, sizeof record->reserved) || record->slab_blocks == 0 ||
+        record->slab_blocks > POOL_SLAB_BLOCKS_MAX)
         return pool_damaged(pool, pool->record, "its record is damaged");
     pool_forget_slabs(pool);
     pool->options.size_bytes = record->block_bytes;
@@ -470,8 +471,9 @@ evh_status pool_heap_create(evh_pool *pool)
     const uint64_t limit = pool->options.count_max;
     if (limit && limit < pool->slab_blocks) pool->slab_blocks = limit;
     /* Whole slabs: the limit is rounded up to them. */
-    if (limit) pool->options.count_max = (limit + pool->slab_blocks - 1) / pool->slab_blocks *
-                                         pool->slab_blocks;
+    if (limit)
+        pool->options.count_max =
+            (limit + pool->slab_blocks - 1) / pool->slab_blocks * pool->slab_blocks;
     struct pool_record *record = evh_malloc(pool->heap, sizeof *record);
     if (!record) return evh_last_error()->status;
     *record = (struct pool_record){.magic = POOL_MAGIC,

@@ -33,7 +33,8 @@ evh_pools *evh_pools_create(size_t size_max, const evh_pool_options *options)
         return NULL;
     }
     if (options && options->heap) {
-        (void)base_fail(EVH_MODE, NO_OFFSET, "pools: a family is over the system: a heap has sizes");
+        (void)base_fail(EVH_MODE, NO_OFFSET,
+                        "pools: a family is over the system: a heap has sizes");
         return NULL;
     }
     evh_pools *pools = os->memory_allocate(sizeof *pools);

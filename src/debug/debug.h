@@ -14,15 +14,15 @@
 /* ---- letters (debug.c) ---- */
 
 enum debug_letter {
-    DEBUG_CANARY = 1,      /* C */
-    DEBUG_JUNK = 2,        /* J */
-    DEBUG_QUARANTINE = 4,  /* Q, Q<blocks> */
-    DEBUG_GUARD = 8,       /* G */
-    DEBUG_SITES = 16,      /* S */
-    DEBUG_LEAKS = 32,      /* L */
-    DEBUG_VALIDATE = 64,   /* V */
-    DEBUG_LOG = 128,       /* O */
-    DEBUG_EVERY = 256,     /* X<operations> */
+    DEBUG_CANARY = 1,        /* C */
+    DEBUG_JUNK = 2,          /* J */
+    DEBUG_QUARANTINE = 4,    /* Q, Q<blocks> */
+    DEBUG_GUARD = 8,         /* G */
+    DEBUG_SITES = 16,        /* S */
+    DEBUG_LEAKS = 32,        /* L */
+    DEBUG_VALIDATE = 64,     /* V */
+    DEBUG_LOG = 128,         /* O */
+    DEBUG_EVERY = 256,       /* X<operations> */
     DEBUG_REPORT_ONLY = 512, /* R */
 };
 

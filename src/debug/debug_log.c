@@ -47,7 +47,8 @@ static void log_copy(char *target, size_t size, const char *source)
 {
     assert(source != NULL);
     size_t length = strlen(source);
-    const char *text = length < size ? source : source + (length - size + 1); /* its end tells more */
+    const char *text =
+        length < size ? source : source + (length - size + 1); /* its end tells more */
     if (length >= size) length = size - 1;
     memcpy(target, text, length);
     target[length] = 0;
@@ -85,7 +86,8 @@ static evh_status log_visit_own(evh_debug_operation_visit *visit, void *context)
 static int log_compare(const void *left, const void *right)
 {
     const struct log_record *a = left, *b = right;
-    return (a->operation.number > b->operation.number) - (a->operation.number < b->operation.number);
+    return (a->operation.number > b->operation.number) -
+           (a->operation.number < b->operation.number);
 }
 
 /* Bytes of a file end every text in it. */
@@ -115,10 +117,12 @@ evh_status evh_debug_log(const char *path, evh_debug_operation_visit *visit, voi
     size_t done = 0;
     const size_t size = LOG_FILE_RECORDS * sizeof(struct log_record);
     struct log_record *records = os->memory_allocate(size);
-    if (!records)
-        status = base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to read the log", path);
-    if (!status && (error = os->read(file, 0, records, size, &done)) != 0)
-        status = base_fail_os(error, 0, "%s: cannot read the log", path);
+    if (!records) {
+        (void)os->close(file);
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to read the log", path);
+    }
+    error = os->read(file, 0, records, size, &done);
+    if (error) status = base_fail_os(error, 0, "%s: cannot read the log", path);
     const size_t count = done / sizeof *records;
     /* Record 0 is written last: until then it is a hole. */
     if (!status && (count < 2 || records[1].magic != LOG_MAGIC))

@@ -30,7 +30,8 @@ static bool table_grow(struct debug_table *table)
     larger.blocks = os->memory_allocate(larger.slots * sizeof *larger.blocks);
     if (!larger.blocks) return false;
     for (size_t i = 0; i < table->slots; i++)
-        if (table->blocks[i].key != 0) *table_probe(&larger, table->blocks[i].key) = table->blocks[i];
+        if (table->blocks[i].key != 0)
+            *table_probe(&larger, table->blocks[i].key) = table->blocks[i];
     larger.count = table->count;
     os->memory_free(table->blocks);
     *table = larger;

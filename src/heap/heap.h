@@ -43,7 +43,7 @@ struct evh_heap {
     bool needs_touch;          /* evh_touch() has something to do */
     bool has_slices;           /* slices_open() succeeded: slices_close() ends it */
     uint64_t commits;          /* made through this handle; atomic */
-    struct heap_debug *debug;  /* not NULL: debugged, and no thread's present cache is this heap's */
+    struct heap_debug *debug; /* not NULL: debugged, and no thread's present cache is this heap's */
     struct heap_lock hooks_lock;
     struct heap_hook *hooks; /* linked; each is its owner's memory */
     void *memory;            /* of a compact heap: owned; NULL in a caller's buffer */

@@ -156,6 +156,7 @@ static void checked_note(evh_heap *heap, unsigned char *bytes, uint64_t size, co
     struct heap_debug *debug = heap->debug;
     const uint64_t offset = evh_ref_to(heap, bytes).offset;
     assert(offset != 0);
+    assert(size > 0);
     heap_lock_take(&debug->lock);
     struct debug_block *block = debug_table_find(&debug->table, offset);
     if (block) debug_table_remove(&debug->table, block); /* a rollback brought it back unseen */
@@ -270,8 +271,7 @@ evh_status heap_debug_free(evh_heap *heap, void *address)
     } else if (block) {
         status = checked_verify(heap, block);
         if (!status) status = checked_verify_before(heap, offset);
-        if (!status && checked_has(heap, DEBUG_JUNK))
-            memset(address, DEBUG_FREE_BYTE, block->size);
+        if (!status && checked_has(heap, DEBUG_JUNK)) memset(address, DEBUG_FREE_BYTE, block->size);
         if (!status) status = checked_retire(heap, block, site);
     } else {
         status = checked_free_unknown(heap, address);
@@ -349,6 +349,7 @@ static bool checked_skip_leak(const evh_debug_leak *leak, void *context)
 static void checked_report_leaks(evh_heap *heap)
 {
     assert(checked_has(heap, DEBUG_LEAKS));
+    assert(heap->open_count > 0);
     const uint64_t leaks = evh_debug_leaks(heap, checked_skip_leak, NULL);
     if (leaks == 0) return;
     debug_print("%s: %llu blocks were never freed, and nothing refers to them", heap_path(heap),
@@ -424,6 +425,7 @@ evh_status evh_debug_check(evh_heap *heap)
 {
     if (!heap) return base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
     if (!heap->debug) return EVH_OK;
+    assert(heap->view.base != NULL);
     heap_lock_take(&heap->debug->lock);
     const evh_status status = checked_verify_all(heap);
     heap_lock_drop(&heap->debug->lock);
@@ -511,6 +513,7 @@ static void leaks_mark_all(evh_heap *heap)
     evh_root_info root = {0};
     struct debug_table *table = &heap->debug->table;
     assert(heap->debug != NULL);
+    assert(heap->view.base != NULL);
     for (size_t i = 0; i < table->slots; i++) table->blocks[i].is_seen = false;
     while (evh_root_next(heap, &root)) leaks_mark(heap, root.block.offset);
     roots_each_internal(heap, leaks_mark_internal, heap);

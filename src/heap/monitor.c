@@ -69,6 +69,7 @@ __attribute__((format(printf, 2, 3))) static void monitor_put(struct monitor_tex
 static void monitor_put_label(struct monitor_text *out, const char *label)
 {
     assert(label != NULL);
+    assert(out != NULL);
     monitor_put(out, "{heap=\"");
     for (const char *c = label; *c; c++) {
         if (*c == '\\' || *c == '"')
@@ -86,9 +87,10 @@ static void monitor_put_metric(struct monitor_text *out, const char *name, const
 {
     assert(name != NULL);
     assert(type != NULL);
+    assert(label != NULL);
     const char *suffix = strcmp(type, "counter") == 0 ? "_total" : "";
-    monitor_put(out, "# TYPE everheap_%s %s\n# HELP everheap_%s %s\neverheap_%s%s", name, type, name,
-                help, name, suffix);
+    monitor_put(out, "# TYPE everheap_%s %s\n# HELP everheap_%s %s\neverheap_%s%s", name, type,
+                name, help, name, suffix);
     monitor_put_label(out, label);
     monitor_put(out, "} %.17g\n", value);
 }
@@ -98,6 +100,7 @@ static void monitor_put_sizes(struct monitor_text *out, const evh_monitor *monit
 {
     uint64_t sum = 0;
     assert(monitor != NULL);
+    assert(label != NULL);
     monitor_put(out, "# TYPE everheap_block_bytes gaugehistogram\n"
                      "# HELP everheap_block_bytes Live blocks by size.\n");
     for (unsigned i = 0; i < EVH_MONITOR_SIZES; i++) {
@@ -140,8 +143,7 @@ size_t evh_monitor_text(const evh_monitor *monitor, const char *heap_label, char
          monitor->utilisation},
         {"commit_sequence", "gauge", "The last durable commit.", (double)monitor->commit_sequence},
         {"commits", "counter", "Commits made by this process.", (double)monitor->commits},
-        {"allocations", "counter", "Allocations of a debugged heap.",
-         (double)monitor->allocations},
+        {"allocations", "counter", "Allocations of a debugged heap.", (double)monitor->allocations},
         {"frees", "counter", "Frees of a debugged heap.", (double)monitor->frees},
     };
     for (size_t i = 0; i < sizeof metrics / sizeof metrics[0]; i++)

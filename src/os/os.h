@@ -127,7 +127,7 @@ struct os_calls {
     /** End a reservation and all maps in it. */
     int (*release)(void *address, uint64_t size);
 
-    /* -- memory for arenas and stacks (os_linux_guard.c); sizes are multiples of os_page_bytes() -- */
+    /* -- memory for arenas and stacks (os_linux_guard.c); sizes in whole os_page_bytes() -- */
     /** Zero memory anywhere, taken page by page when it is touched; ended by release().
      *  `is_stack`: in small pages, so that a stack costs what it touches. */
     int (*memory_map)(uint64_t size, bool is_stack, void **address);

@@ -4,7 +4,6 @@
 
 #include "os/os.h"
 
-
 /* The table (os_linux.c). What each function promises stands in os.h. */
 EVH_INTERNAL_DATA const struct os_calls os_linux_calls;
 

@@ -266,8 +266,7 @@ static bool protect_handle(const siginfo_t *info, const void *context)
 
 static void protect_on_signal(int number, siginfo_t *info, void *context)
 {
-    if (!protect_handle(info, context))
-        os_signal_pass_on(&protect_before, number, info, context);
+    if (!protect_handle(info, context)) os_signal_pass_on(&protect_before, number, info, context);
 }
 
 /* ---- opening and closing ---- */

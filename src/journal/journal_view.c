@@ -21,7 +21,12 @@
  */
 #include "journal/journal_internal.h"
 
-enum { VIEW_ATTEMPTS = 1000 };
+enum {
+    VIEW_ATTEMPTS = 1000,
+    /* How far behind the end of the chain later records are looked for: all of the journal would
+     * make the first opening after a restart of the system read it once (tens of ms, cold). */
+    VIEW_LATER_BYTES = 1 << 20,
+};
 
 /* One entry over the working mapping. The page lies below state.heap_bytes, which is mapped. */
 static void view_apply_entry(const struct region *region, const struct journal_entry *entry,
@@ -118,13 +123,19 @@ static uint64_t view_published(struct journal *journal)
 }
 
 /* The chain ended at walk->sequence. Was more acknowledged? Whoever made a commit durable published
- * that in the status page. Records behind a damaged one repeat it, but are not walked. */
+ * that in the status page. After a power cut that may be missing or old: then records behind the
+ * end are asked. */
 static evh_status view_check_end(struct journal *journal, const struct record_walk *walk,
-                                 uint64_t published)
+                                 uint64_t published, bool status_is_exact)
 {
     assert(walk->sequence >= journal->region->header.sequence);
     assert(walk->journal == journal);
-    const uint64_t durable = base_max(walk->durable, published);
+    uint64_t durable = base_max(walk->durable, published);
+    if (durable <= walk->sequence && !status_is_exact) {
+        const evh_status status = walk_find_later(
+            walk, journal->options.verify ? UINT64_MAX : VIEW_LATER_BYTES, &durable);
+        if (status) return status;
+    }
     if (durable <= walk->sequence) return EVH_OK;
     return base_fail(EVH_CORRUPT, walk->tail,
                      "%s: journal: commit %llu was durable, but its record (at %llu or at an "
@@ -154,6 +165,7 @@ static evh_status view_index_record(struct journal *journal, const struct record
     journal->entries_total = live->entries_total;
     ring_add_live(journal, live);
     for (uint32_t i = 0; i < count; i++) {
+        if (i + 4 < count) index_expect_node(&journal->index, entries[i + 4].page);
         struct journal_node *node = index_find(&journal->index, entries[i].page);
         if (!node) node = index_add(&journal->index, entries[i].page);
         index_note(node, live, &entries[i], walk->record);
@@ -248,7 +260,8 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
         status = view_next_kept(journal, &walk, &found);
         if (!status && found) status = view_recover_record(journal, &walk);
     }
-    if (!status) status = view_check_end(journal, &walk, view_published(journal));
+    if (!status)
+        status = view_check_end(journal, &walk, view_published(journal), journal->cache_is_known);
     if (!status) status = view_verify(journal, journal->hint);
     if (!status && !journal->was_closed) status = walk_void_torn(&walk);
     if (!status) {
@@ -307,14 +320,14 @@ static evh_status view_find_newest(struct journal *journal, uint64_t *sequence, 
     const uint64_t published = view_published(journal);
     /* What a killed writer did not flush is not shown before its successor has. */
     struct region_status known;
-    const uint64_t limit = view_cache_is_known(region, &known)
-                               ? base_max(known.durable_sequence, region->header.sequence)
-                               : UINT64_MAX;
+    const bool is_known = view_cache_is_known(region, &known);
+    const uint64_t limit =
+        is_known ? base_max(known.durable_sequence, region->header.sequence) : UINT64_MAX;
     struct record_walk walk;
     walk_begin(&walk, journal);
     status = view_walk(journal, &walk, limit, NULL);
     *sequence = walk.sequence;
-    if (!status) status = view_check_end(journal, &walk, published);
+    if (!status) status = view_check_end(journal, &walk, published, is_known);
     walk_end(&walk);
     const evh_error failure = *evh_last_error();
     evh_status asked = view_has_writer(journal, &has_writer);

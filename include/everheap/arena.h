@@ -152,7 +152,8 @@ typedef struct evh_mark {
 EVH_API evh_mark evh_arena_mark(evh_arena *arena);
 /**
  * Take back all that was allocated since `mark`. Marks nest: releasing one ends the later ones.
- * Errors    EVH_STALE (a mark that ended, or of another arena: a misuse), EVH_MODE (shared).
+ * Errors    EVH_STALE (a mark that ended, or of another arena: a misuse), EVH_MODE (shared);
+ *           EVH_NO_MEMORY (a debugged arena could not remember the mark; nothing is released).
  * Cost      constant, and the chunks taken since.
  */
 EVH_API evh_status evh_arena_release(evh_arena *arena, evh_mark mark);

@@ -218,6 +218,9 @@ evh_status arena_debug_release(evh_arena *arena, uint64_t serial)
     struct arena_debug *debug = arena->debug;
     assert(debug != NULL);
     assert(serial != 0);
+    if (serial == UINT64_MAX)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "arena '%s': no memory to remember this mark",
+                         arena->name);
     size_t at = debug->mark_count;
     while (at > 0 && debug->marks[at - 1].serial != serial) at--;
     if (at == 0) return EVH_STALE;

@@ -155,6 +155,21 @@ static void *pool_debug_take(evh_pool *pool, bool *is_junk)
     return place ? pool_debug_block(pool, place) : NULL;
 }
 
+/* A block that was taken and cannot be handed out: there is no memory to remember it. */
+static void pool_debug_untake(evh_pool *pool, void *block, bool was_used)
+{
+    assert(block != NULL);
+    assert(pool->debug != NULL);
+    if (pool->heap)
+        (void)pool_heap_put(pool, block);
+    else if (was_used)
+        pool->debug->spare[pool->debug->spare_count++] = block; /* where it was */
+    else
+        pool->fresh -= pool->stride;
+    (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory to remember a block",
+                    pool->name);
+}
+
 void *pool_debug_get(evh_pool *pool)
 {
     struct pool_debug *debug = pool->debug;
@@ -162,8 +177,19 @@ void *pool_debug_get(evh_pool *pool)
     assert(debug != NULL);
     const char *site = debug_take_site();
     pool_debug_every(pool);
+    const size_t spare_count = debug->spare_count;
     unsigned char *block = pool_debug_take(pool, &is_junk);
     if (!block) return NULL;
+    struct debug_block *known = debug_table_add(&debug->table, (uintptr_t)block);
+    if (!known) {
+        pool_debug_untake(pool, block, debug->spare_count < spare_count);
+        return NULL;
+    }
+    *known = (struct debug_block){.key = (uintptr_t)block,
+                                  .size = pool->options.size_bytes,
+                                  .made_at = site,
+                                  .operation = debug->operations,
+                                  .thread = debug_thread()};
     const size_t size = pool->options.size_bytes;
     os_annotate_defined(block, size);
     size_t first = 0;
@@ -178,13 +204,6 @@ void *pool_debug_get(evh_pool *pool)
     }
     if (pool_debug_has(pool, DEBUG_JUNK)) memset(block, DEBUG_NEW_BYTE, size);
     os_annotate_open(block, size);
-    struct debug_block *known = debug_table_add(&debug->table, (uintptr_t)block);
-    if (known) {
-        known->size = size;
-        known->made_at = site;
-        known->operation = debug->operations;
-        known->thread = debug_thread();
-    }
     if (pool_debug_has(pool, DEBUG_LOG)) (void)debug_log("get", pool->name, block, size, site);
     return block;
 }

@@ -17,8 +17,8 @@
 /*
  * Method
  *   A contender does a fixed number of operations and returns nanoseconds for each. Contenders of a
- *   workload take turns, ROUNDS times; shown is the median. Blocks are not written to, unless the
- *   line says so: what is compared is the allocator. Boost's and the C++ library's are measured by
+ *   workload take turns, ROUNDS times; shown is the median, and in brackets the lowest. Blocks are
+ *   not written to, unless the line says so: what is compared is the allocator. Boost's and the C++ library's are measured by
  *   arena_boost, a program of its own in C++, with the same loops.
  */
 
@@ -417,9 +417,10 @@ static void print_workload(const char *title, const struct contender *contenders
     printf("\n%s\n", title);
     for (unsigned round = 0; round < ROUNDS; round++)
         for (size_t i = 0; i < count; i++) figures[i][round] = contenders[i].run();
-    for (size_t i = 0; i < count; i++)
-        printf("  %-34s %10s\n", contenders[i].name,
-               bench_time_text(bench_median(figures[i], ROUNDS)));
+    for (size_t i = 0; i < count; i++) {
+        const char *median = bench_time_text(bench_median(figures[i], ROUNDS)); /* sorts them */
+        printf("  %-34s %10s   (%s)\n", contenders[i].name, median, bench_time_text(figures[i][0]));
+    }
 }
 
 #define PRINT(title, ...)                                                                          \

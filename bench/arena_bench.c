@@ -18,8 +18,8 @@
  * Method
  *   A contender does a fixed number of operations and returns nanoseconds for each. Contenders of a
  *   workload take turns, ROUNDS times; shown is the median, and in brackets the lowest. Blocks are
- *   not written to, unless the line says so: what is compared is the allocator. Boost's and the C++ library's are measured by
- *   arena_boost, a program of its own in C++, with the same loops.
+ *   not written to, unless the line says so: what is compared is the allocator. Boost's and the C++
+ *   library's are measured by arena_boost, a program of its own in C++, with the same loops.
  */
 
 enum { ROUNDS = 15, BLOCKS = 20000, BATCH = 1000, PAIRS = 200000, STACKS = 4000 };

@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static evh_status last_status(void)
 {
@@ -414,6 +416,47 @@ TEST(every_damaged_byte_of_a_pool_is_noticed_or_harmless)
     CHECK(refused > 64 + 40);
     evh_close(heap);
 }
+
+/* ---- sanitizers ---- */
+
+#if defined(__SANITIZE_ADDRESS__)
+static bool child_dies(void (*run)(evh_pool *pool), evh_pool *pool)
+{
+    int status = 0;
+    const pid_t child = fork();
+    if (child == 0) {
+        (void)!freopen("/dev/null", "w", stderr);
+        run(pool);
+        _exit(0);
+    }
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+static void write_after_put(evh_pool *pool)
+{
+    volatile unsigned char *block = evh_pool_get(pool);
+    evh_pool_put(pool, (void *)(uintptr_t)block);
+    block[20] = 1;
+}
+
+static void write_before_put(evh_pool *pool)
+{
+    volatile unsigned char *block = evh_pool_get(pool);
+    block[20] = 1;
+    evh_pool_put(pool, (void *)(uintptr_t)block);
+}
+
+TEST(address_sanitizer_is_told_of_blocks_that_were_put)
+{
+    for (unsigned is_shared = 0; is_shared < 2; is_shared++) {
+        evh_pool *pool = make(&(evh_pool_options){.size_bytes = 64, .is_shared = is_shared != 0});
+        CHECK(!child_dies(write_before_put, pool));
+        CHECK(child_dies(write_after_put, pool));
+        evh_pool_close(pool);
+    }
+}
+#endif
 
 /* ---- families ---- */
 

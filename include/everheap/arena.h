@@ -207,8 +207,9 @@ typedef struct evh_pool_options {
                            put is the next one got */
     size_t size_bytes;  /* of a block */
     size_t alignment;   /* a power of two to 4096; 0: 16 */
-    uint64_t count_max; /* blocks; EVH_LIMIT beyond. 0: no limit */
-    bool is_shared;     /* threads may get and put at once */
+    uint64_t count_max; /* blocks; EVH_LIMIT beyond. 0: no limit. On a heap: in whole slabs */
+    bool is_shared;     /* threads may get and put at once; each may keep 64 free blocks, which
+                           then are no other's, also if count_max is reached */
     bool guards;        /* a page without access before and behind each slab; the system's only */
     evh_misuse misuse;
     const char *name;

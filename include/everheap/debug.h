@@ -53,6 +53,7 @@ typedef struct evh_debug_region {
  * Find out whether [address, address + size) lies in one live block of the heap. `region` may be
  * NULL. For any heap, debugged or not.
  * Errors    EVH_BAD_POINTER (no live block holds it all).
+ * Threads   per heap: no other thread may allocate or free meanwhile.
  * Cost      the number of live blocks in the worst case.
  */
 EVH_API evh_status evh_debug_validate(evh_heap *heap, const void *address, size_t size,

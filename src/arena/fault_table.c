@@ -163,8 +163,15 @@ static bool fault_explain_guard(const void *pointer, char *message, size_t size)
     return false;
 }
 
+/* In a forked child there is one thread; whoever held the lock is gone. */
+static void fault_forked(void)
+{
+    fault_lock.state = HEAP_LOCK_OPEN;
+}
+
 evh_status fault_install(void)
 {
+    os_at_fork(fault_forked);
     const int error = os_at_fault(fault_explain_guard);
     if (error) return base_fail_os(error, NO_OFFSET, "cannot set a handler for faults");
     assert(fault_end <= FAULT_SLOTS);

@@ -22,10 +22,17 @@ static _Thread_local struct pool_slot pool_slots[SHARED_POOL_SLOTS];
 static struct heap_lock pool_registry_lock;
 static evh_pool *pool_registry; /* the shared pools that are open, linked by next_pool */
 
+/* In a forked child there is one thread; whoever held the lock is gone. */
+static void pool_registry_forked(void)
+{
+    pool_registry_lock.state = HEAP_LOCK_OPEN;
+}
+
 void pool_shared_begin(evh_pool *pool)
 {
     assert(pool->options.is_shared);
     assert(pool->next_pool == NULL);
+    os_at_fork(pool_registry_forked);
     heap_lock_take(&pool_registry_lock);
     pool->next_pool = pool_registry;
     pool_registry = pool;

@@ -135,6 +135,12 @@ static evh_status stacks_choose_guard(evh_stacks *stacks)
                      stacks->name);
 }
 
+/* In a forked child there is one thread; whoever held the lock is gone. */
+static void stacks_registry_forked(void)
+{
+    stacks_registry_lock.state = HEAP_LOCK_OPEN;
+}
+
 evh_stacks *evh_stacks_create(const evh_stacks_options *given)
 {
     const evh_stacks_options options = given ? *given : (evh_stacks_options){0};
@@ -168,6 +174,7 @@ evh_stacks *evh_stacks_create(const evh_stacks_options *given)
         os->memory_free(stacks);
         return NULL;
     }
+    os_at_fork(stacks_registry_forked);
     heap_lock_take(&stacks_registry_lock);
     stacks->next = stacks_registry;
     stacks_registry = stacks;

@@ -5,6 +5,7 @@
 
 #include "test.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -108,6 +109,21 @@ TEST(a_debugged_heap_commits_rolls_back_and_reopens)
     }
 }
 
+static void *use_in_a_thread(void *context)
+{
+    evh_heap *heap = context;
+    uint64_t random = (uintptr_t)&random;
+    unsigned char *blocks[50] = {NULL};
+    for (unsigned i = 0; i < 5000; i++) {
+        unsigned char **block = &blocks[test_random(&random) % 50];
+        evh_free(heap, *block);
+        *block = evh_malloc(heap, 1 + test_random(&random) % 300);
+        if (!*block) return context;
+    }
+    for (unsigned i = 0; i < 50; i++) evh_free(heap, blocks[i]);
+    return NULL;
+}
+
 TEST(letters_that_nobody_knows_are_refused)
 {
     const evh_options options = {.debug = "CZ"};
@@ -142,6 +158,34 @@ TEST(freed_blocks_wait_in_quarantine)
         evh_free(heap, other);
     }
     evh_close(heap);
+}
+
+TEST(threads_and_a_forked_child_use_a_debugged_heap)
+{
+    enum { THREADS = 3 };
+    evh_heap *heap = open_debugged(NULL, "CJQSVX500");
+    pthread_t threads[THREADS];
+    for (unsigned i = 0; i < THREADS; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, use_in_a_thread, heap), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        int status = 0;
+        const pid_t child = fork(); /* while the others are somewhere inside */
+        CHECK(child >= 0);
+        if (child == 0) {
+            unsigned char *block = evh_malloc(heap, 100);
+            evh_free(heap, block);
+            _exit(block ? 0 : 1);
+        }
+        CHECK_EQUAL(waitpid(child, &status, 0), child);
+        CHECK_EQUAL(status, 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        void *failed = NULL;
+        pthread_join(threads[i], &failed);
+        CHECK(failed == NULL);
+    }
+    CHECK_EQUAL(evh_debug_check(heap), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 
 /* ---- what it knows ---- */

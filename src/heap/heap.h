@@ -110,6 +110,8 @@ EVH_INTERNAL void heap_run_hooks(evh_heap *heap, enum heap_event event);
 /** Read the letters of the options or the environment, and debug the heap if there are any. */
 EVH_INTERNAL evh_status heap_debug_begin(evh_heap *heap);
 EVH_INTERNAL void heap_debug_end(evh_heap *heap);
+/** In a forked child, before fork() returns there. */
+EVH_INTERNAL void heap_debug_forked(evh_heap *heap);
 /* The next three where heap->debug is set: as evh_aligned_alloc() and evh_free(); and the bytes
  * that were asked for, 0 if that is not known. */
 EVH_INTERNAL void *heap_debug_allocate(evh_heap *heap, size_t size, size_t alignment);

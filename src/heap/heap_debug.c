@@ -407,6 +407,13 @@ evh_status heap_debug_begin(evh_heap *heap)
     return EVH_OK;
 }
 
+void heap_debug_forked(evh_heap *heap)
+{
+    assert(heap != NULL);
+    if (heap->debug) heap->debug->lock.state = HEAP_LOCK_OPEN; /* whoever held it is gone */
+    assert(!heap->debug || !heap_lock_is_taken(&heap->debug->lock));
+}
+
 void heap_debug_end(evh_heap *heap)
 {
     struct heap_debug *debug = heap->debug;

@@ -39,6 +39,7 @@ static void table_forked(void)
             region_forked(heap->region);
         }
         heap->hooks_lock.state = HEAP_LOCK_OPEN; /* whoever ran hooks is gone */
+        heap_debug_forked(heap);
         if (!heap->compact) slices_forked(heap);
     }
 }

@@ -25,6 +25,7 @@ VERSION := $(shell sed -n 's/^\#define EVH_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' 
 LAYERS := $(shell sed '/^\#/d;/^$$/d' src/layers.txt)
 
 STANDARD := -std=c17 -Wall -Wextra -Wconversion -Wshadow $(if $(WERROR),-Werror)
+CXX_STANDARD := -std=c++17 -Wall -Wextra $(if $(WERROR),-Werror)
 CODE := -fPIC -fvisibility=hidden -ftls-model=initial-exec -pthread
 RELEASE := -O2 -g -DNDEBUG
 DEBUG := -O1 -g
@@ -36,6 +37,7 @@ LIBRARY_SOURCES := $(foreach layer,$(LAYERS),$(sort $(wildcard src/$(layer)/*.c)
 HEADERS := $(sort $(wildcard include/*.h include/*/*.h src/*/*.h))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
 TEST_SOURCES := $(sort $(wildcard tests/*_test.c))
+CXX_TEST_SOURCES := $(sort $(wildcard tests/*_test.cpp)) # of the headers in compat/
 SUPPORT_SOURCES := $(sort $(filter-out %_test.c,$(wildcard tests/*.c)) $(wildcard tests/support/*.c))
 PROGRAM_SOURCES := $(sort $(wildcard tests/programs/*.c))
 # Of examples and benchmarks, each file with a main() is a program; the others are linked to all.
@@ -45,7 +47,8 @@ EXAMPLE_SUPPORT := $(filter-out $(EXAMPLE_SOURCES),$(wildcard examples/*.c))
 BENCH_SOURCES := $(call with_main,bench)
 BENCH_SUPPORT := $(filter-out $(BENCH_SOURCES),$(wildcard bench/*.c))
 
-TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+CXX_TESTS := $(if $(shell command -v $(CXX)),$(CXX_TEST_SOURCES:%.cpp=$(BUILD)/%))
+TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%) $(CXX_TESTS)
 PROGRAMS := $(PROGRAM_SOURCES:%.c=$(BUILD)/%)
 EXAMPLES := $(EXAMPLE_SOURCES:%.c=$(BUILD)/%)
 BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
@@ -66,6 +69,11 @@ $(BUILD)/objects/$(1)/tests/%.o: tests/%.c
 	@mkdir -p $$(@D)
 	$$(if $$(V),,@echo "  CC    $(1) $$<")
 	$$(Q)$$(CC) $$(STANDARD) -pthread $(2) $$(TEST_PATHS) $$(CPPFLAGS) $$(CFLAGS) -MMD -MP -c $$< -o $$@
+
+$(BUILD)/objects/$(1)/tests/%.o: tests/%.cpp
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CXX   $(1) $$<")
+	$$(Q)$$(CXX) $$(CXX_STANDARD) -pthread $(2) -Iinclude -Itests -Icompat $$(CPPFLAGS) $$(CXXFLAGS) -MMD -MP -c $$< -o $$@
 
 $(BUILD)/objects/$(1)/libeverheap.a: $$(LIBRARY_SOURCES:%.c=$(BUILD)/objects/$(1)/%.o)
 	@rm -f $$@
@@ -102,6 +110,9 @@ $(eval $(call flavour,tsan,$(TSAN),$(BUILD)/tsan))
 $(eval $(call flavour,cover,$(COVER),$(BUILD)/cover))
 $(foreach n,$(PLANTS),$(eval $(call flavour,plant$(n),-O1 -g -DNDEBUG -DEVERHEAP_PLANT=$(n),$(BUILD)/plant$(n))))
 .SECONDARY:
+
+$(CXX_TEST_SOURCES:%.cpp=$(BUILD)/%) $(CXX_TEST_SOURCES:%.cpp=$(BUILD)/asan/%) \
+	$(CXX_TEST_SOURCES:%.cpp=$(BUILD)/cover/%): LDLIBS += -lstdc++
 
 # ---- what users get -----------------------------------------------------------------------------
 
@@ -199,7 +210,7 @@ san: ## run the tests under ASan and UBSan, then those with threads under TSan
 # The tests that start threads, directly or by the library's.
 TSAN_SOURCES = $(shell grep -lE 'pthread_create|thread_start|evh_enter' $(TEST_SOURCES) /dev/null)
 .PHONY: sanitized
-sanitized: all $(TEST_SOURCES:%.c=$(BUILD)/asan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
+sanitized: all $(TEST_SOURCES:%.c=$(BUILD)/asan/%) $(CXX_TESTS:$(BUILD)/%=$(BUILD)/asan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
 	$(TSAN_SOURCES:%.c=$(BUILD)/tsan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/tsan/%)
 
 .PHONY: crash
@@ -217,7 +228,7 @@ model: $(BUILD)/tests/heap_model_test ## 20 million random operations on a heap 
 	@OPERATIONS=$(or $(OPERATIONS),20000000) $<
 
 .PHONY: cover
-cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
+cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(CXX_TESTS:$(BUILD)/%=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
 	@find $(BUILD)/objects/cover -name '*.gcda' -delete
 	@$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status 0 --flavour cover || true
 	@$(PYTHON) tools/coverage.py --objects $(BUILD)/objects/cover
@@ -230,11 +241,16 @@ has = $(shell printf '$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
 	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
 HAS_LMDB = $(call has,lmdb.h,-llmdb)
 HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
-BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1)
-BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) -ldl -lm
+APR_PATH = $(firstword $(wildcard /usr/include/apr-1.0 /usr/local/include/apr-1.0))
+HAS_APR = $(if $(APR_PATH),$(call has,apr_pools.h,-I$(APR_PATH) -lapr-1))
+HAS_BOOST = $(wildcard /usr/include/boost/context/protected_fixedsize_stack.hpp)
+BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1) \
+	$(if $(HAS_APR),-DHAVE_APR=1 -isystem $(APR_PATH))
+BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) \
+	$(if $(HAS_APR),-lapr-1) -ldl -lm
 
-.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open
-bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena ## run all benchmarks
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
 	@$<
 bench-alloc: $(BUILD)/bench/alloc_bench ## measure allocation beside glibc, mimalloc and jemalloc
@@ -245,6 +261,13 @@ bench-fragment: $(BUILD)/bench/fragment_bench $(BUILD)/libeverheap-malloc.so ## 
 	@$<
 bench-open: $(BUILD)/bench/open_bench ## measure opening, after a close and after a kill
 	@$<
+
+bench-arena: $(BUILD)/bench/arena_bench $(if $(HAS_BOOST),$(BUILD)/bench/arena_boost) ## measure arenas, pools and stacks beside obstack, APR and Boost
+	@$<
+$(BUILD)/bench/arena_boost: bench/arena_boost.cpp
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX   $@")
+	$(Q)$(CXX) -std=c++17 -O2 $< -lboost_context -o $@
 
 # ---- house --------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-    &cli_info, &cli_check, &cli_map, &cli_dump, &cli_log, &cli_digest, &cli_trim,
+    &cli_info, &cli_check, &cli_map, &cli_dump, &cli_log, &cli_digest, &cli_stat, &cli_trim,
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

@@ -5,5 +5,7 @@
 #include <everheap/heap.h>
 #include <everheap/inspect.h>
 #include <everheap/live.h>
+#include <everheap/arena.h>
+#include <everheap/debug.h> /* last: with EVH_DEBUG_SITES it puts macros over the calls */
 
 #endif

@@ -78,7 +78,7 @@ static evh_heap *start_open_file(const char *format)
 {
     char path[START_PATH_SIZE];
     if (!start_expand(format, path)) return NULL;
-    const evh_options options = {.must_create = true, .no_thread = true};
+    const evh_options options = {.must_create = true, .no_thread = true, .debug = ""};
     evh_heap *heap = evh_open(path, &options);
     if (!heap)
         (void)dprintf(STDERR_FILENO, "everheap: EVERHEAP_FILE: %s; memory is used instead\n",
@@ -90,8 +90,9 @@ static evh_heap *start_open_file(const char *format)
 static evh_heap *start_open_memory(void)
 {
     evh_heap *heap = NULL;
+    const evh_options options = {.debug = ""}; /* EVERHEAP_DEBUG is for the program's own heaps */
     for (uint64_t size = 1ull << 40; !heap && size >= 1ull << 24; size >>= 2)
-        heap = evh_open_memory(NULL, size, NULL);
+        heap = evh_open_memory(NULL, size, &options);
     return heap;
 }
 

@@ -1,6 +1,7 @@
 /* format_test.c -- docs/format.md says what the structs say. */
 #include "test.h"
 
+#include "arena/arena_layout.h"
 #include "heap/compact_layout.h"
 #include "heap/heap_layout.h"
 #include "heap/live_layout.h"
@@ -159,6 +160,38 @@ static const struct field fields[] = {
     FIELD(compact_header, crc),
     FIELD(compact_header, catalog),
     FIELD(compact_header, reserved1),
+    WHOLE(arena_record),
+    FIELD(arena_record, magic),
+    FIELD(arena_record, chunk),
+    FIELD(arena_record, current),
+    FIELD(arena_record, chunk_count),
+    FIELD(arena_record, next_bytes),
+    FIELD(arena_record, size_max_bytes),
+    FIELD(arena_record, alignment),
+    FIELD(arena_record, is_fixed),
+    FIELD(arena_record, reserved),
+    WHOLE(arena_chunk_record),
+    FIELD(arena_chunk_record, magic),
+    FIELD(arena_chunk_record, previous),
+    FIELD(arena_chunk_record, size_bytes),
+    FIELD(arena_chunk_record, number),
+    FIELD(arena_chunk_record, reserved),
+    WHOLE(pool_record),
+    FIELD(pool_record, magic),
+    FIELD(pool_record, slab),
+    FIELD(pool_record, count_max),
+    FIELD(pool_record, block_bytes),
+    FIELD(pool_record, alignment),
+    FIELD(pool_record, slab_blocks),
+    FIELD(pool_record, reserved),
+    WHOLE(pool_slab_record),
+    FIELD(pool_slab_record, magic),
+    FIELD(pool_slab_record, previous),
+    FIELD(pool_slab_record, pool),
+    FIELD(pool_slab_record, number),
+    FIELD(pool_slab_record, first),
+    FIELD(pool_slab_record, reserved),
+    FIELD(pool_slab_record, bits),
 };
 
 static const struct constant constants[] = {

@@ -8,6 +8,7 @@ import concurrent.futures
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,8 @@ def find_binaries(arguments, flavour):
     sources = sorted((ROOT / "tests").glob("*_test.c"))
     if flavour == "tsan":
         sources = [s for s in sources if THREADS.search(s.read_text())]
+    elif shutil.which(os.environ.get("CXX", "c++")):
+        sources += sorted((ROOT / "tests").glob("*_test.cpp"))
     directory = pathlib.Path(arguments.build) / flavour / "tests"
     return [directory / s.stem for s in sources if arguments.only in s.stem]
 

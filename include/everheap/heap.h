@@ -72,6 +72,7 @@ typedef enum evh_status {
     EVH_BAD_POINTER, /* a pointer or ref that is not the start of a live block of this heap */
     EVH_DOUBLE_FREE, /* a block that is free already */
     EVH_UNSUPPORTED, /* this system lacks what the option asks for */
+    EVH_OVERWRITTEN, /* bytes that are nobody's were changed: behind a block, or in a free one */
     EVH_STATUS_COUNT
 } evh_status;
 
@@ -134,7 +135,9 @@ typedef struct evh_options {
                                    0 means no limit */
     uint64_t private_max_bytes; /* memory kept in private copies of pages that are home already,
                                    so that the next store to them is cheap; 0 means 512 MiB */
-    uint64_t reserved[8];       /* zero */
+    const char *debug;          /* letters, see debug.h; borrowed until the heap is open. NULL: the
+                                   environment variable EVERHEAP_DEBUG */
+    uint64_t reserved[7];       /* zero */
 } evh_options;
 
 /* ---- opening and closing -------------------------------------------------------------------- */

@@ -46,10 +46,11 @@ static void *allocate_large(evh_heap *heap, size_t size, size_t alignment)
 static SLOW void *allocate_slow(evh_heap *heap, size_t size)
 {
     if (allocate_check(heap, size)) return NULL;
+    if (heap->debug) return heap_debug_allocate(heap, size, 16);
     if (heap->compact) return compact_allocate(heap, size, 16);
     if (size > HEAP_MEDIUM_MAX) return allocate_large(heap, size, SLICE_BYTES);
     struct cache *cache = threads_attach(heap);
-    assert(!cache || heap_thread.cache == cache);
+    assert(!cache || cache->heap == heap);
     return cache ? allocate_class(cache, size_class_of(size)) : NULL;
 }
 
@@ -100,6 +101,20 @@ void *evh_calloc(evh_heap *heap, size_t count, size_t size)
     return block;
 }
 
+void *heap_raw_allocate(evh_heap *heap, size_t size, size_t alignment)
+{
+    assert(base_is_power_of_two(alignment));
+    assert(size > 0);
+    if (heap->compact) return compact_allocate(heap, size, base_max(alignment, 16));
+    if (size > HEAP_MEDIUM_MAX || alignment > HEAP_MEDIUM_MAX)
+        return allocate_large(heap, size, alignment);
+    const uint32_t class_index = size_class_aligned(size, alignment);
+    struct cache *cache = threads_attach(heap);
+    assert(size_classes[class_index].block_bytes >= size);
+    assert(size_classes[class_index].block_bytes % alignment == 0);
+    return cache ? allocate_class(cache, class_index) : NULL;
+}
+
 void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
 {
     if (allocate_check(heap, size)) return NULL;
@@ -109,19 +124,13 @@ void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
                         (unsigned long long)alignment);
         return NULL;
     }
-    if (heap->compact) return compact_allocate(heap, size, base_max(alignment, 16));
-    if (alignment > SLICE_BYTES && (uintptr_t)heap->view.base % alignment) {
+    if (!heap->compact && alignment > SLICE_BYTES && (uintptr_t)heap->view.base % alignment) {
         (void)base_fail(EVH_INVALID, NO_OFFSET, "%s: an alignment of %llu: its buffer has less",
                         heap_path(heap), (unsigned long long)alignment);
         return NULL;
     }
-    if (size > HEAP_MEDIUM_MAX || alignment > HEAP_MEDIUM_MAX)
-        return allocate_large(heap, size, alignment);
-    const uint32_t class_index = size_class_aligned(size, alignment);
-    struct cache *cache = threads_attach(heap);
-    assert(size_classes[class_index].block_bytes >= size);
-    assert(size_classes[class_index].block_bytes % alignment == 0);
-    return cache ? allocate_class(cache, class_index) : NULL;
+    if (heap->debug) return heap_debug_allocate(heap, size, alignment);
+    return heap_raw_allocate(heap, size, alignment);
 }
 
 /* ---- freeing ---- */
@@ -138,11 +147,9 @@ static evh_status free_misuse(const evh_heap *heap, evh_status status, const voi
     return status; /* set already */
 }
 
-/* Free any pointer by any thread, with all checks. */
-static SLOW evh_status free_checked(evh_heap *heap, void *block)
+evh_status heap_raw_free(evh_heap *heap, void *block)
 {
-    evh_status status = heap_writable(heap);
-    if (status) return status;
+    evh_status status = EVH_OK;
     assert(heap->view.base != NULL);
     if (heap->compact) return compact_free(heap, block);
     if (heap->live) {
@@ -162,6 +169,14 @@ static SLOW evh_status free_checked(evh_heap *heap, void *block)
     else
         status = owners_free(heap, cache, place.slice, place.index);
     return status ? free_misuse(heap, status, block) : EVH_OK;
+}
+
+/* Free any pointer by any thread, with all checks. */
+static SLOW evh_status free_checked(evh_heap *heap, void *block)
+{
+    const evh_status status = heap_writable(heap);
+    if (status) return status;
+    return heap->debug ? heap_debug_free(heap, block) : heap_raw_free(heap, block);
 }
 
 /* Off the fast path: it may need no lock yet, or all checks. */
@@ -196,6 +211,8 @@ size_t evh_usable_size(evh_heap *heap, const void *block)
         (void)base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
         return 0;
     }
+    const uint64_t asked = heap->debug ? heap_debug_size(heap, block) : 0;
+    if (asked) return asked;
     if (heap->compact) return compact_usable_size(heap, block);
     const uint64_t own = fast_size(heap, block);
     if (own) return own;
@@ -240,6 +257,13 @@ void *evh_realloc(evh_heap *heap, void *block, size_t size)
         if (own && realloc_fits(own, size)) return block;
     }
     if (allocate_check(heap, size)) return NULL;
+    if (heap->debug) {
+        /* Moved always, so that a pointer to the old place is found out. */
+        const uint64_t asked = evh_usable_size(heap, block);
+        if (asked) return realloc_move(heap, block, asked, size);
+        (void)free_checked(heap, block); /* it is none: say so */
+        return NULL;
+    }
     if (heap->compact) return compact_resize(heap, block, size);
     const evh_status status = slices_find(heap, fast_offset(heap, block), &place);
     assert(status || place.slice != NULL);

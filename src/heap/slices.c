@@ -193,7 +193,8 @@ static void slices_open_fast_path(evh_heap *heap)
     const uint64_t mapped = heap->slices.mapped_segments << SEGMENT_SHIFT;
     const uint64_t end = base_min(heap->state.heap_bytes, mapped);
     assert(end % SLICE_BYTES == 0);
-    base_store(&heap->slices.end_bytes, heap->is_writable ? end : 0, __ATOMIC_RELAXED);
+    const bool is_fast = heap->is_writable && !heap->debug;
+    base_store(&heap->slices.end_bytes, is_fast ? end : 0, __ATOMIC_RELAXED);
 }
 
 EVH_INTERNAL void slices_set_end(evh_heap *heap, uint64_t slice_count)

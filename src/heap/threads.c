@@ -213,7 +213,8 @@ EVH_INTERNAL struct cache *threads_present(evh_heap *heap)
     assert(heap->compact == NULL);
     if (heap_thread.stamp == heap->stamp) return heap_thread.cache;
     struct cache *cache = threads_find_cache(heap);
-    if (cache) threads_use(cache);
+    /* Of a debugged heap each call comes by here: its cache is nobody's present one. */
+    if (cache && !heap->debug) threads_use(cache);
     assert(!cache || cache->stamp == heap->stamp);
     return cache;
 }
@@ -238,8 +239,19 @@ EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
         return NULL;
     }
     assert(cache->stamp == heap->stamp);
-    threads_use(cache);
+    if (!heap->debug) threads_use(cache);
     return cache;
+}
+
+EVH_INTERNAL void threads_close_fast_path(evh_heap *heap)
+{
+    assert(heap->debug != NULL);
+    assert(heap->live == NULL);
+    base_store(&heap->slices.end_bytes, 0, __ATOMIC_RELAXED);
+    if (heap_thread.stamp != heap->stamp) return;
+    heap_thread.stamp = 0;
+    heap_thread.cache = &threads_nobody;
+    assert(heap_thread.stamp != heap->stamp);
 }
 
 EVH_INTERNAL void threads_detach_heap(evh_heap *heap)

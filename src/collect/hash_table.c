@@ -255,8 +255,7 @@ static evh_status table_rebuild(evh_heap *heap, struct hash_table *table, struct
         return collect_corrupt(collect_offset(heap, part), "a part of a hash table is overfull");
     }
     words_set(words, table, part->prefix, part->depth, part_word(heap, made));
-    evh_free(heap, part);
-    return EVH_OK;
+    return collect_free(heap, collect_offset(heap, part));
 }
 
 /* What a split needs, made before anything changes. */
@@ -300,7 +299,7 @@ static evh_status table_split(evh_heap *heap, struct hash_table *table, struct h
         table->root = collect_offset(heap, split.doubled);
         table->depth++;
         table->deep_count = 0;
-        if (old_root) evh_free(heap, heap->view.base + old_root);
+        if (collect_free(heap, old_root)) return EVH_CORRUPT;
     }
     uint64_t *const words = words_begin(heap, table);
     if (NEVER(!words)) return EVH_CORRUPT;
@@ -309,8 +308,7 @@ static evh_status table_split(evh_heap *heap, struct hash_table *table, struct h
         const struct hash_part *const made = split.parts[side];
         words_set(words, table, made->prefix, made->depth, part_word(heap, made));
     }
-    evh_free(heap, part);
-    return EVH_OK;
+    return collect_free(heap, collect_offset(heap, part));
 }
 
 /* Room for one item more in a part of which no slot may be used any more. */
@@ -368,24 +366,42 @@ void *hash_table_add(evh_heap *heap, struct hash_table *table, uint64_t hash)
     return NULL;
 }
 
-/* A part is empty: its twin stands for both, if it is there as one part. */
+/* The twin of a part, if it is one part: the other half of the prefix one bit shorter. `*status`
+ * tells damage. */
+static struct hash_part *table_twin(evh_heap *heap, const struct hash_table *table,
+                                    const uint64_t *words, const struct hash_part *part,
+                                    evh_status *status)
+{
+    assert(part->depth > 0);
+    const uint64_t prefix = part->prefix ^ 1ull << (64 - part->depth);
+    struct hash_part *const twin =
+        part_find_block(heap, table, words[prefix >> (64 - table->depth)], prefix);
+    if (!twin) *status = EVH_CORRUPT;
+    return twin && twin->depth == part->depth ? twin : NULL;
+}
+
+/* A part is empty: its twin stands for both, and what comes of it for more, as long as of two twins
+ * one is empty. No item moves. */
 static evh_status table_merge(evh_heap *heap, struct hash_table *table, struct hash_part *part)
 {
-    const uint64_t bit = 1ull << (64 - part->depth);
-    const uint64_t twin_prefix = part->prefix ^ bit;
+    evh_status status = EVH_OK;
     uint64_t *const words = words_change(heap, table);
     if (!words) return EVH_CORRUPT;
-    const uint64_t twin_word = words[twin_prefix >> (64 - table->depth)];
-    struct hash_part *const twin = part_find_block(heap, table, twin_word, twin_prefix);
-    if (!twin) return EVH_CORRUPT;
-    if (twin->depth != part->depth) return EVH_OK;
-
-    words_set(words, table, part->prefix, part->depth, twin_word);
-    if (part->depth == table->depth) table->deep_count -= base_min(2, table->deep_count);
-    twin->depth--;
-    twin->prefix &= ~bit;
-    evh_free(heap, part);
-    return words_halve(heap, table);
+    while (part->depth > 0) {
+        struct hash_part *const twin = table_twin(heap, table, words, part, &status);
+        if (!twin || (part->item_count > 0 && twin->item_count > 0)) break;
+        struct hash_part *const kept = part->item_count > 0 ? part : twin;
+        struct hash_part *const dropped = part->item_count > 0 ? twin : part;
+        words_set(words, table, dropped->prefix, dropped->depth, part_word(heap, kept));
+        if (kept->depth == table->depth) table->deep_count -= base_min(2, table->deep_count);
+        kept->prefix &= ~(1ull << (64 - kept->depth));
+        kept->depth--;
+        status = collect_free(heap, collect_offset(heap, dropped));
+        if (status) break;
+        part = kept;
+    }
+    if (part->item_count == 0 && part->used_count > 0) part_set_empty(table, part);
+    return status ? status : words_halve(heap, table);
 }
 
 evh_status hash_table_remove(evh_heap *heap, struct hash_table *table, uint64_t hash, void *item)
@@ -408,10 +424,7 @@ evh_status hash_table_remove(evh_heap *heap, struct hash_table *table, uint64_t 
     part->used_count -= may_be_empty;
     part->item_count--;
     table->count--;
-    if (part->item_count > 0) return EVH_OK;
-    if (part->depth > 0) return table_merge(heap, table, part);
-    if (part->used_count > 0) part_set_empty(table, part);
-    return EVH_OK;
+    return part->item_count > 0 ? EVH_OK : table_merge(heap, table, part);
 }
 
 evh_status hash_table_clear(evh_heap *heap, struct hash_table *table)

@@ -216,10 +216,10 @@ static evh_status symbol_end(evh_heap *heap, struct collect_symbols *head,
         return collect_corrupt(collect_offset(heap, entry), "a symbol that its index lacks");
     const evh_status status = hash_table_remove(heap, &head->index, hash, item);
     if (status) return status;
-    evh_free(heap, heap->view.base + entry->text);
+    const uint64_t freed = entry->text;
     *entry = (struct collect_symbol){.references = head->free};
     head->free = symbol;
-    return EVH_OK;
+    return collect_free(heap, freed);
 }
 
 evh_status evh_symbol_release(evh_heap *heap, evh_symbols *symbols, evh_symbol symbol)
@@ -313,8 +313,8 @@ evh_status evh_symbols_clear(evh_heap *heap, evh_symbols *symbols)
     for (uint32_t i = 0; i < SYMBOL_CHUNKS; i++)
         if (collect_free(heap, head->chunks[i])) status = EVH_CORRUPT;
     if (hash_table_clear(heap, &head->index)) status = EVH_CORRUPT;
+    if (collect_free(heap, symbols->offset)) status = EVH_CORRUPT;
     symbols->offset = 0;
-    evh_free(heap, head);
     return status;
 }
 

@@ -13,12 +13,23 @@
 /** Report damage: EVH_CORRUPT at `offset`. */
 EVH_INTERNAL evh_status collect_corrupt(uint64_t offset, const char *what);
 
+/**
+ * Whether `offset` is not 0, a multiple of 16, and followed by `bytes` bytes below `end`; `bytes`
+ * is at most `end`. One comparison: rotated by four bits, an offset that is no multiple of 16 is
+ * larger than any heap, and so is 0 less 1.
+ */
+static inline bool collect_is_in(uint64_t offset, uint64_t bytes, uint64_t end)
+{
+    assert(bytes <= end);
+    return (offset >> 4 | offset << 60) - 1 < (end - bytes) >> 4;
+}
+
 /** The address of `bytes` bytes at `offset`; NULL and EVH_CORRUPT if they are not in the heap or
  *  begin where no block does. */
 static inline void *collect_at(const evh_heap *heap, uint64_t offset, uint64_t bytes)
 {
-    if (UNLIKELY(!heap || offset == 0 || offset % 16 != 0 ||
-                 !base_in_range(offset, bytes, heap_end_bytes(heap)))) {
+    const uint64_t end = LIKELY(heap != NULL) ? heap_end_bytes(heap) : 0;
+    if (UNLIKELY(bytes > end || !collect_is_in(offset, bytes, end))) {
         (void)collect_corrupt(offset, "a ref of a collection leads nowhere");
         return NULL;
     }

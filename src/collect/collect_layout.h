@@ -39,7 +39,7 @@ static_assert(sizeof(struct collect_str) == 8, "on disk");
 
 enum {
     HASH_SLOTS = 8, /* of a group: their control bytes are one word */
-    HASH_DEPTH_MAX = 32,
+    HASH_DEPTH_MAX = 31,
     HASH_GROUPS_BITS_MAX = 15, /* fits into the free low bits of a ref */
 };
 

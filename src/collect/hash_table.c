@@ -316,6 +316,8 @@ static evh_status table_make_room(evh_heap *heap, struct hash_table *table, stru
 {
     const uint32_t limit = part_limit(part->group_bits);
     assert(part->used_count <= limit);
+    if (collect_check_block(heap, collect_offset(heap, part), part_bytes(table, part->group_bits)))
+        return EVH_CORRUPT;
     if (part->item_count <= limit - limit / 4) /* a quarter is erased slots */
         return table_rebuild(heap, table, part, part->group_bits);
     const bool needs_words = part->depth == table->depth;
@@ -346,7 +348,7 @@ void *hash_table_add(evh_heap *heap, struct hash_table *table, uint64_t hash)
             *word = part_word(heap, first);
             table->deep_count = 1;
         }
-        struct hash_part *const part = part_find_block(heap, table, *word, hash);
+        struct hash_part *const part = part_find(heap, table, *word, hash);
         if (!part) return NULL;
         uint64_t slot = 0;
         unsigned char *const group = part_free_slot(table, part, hash, &slot);
@@ -404,23 +406,20 @@ static evh_status table_merge(evh_heap *heap, struct hash_table *table, struct h
     return status ? status : words_halve(heap, table);
 }
 
-evh_status hash_table_remove(evh_heap *heap, struct hash_table *table, uint64_t hash, void *item)
+evh_status hash_table_remove(evh_heap *heap, struct hash_table *table, uint64_t hash,
+                             unsigned char *control)
 {
     const uint64_t *const word = hash_word(heap, table, hash);
     if (!word) return EVH_CORRUPT;
-    struct hash_part *const part = part_find_block(heap, table, *word, hash);
+    struct hash_part *const part = part_find(heap, table, *word, hash);
     if (!part) return EVH_CORRUPT;
-    if (part->item_count == 0)
+    if (part->item_count == 0 || table->count == 0)
         return collect_corrupt(*word & ~15ull, "a part of a hash table counts too few items");
-    const uint64_t stride = hash_stride(table);
-    const uint64_t distance = (uint64_t)((unsigned char *)item - part_groups(part));
-    unsigned char *const group = part_groups(part) + distance / stride * stride;
-    const uint64_t slot = (distance % stride - 8) / table->item_size;
-    assert(distance < stride << part->group_bits);
-    assert(slot < HASH_SLOTS);
-
-    const bool may_be_empty = hash_empty_slots(hash_control(group)) != 0;
-    group[slot] = may_be_empty ? HASH_EMPTY : HASH_ERASED;
+    assert(control > (unsigned char *)part);
+    assert((*control & 0x80) == 0);
+    const uint64_t slot = (uintptr_t)control % HASH_SLOTS; /* groups are aligned to 8 bytes */
+    const bool may_be_empty = hash_empty_slots(hash_control(control - slot)) != 0;
+    *control = may_be_empty ? HASH_EMPTY : HASH_ERASED;
     part->used_count -= may_be_empty;
     part->item_count--;
     table->count--;

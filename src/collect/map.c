@@ -37,6 +37,20 @@ static inline struct collect_map *map_head(const evh_heap *heap, const evh_map *
     return NULL;
 }
 
+/* The head of a map of this kind of keys, if it begins as one; else NULL and no error. */
+static inline __attribute__((always_inline)) struct collect_map *map_quick_head(
+    const evh_heap *heap, const evh_map *map, evh_key_kind key_kind)
+{
+    if (UNLIKELY(!heap || !map ||
+                 !collect_is_in(map->offset, sizeof(struct collect_map), heap_end_bytes(heap))))
+        return NULL;
+    struct collect_map *const head = (struct collect_map *)(void *)(heap->view.base + map->offset);
+    uint64_t begin;
+    memcpy(&begin, head, sizeof begin);
+    const uint64_t wanted = COLLECT_WORD(COLLECT_MAP, 1) | (uint64_t)key_kind << 32;
+    return LIKELY(begin == wanted) ? head : NULL;
+}
+
 /* As map_head() for a map of this kind of keys: NULL and EVH_INVALID for another. */
 static inline struct collect_map *map_head_of(const evh_heap *heap, const evh_map *map,
                                               evh_key_kind key_kind)
@@ -82,42 +96,135 @@ static inline struct collect_map *map_change(evh_heap *heap, evh_map *map, evh_k
 
 /* ---- numbers ---- */
 
-static inline unsigned char *map_find_number(const evh_heap *heap, const struct collect_map *head,
-                                             uint64_t hash, uint64_t key)
+static __attribute__((noinline)) unsigned char *map_find_number(const evh_heap *heap,
+                                                                const struct collect_map *head,
+                                                                uint64_t hash, uint64_t key,
+                                                                unsigned char **control)
 {
     struct hash_probe probe = hash_probe_begin(heap, &head->table, hash);
     if (UNLIKELY(!probe.groups)) return NULL;
     for (unsigned char *item; (item = hash_probe_next(&probe));) {
         uint64_t found;
         memcpy(&found, item, sizeof found);
-        if (LIKELY(found == key)) return item;
+        if (UNLIKELY(found != key)) continue;
+        *control = hash_probe_control(&probe);
+        return item;
     }
     return NULL;
 }
 
-static inline void *map_put_number(evh_heap *heap, evh_map *map, evh_key_kind key_kind,
-                                   uint64_t key, size_t value_size)
+/*
+ * The fast path of a lookup, which calls nothing, so that it saves no registers: the item if it is
+ * the first candidate of the first group. `*is_absent` if that group tells that there is none.
+ * Otherwise, and for whatever is unusual, NULL: look again, the long way. What it takes from the
+ * map is masked rather than compared where that suffices to stay in the heap: it is this function
+ * that makes a map in the cache as fast as one of C++, whose lookups take 4 ns.
+ */
+static inline __attribute__((always_inline)) unsigned char *map_quick_find(
+    const evh_heap *heap, const struct collect_map *head, uint64_t hash, uint64_t key,
+    bool *is_absent, unsigned char **control_of)
 {
-    struct collect_map *const head = map_change(heap, map, key_kind, value_size);
-    if (!head) return NULL;
-    const uint64_t hash = collect_hash_number(head->table.key, key);
-    unsigned char *item = map_find_number(heap, head, hash, key);
-    if (!item) {
-        item = hash_table_add(heap, &head->table, hash);
-        if (!item) return NULL;
-        memcpy(item, &key, sizeof key);
+    const struct hash_table *const table = &head->table;
+    const uint64_t end = heap_end_bytes(heap);
+    const uint64_t item_size = 8 + ((head->value_size & (2 * EVH_ITEM_SIZE_MAX - 1)) + 7) / 8 * 8;
+    const uint64_t stride = 8 + HASH_SLOTS * item_size;
+    uint64_t word = table->root & HASH_WORD_MASK;
+    *is_absent = false;
+    if (table->depth > 0) {
+        const uint64_t at = (word & ~15ull) + 8 * (hash >> 1 >> (63 - (table->depth & 31)));
+        if (UNLIKELY(at + 8 > end)) return NULL;
+        memcpy(&word, heap->view.base + at, sizeof word);
+        word &= HASH_WORD_MASK;
     }
+    const uint64_t mask = (1ull << (word & 15)) - 1;
+    const uint64_t at = (word & ~15ull) + sizeof(struct hash_part);
+    if (UNLIKELY(word == 0 || at + (stride << (word & 15)) > end)) return NULL;
+    const uint64_t tags = (hash & 0x7f) * HASH_LOW_BITS;
+    unsigned char *const first = heap->view.base + at;
+    uint64_t number = hash >> 7 & mask;
+    unsigned char *group = first + number * stride;
+    for (uint64_t step = 0; step <= mask;) {
+        const uint64_t control = hash_control(group);
+        uint64_t matches = hash_matches(control, tags);
+        for (; matches; matches &= matches - 1) {
+            const uint64_t slot = hash_slot_of(matches);
+            unsigned char *const item = group + 8 + slot * item_size;
+            uint64_t found;
+            memcpy(&found, item, sizeof found);
+            *control_of = group + slot;
+            if (LIKELY(found == key)) return item;
+        }
+        if (LIKELY(hash_empty_slots(control) != 0)) break;
+        number = (number + ++step) & mask;
+        group = first + number * stride;
+    }
+    *is_absent = true;
+    return NULL;
+}
+
+/* The value of a new number, whose hash is known and which is not there. */
+static void *map_add_number(evh_heap *heap, struct collect_map *head, uint64_t hash, uint64_t key)
+{
+    unsigned char *const item = hash_table_add(heap, &head->table, hash);
+    if (!item) return NULL;
+    memcpy(item, &key, sizeof key);
     return item + 8;
 }
 
-static inline void *map_get_number(const evh_heap *heap, const evh_map *map, evh_key_kind key_kind,
-                                   uint64_t key)
+static __attribute__((noinline)) void *map_put_slowly(evh_heap *heap, evh_map *map,
+                                                      evh_key_kind key_kind, uint64_t key,
+                                                      size_t value_size)
+{
+    struct collect_map *const head = map_change(heap, map, key_kind, value_size);
+    if (!head) return NULL;
+    unsigned char *control;
+    const uint64_t hash = collect_hash_number(head->table.key, key);
+    unsigned char *const item = map_find_number(heap, head, hash, key, &control);
+    return item ? item + 8 : map_add_number(heap, head, hash, key);
+}
+
+static inline __attribute__((always_inline)) void *map_put_number(evh_heap *heap, evh_map *map,
+                                                                  evh_key_kind key_kind,
+                                                                  uint64_t key, size_t value_size)
+{
+    struct collect_map *const head = map_quick_head(heap, map, key_kind);
+    if (LIKELY(head && head->value_size == value_size)) {
+        bool is_absent;
+        unsigned char *control;
+        const uint64_t hash = collect_hash_number(head->table.key, key);
+        unsigned char *const item = map_quick_find(heap, head, hash, key, &is_absent, &control);
+        if (LIKELY(item && heap->is_writable && !heap->is_forked)) return item + 8;
+        if (is_absent && !heap_writable(heap)) return map_add_number(heap, head, hash, key);
+    }
+    return map_put_slowly(heap, map, key_kind, key, value_size);
+}
+
+static __attribute__((noinline)) void *map_get_slowly(const evh_heap *heap, const evh_map *map,
+                                                      evh_key_kind key_kind, uint64_t key)
 {
     const struct collect_map *const head = map_head_of(heap, map, key_kind);
     if (!head) return NULL;
+    unsigned char *control;
     const uint64_t hash = collect_hash_number(head->table.key, key);
-    unsigned char *const item = map_find_number(heap, head, hash, key);
+    unsigned char *const item = map_find_number(heap, head, hash, key, &control);
     return item ? item + 8 : NULL;
+}
+
+static inline __attribute__((always_inline)) void *map_get_number(const evh_heap *heap,
+                                                                  const evh_map *map,
+                                                                  evh_key_kind key_kind,
+                                                                  uint64_t key)
+{
+    const struct collect_map *const head = map_quick_head(heap, map, key_kind);
+    if (LIKELY(head != NULL)) {
+        bool is_absent;
+        unsigned char *control;
+        const uint64_t hash = collect_hash_number(head->table.key, key);
+        unsigned char *const item = map_quick_find(heap, head, hash, key, &is_absent, &control);
+        if (LIKELY(item != NULL)) return item + 8;
+        if (is_absent) return NULL;
+    }
+    return map_get_slowly(heap, map, key_kind, key);
 }
 
 static inline bool map_erase_number(evh_heap *heap, evh_map *map, evh_key_kind key_kind,
@@ -126,9 +233,13 @@ static inline bool map_erase_number(evh_heap *heap, evh_map *map, evh_key_kind k
     if (collect_writable(heap, map)) return false;
     struct collect_map *const head = map_head_of(heap, map, key_kind);
     if (!head) return false;
+    bool is_absent;
+    unsigned char *control;
     const uint64_t hash = collect_hash_number(head->table.key, key);
-    unsigned char *const item = map_find_number(heap, head, hash, key);
-    return item && hash_table_remove(heap, &head->table, hash, item) == EVH_OK;
+    unsigned char *item = map_quick_find(heap, head, hash, key, &is_absent, &control);
+    if (is_absent) return false;
+    if (!item) item = map_find_number(heap, head, hash, key, &control);
+    return item && hash_table_remove(heap, &head->table, hash, control) == EVH_OK;
 }
 
 void *evh_map_put(evh_heap *heap, evh_map *map, uint64_t key, size_t value_size)
@@ -165,12 +276,16 @@ bool evh_map_erase_symbol(evh_heap *heap, evh_map *map, evh_symbol key)
 
 static struct collect_map_bytes *map_find_bytes(const evh_heap *heap,
                                                 const struct collect_map *head, uint64_t hash,
-                                                const void *key, size_t size)
+                                                const void *key, size_t size,
+                                                unsigned char **control)
 {
     struct hash_probe probe = hash_probe_begin(heap, &head->table, hash);
     if (UNLIKELY(!probe.groups)) return NULL;
     for (struct collect_map_bytes *item; (item = hash_probe_next(&probe));)
-        if (item->hash == hash && collect_text_is(heap, item->text, key, size)) return item;
+        if (item->hash == hash && collect_text_is(heap, item->text, key, size)) {
+            *control = hash_probe_control(&probe);
+            return item;
+        }
     return NULL;
 }
 
@@ -188,8 +303,9 @@ void *evh_map_put_bytes(evh_heap *heap, evh_map *map, const void *key, size_t si
     if (!map_is_key(key, size)) return NULL;
     struct collect_map *const head = map_change(heap, map, EVH_KEY_BYTES, value_size);
     if (!head) return NULL;
+    unsigned char *control;
     const uint64_t hash = collect_hash_bytes(head->table.key, key, size);
-    struct collect_map_bytes *item = map_find_bytes(heap, head, hash, key, size);
+    struct collect_map_bytes *item = map_find_bytes(heap, head, hash, key, size, &control);
     if (item) return item + 1;
     const uint64_t text = collect_new_text(heap, key, size);
     if (text == 0) return NULL;
@@ -207,8 +323,9 @@ void *evh_map_get_bytes(const evh_heap *heap, const evh_map *map, const void *ke
     if (!map_is_key(key, size)) return NULL;
     const struct collect_map *const head = map_head_of(heap, map, EVH_KEY_BYTES);
     if (!head) return NULL;
+    unsigned char *control;
     const uint64_t hash = collect_hash_bytes(head->table.key, key, size);
-    struct collect_map_bytes *const item = map_find_bytes(heap, head, hash, key, size);
+    struct collect_map_bytes *const item = map_find_bytes(heap, head, hash, key, size, &control);
     return item ? item + 1 : NULL;
 }
 
@@ -217,11 +334,12 @@ bool evh_map_erase_bytes(evh_heap *heap, evh_map *map, const void *key, size_t s
     if (collect_writable(heap, map) || !map_is_key(key, size)) return false;
     struct collect_map *const head = map_head_of(heap, map, EVH_KEY_BYTES);
     if (!head) return false;
+    unsigned char *control;
     const uint64_t hash = collect_hash_bytes(head->table.key, key, size);
-    struct collect_map_bytes *const item = map_find_bytes(heap, head, hash, key, size);
+    struct collect_map_bytes *const item = map_find_bytes(heap, head, hash, key, size, &control);
     if (!item || collect_block_bytes(heap, item->text) == 0) return false;
     const uint64_t text = item->text;
-    return hash_table_remove(heap, &head->table, hash, item) == EVH_OK &&
+    return hash_table_remove(heap, &head->table, hash, control) == EVH_OK &&
            collect_free(heap, text) == EVH_OK;
 }
 

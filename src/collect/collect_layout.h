@@ -138,4 +138,68 @@ struct collect_map_bytes {
 
 static_assert(sizeof(struct collect_map_bytes) == 16, "on disk");
 
+/* ---- tree ---- */
+
+enum {
+    TREE_NODE_BYTES = 1024,
+    TREE_LEVELS_MAX = 16, /* of inner nodes; 10 would hold 2^48 items in nodes half full */
+    TREE_LEAF_ITEMS_MIN = 8,
+};
+
+struct collect_tree {
+    uint32_t word;
+    uint32_t key_kind; /* EVH_KEY_NUMBER or EVH_KEY_BYTES */
+    uint32_t value_size;
+    uint16_t leaf_capacity; /* items of a leaf */
+    uint8_t levels;         /* of inner nodes above the leaves */
+    uint8_t reserved;       /* zero */
+    uint64_t count;
+    uint64_t root;    /* ref of a node; 0: no items */
+    uint64_t changes; /* counts what may move items: cursors look */
+    uint64_t reserved2[3];
+};
+
+static_assert(sizeof(struct collect_tree) == 64, "on disk");
+
+/*
+ * A node: this head, then arrays of its capacity: keys (numbers, or the first eight bytes as a
+ * big-endian number); of a tree of bytes, refs of the str with all of them; of a leaf values, each
+ * rounded up to 8 bytes, of an inner node refs of children. Child i has the keys from key i to
+ * before key i + 1; key 0 is not used. A key of an inner node whose str is 0 stands before all
+ * bytes that begin with its eight.
+ */
+struct tree_node {
+    uint32_t word;
+    uint16_t count; /* items or children */
+    uint8_t level;  /* 0: a leaf */
+    uint8_t reserved;
+    uint64_t reserved2;
+};
+
+static_assert(sizeof(struct tree_node) == 16, "on disk");
+
+/* ---- vec, queue, bitset: one block each, its items behind the head ---- */
+
+/* A vec's items are `count` from `first` on; a queue's likewise, `capacity` on from 0. */
+struct collect_items {
+    uint32_t word;
+    uint32_t item_size; /* 1 to EVH_ITEM_SIZE_MAX */
+    uint64_t first;
+    uint64_t count;
+    uint64_t capacity; /* items that the block has room for */
+};
+
+static_assert(sizeof(struct collect_items) == 32, "on disk");
+static_assert(sizeof(struct collect_items) % 16 == 0, "items are aligned as the block is");
+
+struct collect_bitset {
+    uint32_t word;
+    uint32_t reserved;   /* zero */
+    uint64_t count;      /* bits that are 1 */
+    uint64_t word_count; /* 64-bit words that follow; those behind are zero */
+    uint64_t reserved2;  /* zero */
+};
+
+static_assert(sizeof(struct collect_bitset) == 32, "on disk");
+
 #endif

@@ -89,8 +89,9 @@ typedef struct evh_tree_cursor {
 /*
  * A range is a seek to its lower end and calls of evh_tree_next() until the key is beyond its upper
  * end; backwards, a seek to its upper end and evh_tree_previous(). A zeroed cursor is before the
- * first item. The tree may change meanwhile: the item stepped over last may be erased, and any may
- * be put; one put right at the cursor counts as behind it. After other items were erased, seek.
+ * first item. The tree may change meanwhile: the item stepped over last may be erased, and others
+ * be put (one that belongs between the item stepped over last and the next is behind the cursor).
+ * After other items were erased, seek.
  */
 /** Go to the place before the first key that is not below `key`. */
 EVH_API void evh_tree_seek(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *cursor,

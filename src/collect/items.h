@@ -4,7 +4,8 @@
 
 #include "collect/collect.h"
 
-/* Fewer than 2^46 items, as many as a heap has bytes; times a size below 2^17 there is no overflow. */
+/* Fewer than 2^46 items, as many as a heap has bytes: times a size below 2^17 it does not
+ * overflow. */
 enum { ITEMS_COUNT_BITS = 46 };
 
 static inline unsigned char *items_at(struct collect_items *head, uint64_t index)

@@ -143,14 +143,19 @@ static_assert(sizeof(struct collect_map_bytes) == 16, "on disk");
 enum {
     TREE_NODE_BYTES = 1024,
     TREE_LEVELS_MAX = 16, /* of inner nodes; 10 would hold 2^48 items in nodes half full */
-    TREE_LEAF_ITEMS_MIN = 8,
+    TREE_LEAF_ITEMS_MIN = 7,
+    TREE_INNER_NUMBERS = 63, /* children of an inner node; of a tree of bytes: */
+    TREE_INNER_BYTES = 39,
 };
+
+/* A key that is not there: a node's keys behind its count. No key is above it. */
+#define TREE_NO_KEY UINT64_MAX
 
 struct collect_tree {
     uint32_t word;
     uint32_t key_kind; /* EVH_KEY_NUMBER or EVH_KEY_BYTES */
     uint32_t value_size;
-    uint16_t leaf_capacity; /* items of a leaf */
+    uint16_t leaf_capacity; /* items of a leaf: 8n + 7 */
     uint8_t levels;         /* of inner nodes above the leaves */
     uint8_t reserved;       /* zero */
     uint64_t count;
@@ -165,8 +170,9 @@ static_assert(sizeof(struct collect_tree) == 64, "on disk");
  * A node: this head, then arrays of its capacity: keys (numbers, or the first eight bytes as a
  * big-endian number); of a tree of bytes, refs of the str with all of them; of a leaf values, each
  * rounded up to 8 bytes, of an inner node refs of children. Child i has the keys from key i to
- * before key i + 1; key 0 is not used. A key of an inner node whose str is 0 stands before all
- * bytes that begin with its eight.
+ * before key i + 1; key 0 is 0. A key of an inner node whose str is 0 stands before all bytes that
+ * begin with its eight. Keys behind the count are TREE_NO_KEY, and a capacity is 8n + 7, so that a
+ * search compares whole cache lines without looking at the count: tree_find.c.
  */
 struct tree_node {
     uint32_t word;

@@ -18,7 +18,7 @@ static struct collect_tree *tree_make(evh_heap *heap, evh_tree *tree, evh_key_ki
                                   .value_size = (uint32_t)value_size};
     const uint64_t item_bytes = tree_key_bytes(head) + tree_value_bytes(head);
     const uint64_t fit = (TREE_NODE_BYTES - sizeof(struct tree_node)) / item_bytes;
-    head->leaf_capacity = (uint16_t)base_max(fit, TREE_LEAF_ITEMS_MIN);
+    head->leaf_capacity = (uint16_t)(base_max((fit + 1) / 8 * 8, 8) - 1);
     tree->offset = collect_offset(heap, head);
     return head;
 }
@@ -59,7 +59,23 @@ static struct tree_node *tree_new_node(evh_heap *heap, const struct collect_tree
     struct tree_node *const node = evh_malloc(heap, tree_node_bytes(head, level));
     if (!node) return NULL;
     *node = (struct tree_node){.word = tree_word(level), .level = (uint8_t)level};
+    memset(tree_keys(node), 0xff, 8 * (size_t)tree_capacity(head, level));
     return node;
+}
+
+/* The node has `count` entries: what is behind them is no key. */
+static void tree_set_count(struct tree_node *node, uint64_t count)
+{
+    for (uint64_t i = count; i < node->count; i++) tree_keys(node)[i] = TREE_NO_KEY;
+    node->count = (uint16_t)count;
+}
+
+/* The first key of an inner node is 0, without a str. */
+static void tree_set_first(const struct collect_tree *head, struct tree_node *node)
+{
+    assert(node->level > 0);
+    tree_keys(node)[0] = 0;
+    if (tree_has_bytes(head)) tree_texts(head, node)[0] = 0;
 }
 
 evh_status tree_free_node(evh_heap *heap, const struct collect_tree *head, struct tree_node *node)
@@ -115,7 +131,7 @@ static void tree_remove(const struct collect_tree *head, struct tree_node *node,
 {
     assert(index < node->count);
     tree_move(head, node, index, node, index + 1, node->count - index - 1u);
-    node->count--;
+    tree_set_count(node, node->count - 1u);
 }
 
 /* ---- splitting ---- */
@@ -224,7 +240,7 @@ static struct tree_node *tree_split_node(const struct collect_tree *head, struct
     assert(from <= node->count);
     tree_move(head, made, 0, node, from, node->count - from);
     made->count = (uint16_t)(node->count - from);
-    node->count = (uint16_t)from;
+    tree_set_count(node, from);
     if (!is_left) *index -= kept;
     struct tree_node *const target = is_left ? node : made;
     tree_insert(head, target, *index, entry);
@@ -247,12 +263,10 @@ static void tree_split_parents(evh_heap *heap, struct collect_tree *head, struct
         }
         const uint32_t kept = split->is_last ? node->count : (node->count + 1u) / 2;
         (void)tree_split_node(head, node, made, kept, &index, &entry);
-        /* The first key of the neighbour goes up; there it is not used. */
+        /* The first key of the neighbour goes up. */
         entry = (struct tree_entry){tree_keys(made)[0], 0, collect_offset(heap, made)};
-        if (tree_has_bytes(head)) {
-            entry.text = tree_texts(head, made)[0];
-            tree_texts(head, made)[0] = 0;
-        }
+        if (tree_has_bytes(head)) entry.text = tree_texts(head, made)[0];
+        tree_set_first(head, made);
     }
     const struct tree_entry first = {.child = head->root};
     tree_insert(head, split->root, 0, &first);
@@ -371,22 +385,14 @@ void *evh_tree_get_bytes(const evh_heap *heap, const evh_tree *tree, const void 
 
 /* ---- erase ---- */
 
-/* Take child `index` out of the parent at `level`, whose key goes with it. If it was the first, the
- * next one's key is not used any more. */
+/* Take child `index` out of its parent, and the key with it: if it was the first, the next one's. */
 static evh_status erase_child(evh_heap *heap, const struct collect_tree *head,
                               struct tree_node *parent, uint32_t index)
 {
-    uint64_t freed = 0;
-    if (tree_has_bytes(head)) {
-        uint64_t *const texts = tree_texts(head, parent);
-        if (index == 0 && parent->count > 1) {
-            freed = texts[1];
-            texts[1] = 0;
-        } else {
-            freed = texts[index];
-        }
-    }
+    const uint32_t key = index == 0 && parent->count > 1 ? 1 : index;
+    const uint64_t freed = tree_has_bytes(head) ? tree_texts(head, parent)[key] : 0;
     tree_remove(head, parent, index);
+    if (index == 0 && parent->count > 0) tree_set_first(head, parent);
     return collect_free(heap, freed);
 }
 

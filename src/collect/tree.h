@@ -46,8 +46,7 @@ static inline uint64_t tree_value_bytes(const struct collect_tree *head)
 
 static inline uint32_t tree_capacity(const struct collect_tree *head, uint32_t level)
 {
-    const uint32_t inner =
-        (TREE_NODE_BYTES - (uint32_t)sizeof(struct tree_node)) / (tree_has_bytes(head) ? 24 : 16);
+    const uint32_t inner = tree_has_bytes(head) ? TREE_INNER_BYTES : TREE_INNER_NUMBERS;
     return level > 0 ? inner : head->leaf_capacity;
 }
 
@@ -101,7 +100,19 @@ static inline struct tree_node *tree_node_at(const evh_heap *heap, const struct 
 }
 
 /** The tree's head, its sizes checked; NULL for an empty or damaged one. */
-EVH_INTERNAL struct collect_tree *tree_head(const evh_heap *heap, const evh_tree *tree);
+static inline struct collect_tree *tree_head(const evh_heap *heap, const evh_tree *tree)
+{
+    if (!tree || tree->offset == 0) return NULL;
+    struct collect_tree *const head =
+        collect_find(heap, tree->offset, sizeof *head, COLLECT_WORD(COLLECT_TREE, 1));
+    if (UNLIKELY(!head)) return NULL;
+    const bool is_kind = head->key_kind == EVH_KEY_NUMBER || head->key_kind == EVH_KEY_BYTES;
+    if (LIKELY(is_kind && head->value_size <= EVH_ITEM_SIZE_MAX && head->leaf_capacity % 8 == 7 &&
+               head->leaf_capacity < TREE_NODE_BYTES / 8 && head->levels <= TREE_LEVELS_MAX))
+        return head;
+    (void)collect_corrupt(tree->offset, "the head of a tree is not one");
+    return NULL;
+}
 
 /** A key of bytes; of a number. */
 EVH_INTERNAL struct tree_key tree_key_of(const void *bytes, size_t size);
@@ -111,8 +122,15 @@ static inline struct tree_key tree_key_number(uint64_t number)
 }
 
 /** The key of an item in a leaf. Damage gives one without bytes, and EVH_CORRUPT. */
-EVH_INTERNAL struct tree_key tree_item_key(const evh_heap *heap, const struct collect_tree *head,
-                                           struct tree_node *leaf, uint64_t index);
+static inline struct tree_key tree_item_key(const evh_heap *heap, const struct collect_tree *head,
+                                            struct tree_node *leaf, uint64_t index)
+{
+    assert(index < leaf->count);
+    struct tree_key key = {.number = tree_keys(leaf)[index]};
+    if (tree_has_bytes(head))
+        key.bytes = collect_text(heap, tree_texts(head, leaf)[index], &key.size);
+    return key;
+}
 
 /** Below, equal to or above 0. */
 EVH_INTERNAL int tree_compare(const struct tree_key *first, const struct tree_key *second);

@@ -114,6 +114,21 @@ static evh_status check_separator(struct tree_check *check, struct tree_node *no
     return collect_corrupt(collect_offset(check->heap, node), "a key does not divide its children");
 }
 
+/* The first key of an inner node, and the keys behind the last one. */
+static evh_status check_unused(struct tree_check *check, struct tree_node *node)
+{
+    const uint64_t offset = collect_offset(check->heap, node);
+    const bool has_text = tree_has_bytes(check->head) && tree_texts(check->head, node)[0];
+    if (node->reserved || node->reserved2)
+        return collect_corrupt(offset, "the head of a tree's node is not one");
+    if (node->level > 0 && (tree_keys(node)[0] || has_text))
+        return collect_corrupt(offset, "the first key of an inner node is not 0");
+    for (uint32_t i = node->count; i < tree_capacity(check->head, node->level); i++)
+        if (tree_keys(node)[i] != TREE_NO_KEY)
+            return collect_corrupt(offset, "a key behind the last one");
+    return EVH_OK;
+}
+
 static evh_status check_nodes(struct tree_check *check)
 {
     const struct collect_tree *const head = check->head;
@@ -128,10 +143,7 @@ static evh_status check_nodes(struct tree_check *check)
         check->visited_bytes += bytes;
         if (check->visited_bytes > heap_end_bytes(check->heap))
             return collect_corrupt(offset, "the nodes of a tree are larger than the heap");
-        if (node->reserved || node->reserved2)
-            return collect_corrupt(offset, "the head of a tree's node is not one");
-        if (level > 0 && tree_has_bytes(head) && tree_texts(head, node)[0])
-            return collect_corrupt(offset, "a key that is not used has bytes");
+        if (check_unused(check, node)) return EVH_CORRUPT;
         if (level == 0 && check_leaf(check, node)) return EVH_CORRUPT;
         path->nodes[level] = node;
         path->index[level] = 0;

@@ -14,36 +14,20 @@ enum cursor_flag {
     CURSOR_AFTER = 4, /* the anchor is the item before the cursor */
 };
 
-/* What a cursor's position is. */
-struct cursor_place {
-    uint64_t leaf;    /* ref of the leaf of the item behind the cursor */
-    uint64_t changes; /* of the tree when that was so, plus 1; 0: never placed */
-    uint64_t number;  /* the anchor's key, or its first bytes */
-    uint64_t text;    /* ref of its str, if it has bytes */
-    uint64_t visited; /* leaves since the last change: bounds the steps */
-    uint32_t index;   /* in the leaf */
-    uint32_t flags;
-};
-
-static_assert(sizeof(struct cursor_place) == sizeof((evh_tree_cursor *)0)->position,
-              "a cursor's position is a place");
-
-static struct cursor_place cursor_load(const evh_tree_cursor *cursor)
-{
-    struct cursor_place place;
-    memcpy(&place, cursor->position, sizeof place);
-    return place;
-}
-
-static void cursor_store(evh_tree_cursor *cursor, const struct cursor_place *place)
-{
-    memcpy(cursor->position, place, sizeof *place);
-}
+/*
+ * The fields of evh_tree_place:
+ *
+ *   leaf      ref of the leaf of the item behind the cursor; index, in that leaf
+ *   changes   the tree's count of changes when that was so, plus 1; 0: never placed
+ *   number    the anchor's key, or its first bytes; text, ref of its str, if it has bytes
+ *   visited   leaves since the last change: bounds the steps
+ *   flags     enum cursor_flag
+ */
 
 /* ---- places and anchors ---- */
 
-static void cursor_set_anchor(const struct collect_tree *head, struct tree_node *leaf,
-                              uint32_t index, struct cursor_place *place)
+static inline void cursor_set_anchor(const struct collect_tree *head, struct tree_node *leaf,
+                                     uint32_t index, evh_tree_place *place)
 {
     assert(index < leaf->count);
     place->number = tree_keys(leaf)[index];
@@ -53,10 +37,10 @@ static void cursor_set_anchor(const struct collect_tree *head, struct tree_node 
 /* Stand before the item at the end of the path, or at the end of the tree if there is no path. The
  * anchor is that item. */
 static void cursor_stand(const evh_heap *heap, const struct collect_tree *head,
-                         const struct tree_path *path, struct cursor_place *place)
+                         const struct tree_path *path, evh_tree_place *place)
 {
     const uint64_t visited = place->visited;
-    *place = (struct cursor_place){.changes = head->changes + 1, .visited = visited};
+    *place = (evh_tree_place){.changes = head->changes + 1, .visited = visited};
     if (!path) {
         place->flags = CURSOR_END;
         return;
@@ -68,7 +52,7 @@ static void cursor_stand(const evh_heap *heap, const struct collect_tree *head,
 
 /* Stand before the first item that is not below `key`; with `is_after`, not equal either. */
 static void cursor_seek(const evh_heap *heap, const struct collect_tree *head,
-                        const struct tree_key *key, bool is_after, struct cursor_place *place)
+                        const struct tree_key *key, bool is_after, evh_tree_place *place)
 {
     struct tree_path path;
     bool is_there;
@@ -80,8 +64,9 @@ static void cursor_seek(const evh_heap *heap, const struct collect_tree *head,
 }
 
 /* The tree has changed: find the place again. */
-static void cursor_find_again(const evh_heap *heap, const struct collect_tree *head,
-                              struct cursor_place *place)
+static __attribute__((noinline)) void cursor_find_again(const evh_heap *heap,
+                                                        const struct collect_tree *head,
+                                                        evh_tree_place *place)
 {
     struct tree_path path;
     struct tree_key key = tree_key_number(place->number);
@@ -102,8 +87,8 @@ static void cursor_find_again(const evh_heap *heap, const struct collect_tree *h
 }
 
 /* The leaf of the item behind the cursor; NULL at the end. */
-static struct tree_node *cursor_leaf(const evh_heap *heap, const struct collect_tree *head,
-                                     struct cursor_place *place)
+static inline struct tree_node *cursor_leaf(const evh_heap *heap, const struct collect_tree *head,
+                                            evh_tree_place *place)
 {
     if (place->changes != head->changes + 1) cursor_find_again(heap, head, place);
     if (place->flags & CURSOR_END) return NULL;
@@ -115,7 +100,7 @@ static struct tree_node *cursor_leaf(const evh_heap *heap, const struct collect_
  * visited more often than the heap has room for are those of a damaged tree, which leads to them
  * again and again. */
 static bool cursor_other_leaf(const evh_heap *heap, const struct collect_tree *head,
-                              struct tree_node *leaf, bool is_back, struct cursor_place *place,
+                              struct tree_node *leaf, bool is_back, evh_tree_place *place,
                               struct tree_path *path)
 {
     bool is_there;
@@ -129,8 +114,8 @@ static bool cursor_other_leaf(const evh_heap *heap, const struct collect_tree *h
 }
 
 /* Show the caller the item at `index`. */
-static bool cursor_show(const evh_heap *heap, const struct collect_tree *head,
-                        struct tree_node *leaf, uint32_t index, evh_tree_cursor *cursor)
+static inline bool cursor_show(const evh_heap *heap, const struct collect_tree *head,
+                               struct tree_node *leaf, uint32_t index, evh_tree_cursor *cursor)
 {
     const struct tree_key key = tree_item_key(heap, head, leaf, index);
     cursor->key = key.number;
@@ -146,24 +131,23 @@ bool evh_tree_next(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *
 {
     const struct collect_tree *const head = tree_head(heap, tree);
     if (!head || !cursor) return false;
-    struct cursor_place place = cursor_load(cursor);
-    struct tree_node *const leaf = cursor_leaf(heap, head, &place);
-    const bool is_shown = leaf && cursor_show(heap, head, leaf, place.index, cursor);
-    if (is_shown && ++place.index < leaf->count) {
-        cursor_set_anchor(head, leaf, place.index, &place);
-        place.flags = 0;
+    evh_tree_place *const place = &cursor->place;
+    struct tree_node *const leaf = cursor_leaf(heap, head, place);
+    const bool is_shown = leaf && cursor_show(heap, head, leaf, place->index, cursor);
+    if (is_shown && ++place->index < leaf->count) {
+        cursor_set_anchor(head, leaf, place->index, place);
+        place->flags = 0;
     } else if (is_shown) {
         struct tree_path path;
-        const bool is_found = cursor_other_leaf(heap, head, leaf, false, &place, &path);
-        cursor_stand(heap, head, is_found ? &path : NULL, &place);
+        const bool is_found = cursor_other_leaf(heap, head, leaf, false, place, &path);
+        cursor_stand(heap, head, is_found ? &path : NULL, place);
     }
-    cursor_store(cursor, &place);
     return is_shown;
 }
 
 /* Move back over one item, and return its leaf. NULL at the beginning. */
 static struct tree_node *cursor_back(const evh_heap *heap, const struct collect_tree *head,
-                                     struct cursor_place *place)
+                                     evh_tree_place *place)
 {
     struct tree_path path;
     struct tree_node *const leaf = cursor_leaf(heap, head, place);
@@ -183,19 +167,18 @@ bool evh_tree_previous(const evh_heap *heap, const evh_tree *tree, evh_tree_curs
 {
     const struct collect_tree *const head = tree_head(heap, tree);
     if (!head || !cursor) return false;
-    struct cursor_place place = cursor_load(cursor);
-    struct tree_node *const leaf = cursor_back(heap, head, &place);
-    const bool is_shown = leaf && cursor_show(heap, head, leaf, place.index, cursor);
-    if (is_shown && place.index > 0) {
-        cursor_set_anchor(head, leaf, place.index - 1, &place);
-        place.flags = CURSOR_AFTER;
+    evh_tree_place *const place = &cursor->place;
+    struct tree_node *const leaf = cursor_back(heap, head, place);
+    const bool is_shown = leaf && cursor_show(heap, head, leaf, place->index, cursor);
+    if (is_shown && place->index > 0) {
+        cursor_set_anchor(head, leaf, place->index - 1, place);
+        place->flags = CURSOR_AFTER;
     } else if (is_shown) {
         struct tree_path path;
-        const bool is_found = cursor_other_leaf(heap, head, leaf, true, &place, &path);
-        if (is_found) cursor_set_anchor(head, path.nodes[0], path.index[0], &place);
-        place.flags = is_found ? CURSOR_AFTER : CURSOR_BEGIN;
+        const bool is_found = cursor_other_leaf(heap, head, leaf, true, place, &path);
+        if (is_found) cursor_set_anchor(head, path.nodes[0], path.index[0], place);
+        place->flags = is_found ? CURSOR_AFTER : CURSOR_BEGIN;
     }
-    cursor_store(cursor, &place);
     return is_shown;
 }
 
@@ -207,14 +190,12 @@ static void tree_seek(const evh_heap *heap, const evh_tree *tree, evh_tree_curso
     const struct collect_tree *const head = tree_head(heap, tree);
     *cursor = (evh_tree_cursor){0};
     if (!head) return;
-    struct cursor_place place = {0};
     if ((head->key_kind == EVH_KEY_BYTES) == (key->bytes != NULL)) {
-        cursor_seek(heap, head, key, false, &place);
+        cursor_seek(heap, head, key, false, &cursor->place);
     } else {
         (void)base_fail(EVH_INVALID, tree->offset, "a tree's keys are of another kind");
-        cursor_stand(heap, head, NULL, &place);
+        cursor_stand(heap, head, NULL, &cursor->place);
     }
-    cursor_store(cursor, &place);
 }
 
 void evh_tree_seek(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *cursor,
@@ -233,9 +214,7 @@ void evh_tree_seek_bytes(const evh_heap *heap, const evh_tree *tree, evh_tree_cu
 
 void evh_tree_seek_end(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *cursor)
 {
-    const struct cursor_place place = {.flags = CURSOR_END};
     (void)heap;
     (void)tree;
-    *cursor = (evh_tree_cursor){0};
-    cursor_store(cursor, &place);
+    *cursor = (evh_tree_cursor){.place.flags = CURSOR_END};
 }

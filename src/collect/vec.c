@@ -61,7 +61,7 @@ evh_status items_check(evh_heap *heap, uint64_t offset, uint32_t word, bool is_r
     if (offset == 0) return EVH_OK;
     const struct collect_items *const head = items_head(heap, offset, word);
     if (!head) return EVH_CORRUPT;
-    uint64_t bytes;
+    uint64_t bytes = 0;
     if (items_block_bytes(head->item_size, head->capacity, &bytes)) return EVH_CORRUPT;
     if (!is_ring && head->first > head->capacity - head->count)
         return collect_corrupt(offset, "a vec reaches beyond its block");
@@ -141,7 +141,7 @@ static void vec_slide(struct collect_items *head)
 static struct collect_items *vec_grow(evh_heap *heap, evh_vec *vec, struct collect_items *head,
                                       size_t item_size, uint64_t count)
 {
-    uint64_t bytes;
+    uint64_t bytes = 0;
     if (items_block_bytes(item_size, count, &bytes)) return NULL;
     if (!head) {
         head = items_make(heap, vec_word, item_size, base_max(bytes, VEC_FIRST_BYTES));

@@ -83,21 +83,6 @@ EVH_INTERNAL void collect_new_key(uint64_t key[2]);
  *  and three at the end, as in hash tables of Rust and Python). */
 EVH_INTERNAL uint64_t collect_hash_bytes(const uint64_t key[2], const void *bytes, size_t size);
 
-/**
- * The hash of a number: twice, the 128-bit product with a secret or odd constant, folded. One
- * folding alone leaves patterns in the upper bits for numbers that differ in few bits; two pass as
- * random in tests/map_test.c for counters, multiples and single bits. Who does not know the key
- * cannot choose numbers that collide; SipHash would take three times as long.
- */
-static inline uint64_t collect_hash_number(const uint64_t key[2], uint64_t number)
-{
-    __extension__ typedef unsigned __int128 wide;
-    const wide first = (wide)(number ^ key[0]) * (key[1] | 1);
-    const uint64_t folded = (uint64_t)first ^ (uint64_t)(first >> 64);
-    const wide second = (wide)(folded ^ key[1]) * 0x9e3779b97f4a7c15u;
-    return (uint64_t)second ^ (uint64_t)(second >> 64);
-}
-
 /* ---- strings (str.c) ---- */
 
 /** The text of the str at `ref` and its size, or NULL (EVH_CORRUPT). */

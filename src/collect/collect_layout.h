@@ -38,7 +38,8 @@ static_assert(sizeof(struct collect_str) == 8, "on disk");
 /* ---- hash tables: the map, and the index of symbols ---- */
 
 enum {
-    HASH_SLOTS = 8, /* of a group: their control bytes are one word */
+    HASH_SLOTS = 8, /* of a group, numbered by their control bytes, which are one word ... */
+    HASH_ITEMS = 7, /* ... and hold so many items: with the word, 7 items of 16 bytes are 2 lines */
     HASH_DEPTH_MAX = 31,
     HASH_GROUPS_BITS_MAX = 15, /* fits into the free low bits of a ref */
 };
@@ -64,8 +65,9 @@ struct hash_table {
 static_assert(sizeof(struct hash_table) == 48, "on disk");
 
 /*
- * A part: this head, then 2^n groups: a word of eight control bytes and eight items. A control byte
- * is 0..127, seven bits of the hash of the item in that slot, or HASH_EMPTY or HASH_ERASED.
+ * A part: this head, then 2^n groups: a word of eight control bytes and seven items, filled up to
+ * whole cache lines if that takes an eighth more at most. A control byte is 0..127, seven bits of
+ * the hash of the item in that slot, or HASH_EMPTY or HASH_ERASED; the eighth is HASH_NO_SLOT.
  */
 struct hash_part {
     uint32_t word;
@@ -74,13 +76,13 @@ struct hash_part {
     uint16_t reserved;   /* zero */
     uint32_t used_count; /* slots that are not empty */
     uint32_t item_count;
-    uint64_t prefix; /* these bits, in their place; the others zero */
-    uint64_t reserved2;
+    uint64_t prefix;       /* these bits, in their place; the others zero */
+    uint64_t reserved2[5]; /* zero */
 };
 
-static_assert(sizeof(struct hash_part) == 32, "on disk");
+static_assert(sizeof(struct hash_part) == 64, "on disk; a line, so that groups are lines");
 
-enum { HASH_EMPTY = 0x80, HASH_ERASED = 0xfe };
+enum { HASH_EMPTY = 0x80, HASH_ERASED = 0xfe, HASH_NO_SLOT = 0xff };
 
 /* ---- symbols ---- */
 

@@ -1,8 +1,10 @@
 /* hash_table.c -- adding, removing, splitting, merging, walking and checking. */
 #include "collect/hash_table.h"
 
+#define HASH_FREE_BITS (HASH_HIGH_BITS >> 8) /* of slots that may have an item */
+
 enum {
-    HASH_PART_BYTES = 9216, /* a block class; 64 groups of items of 16 bytes fit */
+    HASH_PART_BYTES = 9216, /* a block class; 64 groups of items of 16 bytes fit: 8256 */
     HASH_TRIES = HASH_DEPTH_MAX + HASH_GROUPS_BITS_MAX + 2,
     HASH_DIRECTORY_SLACK = 16, /* words of the directory per 64 items, at most */
 };
@@ -15,11 +17,11 @@ static uint64_t part_bytes(const struct hash_table *table, uint32_t group_bits)
     return sizeof(struct hash_part) + (hash_stride(table) << group_bits);
 }
 
-/* How many slots of a part may be in use: 7 of 8. */
+/* How many slots of a part may be in use: 6 of 7. */
 static uint32_t part_limit(uint32_t group_bits)
 {
     assert(group_bits <= HASH_GROUPS_BITS_MAX);
-    return (HASH_SLOTS - 1) << group_bits;
+    return (HASH_ITEMS - 1) << group_bits;
 }
 
 /* The size at which parts are split rather than doubled. */
@@ -41,12 +43,12 @@ static uint64_t hash_of_item(const struct hash_table *table, const void *item)
     uint64_t first;
     assert(item != NULL);
     memcpy(&first, item, sizeof first);
-    return table->is_number ? collect_hash_number(table->key, first) : first;
+    return table->is_number ? evh_map_hash_(table->key, first) : first;
 }
 
 static void part_set_empty(const struct hash_table *table, struct hash_part *part)
 {
-    const uint64_t empty = HASH_EMPTY * HASH_LOW_BITS;
+    const uint64_t empty = HASH_FREE_BITS | (uint64_t)HASH_NO_SLOT << 56;
     const uint64_t stride = hash_stride(table);
     for (uint64_t i = 0; i < 1ull << part->group_bits; i++)
         memcpy(part_groups(part) + i * stride, &empty, sizeof empty);
@@ -119,7 +121,7 @@ static unsigned char *part_free_slot(const struct hash_table *table, struct hash
     uint64_t number = hash >> 7 & mask;
     for (uint64_t step = 0; step <= mask; number = (number + ++step) & mask) {
         unsigned char *const group = part_groups(part) + number * stride;
-        const uint64_t bits = hash_control(group) & HASH_HIGH_BITS;
+        const uint64_t bits = hash_control(group) & HASH_FREE_BITS;
         if (bits == 0) continue;
         *slot = hash_slot_of(bits);
         return group;
@@ -538,8 +540,11 @@ static evh_status check_part(evh_heap *heap, const struct hash_table *table, str
         const uint64_t control = hash_control(group);
         for (uint64_t slot = 0; slot < HASH_SLOTS; slot++) {
             const unsigned char *const item = group + 8 + slot * table->item_size;
-            if (group[slot] > HASH_EMPTY && group[slot] != HASH_ERASED)
+            const bool is_last = slot == HASH_ITEMS;
+            if (group[slot] > HASH_EMPTY && group[slot] != (is_last ? HASH_NO_SLOT : HASH_ERASED))
                 return collect_corrupt(offset, "a control byte that is none");
+            if (is_last && group[slot] != HASH_NO_SLOT)
+                return collect_corrupt(offset, "a group of eight slots");
             if (group[slot] & 0x80) continue;
             item_count++;
             if (!check_is_found(heap, table, item) ||
@@ -547,7 +552,7 @@ static evh_status check_part(evh_heap *heap, const struct hash_table *table, str
                 return collect_corrupt(collect_offset(heap, item), "an item is not found");
             if (check_item && check_item(heap, item, context)) return EVH_CORRUPT;
         }
-        used_count += HASH_SLOTS - base_count_bits(hash_empty_slots(control));
+        used_count += HASH_ITEMS - base_count_bits(hash_empty_slots(control));
     }
     if (used_count != part->used_count || item_count != part->item_count)
         return collect_corrupt(offset, "a part of a hash table counts wrongly");
@@ -572,7 +577,8 @@ evh_status hash_table_check(evh_heap *heap, const struct hash_table *table, uint
         const uint64_t prefix = table->depth == 0 ? 0 : i << (64 - table->depth);
         struct hash_part *const part = part_find_block(heap, table, words[i], prefix);
         if (!part) return EVH_CORRUPT;
-        if (part->prefix != prefix || part->reserved || part->reserved2)
+        if (part->prefix != prefix || part->reserved ||
+            !heap_is_zero(part->reserved2, sizeof part->reserved2))
             return collect_corrupt(words[i] & ~15ull, "a part of a hash table in two places");
         for (uint64_t k = 1; k < words_of(table, part->depth); k++)
             if (words[i + k] != words[i])

@@ -2,14 +2,14 @@
  *
  * Extendible hashing (Fagin, Nievergelt, Pippenger, Strong 1979) for growth in parts: a full part
  * becomes two, and the words of the directory that led to it lead to these; nothing else changes.
- * Within a part, open addressing by groups of eight slots with a byte of the hash each, compared
- * eight at a time within a word (as Abseil's and Go's "Swiss tables" do). docs/collect.md has the
+ * Within a part, open addressing by groups of seven slots with a byte of the hash each, compared
+ * at a time within a word (as Abseil's and Go's "Swiss tables" do). docs/collect.md has the
  * numbers. Invariants:
  *
  *  1. A probe passes over the groups at its start, + 1, + 3, + 6, ... and ends at one with an empty
  *     slot: so an erased slot becomes empty only if its group has another empty one, because then
  *     no probe ever went past it.
- *  2. A part always has an empty slot: at most 7/8 of its slots are not empty.
+ *  2. A part always has an empty slot: at most 6/7 of its slots are not empty.
  *  3. Erasing moves no item, and no part is split by it; a part that is empty goes, if its twin is
  *     there, and the twin stands for both.
  */
@@ -39,7 +39,7 @@ struct hash_probe {
 
 static inline uint64_t hash_stride(const struct hash_table *table)
 {
-    return 8 + (uint64_t)HASH_SLOTS * table->item_size;
+    return evh_map_stride_(table->item_size);
 }
 
 static inline uint64_t hash_control(const unsigned char *group)

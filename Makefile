@@ -13,6 +13,9 @@ MAKEFLAGS += --no-builtin-rules
 ifeq ($(origin CC),default)
 CC := cc
 endif
+ifeq ($(origin CXX),default)
+CXX := c++
+endif
 AR ?= ar
 PYTHON ?= python3
 BUILD ?= build
@@ -213,8 +216,18 @@ HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
 BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1)
 BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) -ldl -lm
 
-.PHONY: bench bench-commit bench-alloc bench-open
-bench: bench-commit bench-alloc bench-open ## run all benchmarks
+# The containers of C++ that the collections are measured beside.
+$(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX   $<")
+	$(Q)$(CXX) -std=c++17 -Wall -Wextra $(RELEASE) -c $< -o $@
+$(BUILD)/bench/collect_bench: $(BUILD)/objects/bench/collect_std.o
+$(BUILD)/bench/collect_bench: BENCH_LIBRARIES += -lstdc++
+
+.PHONY: bench bench-commit bench-alloc bench-open bench-collect
+bench: bench-commit bench-alloc bench-open bench-collect ## run all benchmarks
+bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
+	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
 	@$<
 bench-alloc: $(BUILD)/bench/alloc_bench ## measure allocation beside glibc, mimalloc and jemalloc

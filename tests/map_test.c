@@ -1,5 +1,5 @@
 /* map_test.c -- hash tables. */
-#include "collect/collect.h"
+#include "collect/map_find.h"
 #include "support/collect_model.h"
 
 #include <stdlib.h>
@@ -231,7 +231,7 @@ static unsigned most_in_a_bucket(uint64_t step, unsigned shift)
     collect_new_key(key);
     memset(counts_of, 0, sizeof counts_of);
     for (uint64_t i = 0; i < KEYS; i++) {
-        const unsigned bucket = evh_map_hash_(key, i * step) >> shift & (BUCKETS - 1);
+        const unsigned bucket = collect_hash_number(key, i * step) >> shift & (BUCKETS - 1);
         if (++counts_of[bucket] > most) most = counts_of[bucket];
     }
     return most;
@@ -255,7 +255,7 @@ TEST(no_two_maps_hash_alike)
     collect_new_key(first);
     collect_new_key(second);
     CHECK(first[0] != second[0] && first[1] != second[1]);
-    CHECK(evh_map_hash_(first, 1) != evh_map_hash_(second, 1));
+    CHECK(collect_hash_number(first, 1) != collect_hash_number(second, 1));
 }
 
 /* ---- beside a model ---- */

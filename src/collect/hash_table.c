@@ -43,7 +43,7 @@ static uint64_t hash_of_item(const struct hash_table *table, const void *item)
     uint64_t first;
     assert(item != NULL);
     memcpy(&first, item, sizeof first);
-    return table->is_number ? evh_map_hash_(table->key, first) : first;
+    return table->is_number ? collect_hash_number(table->key, first) : first;
 }
 
 static void part_set_empty(const struct hash_table *table, struct hash_part *part)

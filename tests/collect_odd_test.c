@@ -1,4 +1,4 @@
-/* collect_odd_test.c -- what holds for all collections: handles that are none, kinds, other modes. */
+/* collect_odd_test.c -- what holds for all collections: handles that are none, kinds, modes. */
 #include "test.h"
 
 #include <everheap.h>

@@ -21,7 +21,7 @@ static uint64_t part_bytes(const struct hash_table *table, uint32_t group_bits)
 static uint32_t part_limit(uint32_t group_bits)
 {
     assert(group_bits <= HASH_GROUPS_BITS_MAX);
-    return (HASH_ITEMS - 1) << group_bits;
+    return (HASH_ITEMS - 1u) << group_bits;
 }
 
 /* The size at which parts are split rather than doubled. */

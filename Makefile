@@ -13,6 +13,9 @@ MAKEFLAGS += --no-builtin-rules
 ifeq ($(origin CC),default)
 CC := cc
 endif
+ifeq ($(origin CXX),default)
+CXX := c++
+endif
 AR ?= ar
 PYTHON ?= python3
 BUILD ?= build
@@ -227,6 +230,11 @@ kill: $(BUILD)/tests/kill_test $(BUILD)/tests/live_kill_test $(BUILD)/tests/read
 model: $(BUILD)/tests/heap_model_test ## 20 million random operations on a heap file beside a model of it [OPERATIONS=n, SEED=n]
 	@OPERATIONS=$(or $(OPERATIONS),20000000) $<
 
+MODEL_TESTS := str symbol map tree vec
+.PHONY: model-collect
+model-collect: $(MODEL_TESTS:%=$(BUILD)/tests/%_test) ## compare every collection with a plain one over two million operations
+	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test agree || exit 1; done
+
 .PHONY: cover
 cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(CXX_TESTS:$(BUILD)/%=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
 	@find $(BUILD)/objects/cover -name '*.gcda' -delete
@@ -249,8 +257,18 @@ BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE
 BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) \
 	$(if $(HAS_APR),-lapr-1) -ldl -lm
 
-.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena
-bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena ## run all benchmarks
+# The containers of C++ that the collections are measured beside.
+$(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX   $<")
+	$(Q)$(CXX) -std=c++17 -Wall -Wextra $(RELEASE) -c $< -o $@
+$(BUILD)/bench/collect_bench: $(BUILD)/objects/bench/collect_std.o
+$(BUILD)/bench/collect_bench: BENCH_LIBRARIES += -lstdc++
+
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect ## run all benchmarks
+bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
+	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
 	@$<
 bench-alloc: $(BUILD)/bench/alloc_bench ## measure allocation beside glibc, mimalloc and jemalloc

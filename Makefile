@@ -191,6 +191,10 @@ kill: $(BUILD)/tests/kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a 
 	@KILLS=$(or $(KILLS),1000) $(BUILD)/tests/kill_test -v
 	@SECONDS=$(or $(SECONDS),60) $(BUILD)/tests/reader_test -v
 
+.PHONY: model
+model: $(BUILD)/tests/heap_model_test ## 20 million random operations on a heap file beside a model of it [OPERATIONS=n, SEED=n]
+	@OPERATIONS=$(or $(OPERATIONS),20000000) $<
+
 .PHONY: cover
 cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
 	@find $(BUILD)/objects/cover -name '*.gcda' -delete

@@ -88,7 +88,8 @@ static uint64_t another_address(void)
 {
     if (BASE_THREAD_SANITIZER || shared->address == 0) return 0;
     for (unsigned i = 0; i < 64; i++) {
-        const uint64_t wanted = shared->address - (chance(64) + 1) * RESERVATION_BYTES;
+        const uint64_t distance = (chance(64) + 1) * RESERVATION_BYTES;
+        const uint64_t wanted = shared->address + (chance(2) ? distance : 0 - distance);
         void *address = NULL;
         CHECK_EQUAL(os_linux()->reserve(RESERVATION_BYTES, 64 << 20, wanted, &address), 0);
         CHECK_EQUAL(os_linux()->release(address, RESERVATION_BYTES), 0);

@@ -220,7 +220,7 @@ kill: $(BUILD)/tests/kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a 
 
 .PHONY: explore
 explore: $(filter $(BUILD)/tests/explore_%,$(TESTS)) ## explore interleavings of threads under C11's memory model
-	@for test in $^; do EFFORT=$(or $(EFFORT),10) $$test -v || exit 1; done
+	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test -v || exit 1; done
 
 .PHONY: model
 model: $(BUILD)/tests/heap_model_test ## 20 million random operations on a heap file beside a model of it [OPERATIONS=n, SEED=n]

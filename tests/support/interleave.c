@@ -24,6 +24,7 @@ enum {
     STACK_BYTES = 256 << 10,
     LOCALS_MAX = 4,
     LOCAL_BYTES_MAX = 1024,
+    MUTEXES_MAX = 8,
     NOBODY = THREADS,
 };
 
@@ -54,7 +55,8 @@ struct coroutine {
 struct local {
     void *address;
     size_t size;
-    unsigned char initial[LOCAL_BYTES_MAX];
+    unsigned char main[LOCAL_BYTES_MAX];             /* the calling thread's */
+    unsigned char initial[THREADS][LOCAL_BYTES_MAX]; /* the coroutines' */
 };
 
 enum explore_mode explore_mode = EXPLORE_OFF;
@@ -71,6 +73,8 @@ static bool is_starting, is_redundant, has_killed;
 static jmp_buf back; /* to execute_once() */
 static struct local locals[LOCALS_MAX];
 static unsigned local_count;
+static uintptr_t mutexes[MUTEXES_MAX];
+static unsigned mutex_count;
 static uintptr_t main_stack_first, main_stack_end;
 
 /* ---- small things ---- */
@@ -98,7 +102,51 @@ bool interleave_has_killed(void)
 void interleave_local(void *address, size_t size)
 {
     if (local_count == LOCALS_MAX || size > LOCAL_BYTES_MAX) abort();
-    locals[local_count++] = (struct local){.address = address, .size = size};
+    struct local *local = &locals[local_count++];
+    local->address = address;
+    local->size = size;
+    for (unsigned i = 0; i < THREADS; i++) memcpy(local->initial[i], address, size);
+}
+
+void interleave_mutex(void *address)
+{
+    if (mutex_count == MUTEXES_MAX) abort();
+    mutexes[mutex_count++] = (uintptr_t)address;
+}
+
+bool explore_is_mutex(uintptr_t address)
+{
+    for (unsigned i = 0; i < mutex_count; i++)
+        if (mutexes[i] == address) return true;
+    return false;
+}
+
+void interleave_forget(void)
+{
+    local_count = mutex_count = 0;
+}
+
+void interleave_as(unsigned thread, void (*prepare)(void))
+{
+    const bool is_judge = explore_mode == EXPLORE_RECORD;
+    const bool was_inside = explore_is_inside;
+    for (unsigned i = 0; i < local_count; i++) {
+        struct local *local = &locals[i];
+        unsigned char *bytes = is_judge ? coroutines[thread].locals[i] : local->initial[thread];
+        explore_is_inside = true;
+        memcpy(local->main, local->address, local->size);
+        memcpy(local->address, bytes, local->size);
+    }
+    explore_is_inside = was_inside;
+    prepare();
+    for (unsigned i = 0; i < local_count; i++) {
+        struct local *local = &locals[i];
+        unsigned char *bytes = is_judge ? coroutines[thread].locals[i] : local->initial[thread];
+        explore_is_inside = true;
+        memcpy(bytes, local->address, local->size);
+        memcpy(local->address, local->main, local->size);
+    }
+    explore_is_inside = was_inside;
 }
 
 static void find_main_stack(void)
@@ -155,6 +203,13 @@ static bool events_depend(const struct event *one, const struct event *other)
 
 /* ---- messages ---- */
 
+extern char __executable_start[]; /* the linker's */
+
+void *explore_code(const void *address)
+{
+    return (void *)((uintptr_t)address - (uintptr_t)__executable_start);
+}
+
 static const char *step_name(enum step_kind kind)
 {
     static const char *const names[] = {
@@ -168,11 +223,11 @@ static void print_trace(void)
     for (unsigned i = 0; i < depth; i++) {
         const struct step *step = &trace[i].step;
         printf("    %3u  thread %u  %-9s %u bytes at 0x%llx, order %d: found 0x%llx, value 0x%llx"
-               "%s  (%p)\n",
+               "%s  (code at %p)\n",
                i, trace[i].thread, step_name(step->kind), step->size,
                (unsigned long long)step->address, step->order, (unsigned long long)step->found,
                (unsigned long long)step->value, trace[i].choice ? "  [not the newest]" : "",
-               step->caller);
+               explore_code(step->caller));
     }
 }
 
@@ -197,8 +252,7 @@ static void locals_swap(unsigned from, unsigned to)
     for (unsigned i = 0; i < local_count; i++) {
         const struct local *local = &locals[i];
         if (from != NOBODY) memcpy(coroutines[from].locals[i], local->address, local->size);
-        memcpy(local->address, to == NOBODY ? local->initial : coroutines[to].locals[i],
-               local->size);
+        memcpy(local->address, to == NOBODY ? local->main : coroutines[to].locals[i], local->size);
     }
 }
 
@@ -260,7 +314,7 @@ static void coroutine_create(unsigned thread)
 /* Whether a step can be taken now. */
 static bool step_is_enabled(const struct step *step)
 {
-    return step->kind != STEP_LOCK || memory_native(step->address, 8) == 0;
+    return step->kind != STEP_LOCK || memory_native(step->address, step->size) == 0;
 }
 
 static unsigned enabled_threads(void)
@@ -457,6 +511,12 @@ static void wake(uintptr_t address)
     }
 }
 
+static void set_mutex(const struct step *step, uint64_t value)
+{
+    memory_save(step->address, step->size);
+    memcpy((void *)step->address, &value, step->size);
+}
+
 /* Do what the step does; it is the running thread's turn. */
 static void do_step(struct step *step)
 {
@@ -468,14 +528,12 @@ static void do_step(struct step *step)
         wake(step->address);
         break;
     case STEP_LOCK:
-        memory_save(step->address, 8);
-        *(uint64_t *)step->address = 1;
         memory_acquire(running, step->address);
+        set_mutex(step, 1);
         break;
     case STEP_UNLOCK:
-        memory_save(step->address, 8);
-        *(uint64_t *)step->address = 0;
         memory_release(running, step->address);
+        set_mutex(step, 0);
         break;
     default: memory_step(running, step); break;
     }
@@ -529,13 +587,13 @@ void explore_step(struct step *step)
 static void start_threads(void)
 {
     is_starting = true;
-    for (unsigned i = 0; i < plan->thread_count; i++) {
+    for (unsigned i = 0; i < THREADS; i++) {
         struct coroutine *self = &coroutines[i];
         self->status = IS_READY;
         self->number = 0;
         self->clock = (struct clock){0};
         for (unsigned k = 0; k < local_count; k++)
-            memcpy(self->locals[k], locals[k].initial, locals[k].size);
+            memcpy(self->locals[k], locals[k].initial[i], locals[k].size);
     }
     for (volatile unsigned i = 0; i < plan->thread_count && !result->problem[0]; i++) {
         memcpy(coroutines[i].context, coroutines[i].base, sizeof(jmp_buf));
@@ -603,7 +661,7 @@ bool interleave_run(const struct interleave_plan *wanted, struct interleave_resu
     *result = (struct interleave_result){0};
     find_main_stack();
     for (unsigned i = 0; i < local_count; i++)
-        memcpy(locals[i].initial, locals[i].address, locals[i].size);
+        memcpy(locals[i].main, locals[i].address, locals[i].size);
     for (unsigned i = 0; i < plan->thread_count; i++) coroutine_create(i);
     planned = 0;
     do {

@@ -69,8 +69,16 @@ unsigned interleave_self(void);
 bool interleave_has_killed(void);
 /** Something is wrong: the execution ends here, the exploration too. */
 void interleave_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
-/** `size` bytes at `address` are thread-local: each coroutine has its own, which begin as they are
- *  when interleave_run() is called. Before the first run. */
+/** `size` bytes at `address` are thread-local: each thread has its own. They begin as they are now,
+ *  or as interleave_as() leaves them. */
 void interleave_local(void *address, size_t size);
+/** The 32-bit word at `address` is a mutex: a compare-and-exchange takes it, an exchange with 0
+ *  drops it. It is explored as that, one step each, and not how it waits. */
+void interleave_mutex(void *address);
+/** Forget all of these. */
+void interleave_forget(void);
+/** Run `prepare` with that thread's locals, at once and for ever, before exploring; in the judge:
+ *  with the locals that the thread ended with. */
+void interleave_as(unsigned thread, void (*prepare)(void));
 
 #endif

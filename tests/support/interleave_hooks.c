@@ -137,13 +137,27 @@ static void step_native(struct step *step)
     memcpy(address, &value, step->size);
 }
 
+/* An operation on a word that stands for a mutex. */
+static void mutex_step(struct step *step)
+{
+    step->found = memory_native(step->address, step->size);
+    if (step->kind == STEP_LOAD) return;
+    const bool takes = step->kind == STEP_COMPARE || step->kind == STEP_COMPARE_WEAK;
+    step->found = takes ? 0 : 1;
+    step->kind = takes ? STEP_LOCK : STEP_UNLOCK;
+    step->succeeded = true;
+    explore_step(step);
+}
+
 static void atomic_step(struct step *step)
 {
     explore_is_inside = true;
-    if (explore_mode == EXPLORE_ON && !explore_is_private(step->address))
-        explore_step(step);
-    else
+    if (explore_mode != EXPLORE_ON || explore_is_private(step->address))
         step_native(step);
+    else if (explore_is_mutex(step->address))
+        mutex_step(step);
+    else
+        explore_step(step);
     explore_is_inside = false;
 }
 

@@ -63,6 +63,10 @@ extern bool explore_is_inside; /* interleave_hooks.c */
 void explore_step(struct step *step);
 /** Choose among `count` outcomes of the running step: in the end, all. */
 unsigned explore_choose(unsigned count);
+/** The address of code, as addr2line takes it. */
+void *explore_code(const void *address);
+/** Whether there is a mutex at `address`: interleave_mutex(). */
+bool explore_is_mutex(uintptr_t address);
 /** Whether `address` is on the running stack or thread-local: nobody else's business. */
 bool explore_is_private(uintptr_t address);
 

@@ -35,7 +35,11 @@ enum {
     MESSAGES_MAX = 1 << 13,
     HISTORY_MAX = 64,
     SYNCHRONISERS_MAX = 64,
+    SAVED_MAX = 1 << 17,
+    SAVED_BYTES_MAX = 16 << 20,
     CELL_BYTES = 8,
+    BULK_BYTES = 1024, /* of larger ranges, one byte of each line is looked at */
+    LINE_BYTES = 64,
     NONE = -1,
     STALE_LOADS_MAX = 2,
 };
@@ -80,10 +84,15 @@ struct byte_times {
 
 struct cell {
     uintptr_t address;
-    uint64_t saved; /* what was there first */
     bool is_saved;
     int location;
     struct byte_times bytes[CELL_BYTES];
+};
+
+/* What was there before it was written. */
+struct saved {
+    uintptr_t address;
+    size_t size, at; /* in `saved_bytes` */
 };
 
 struct synchroniser {
@@ -98,6 +107,10 @@ static struct {
 
 static struct cell *cells;
 static int cell_count;
+static struct saved saved[SAVED_MAX];
+static int saved_count;
+static unsigned char *saved_bytes;
+static size_t saved_used;
 static struct location locations[LOCATIONS_MAX];
 static int location_count;
 static struct message messages[MESSAGES_MAX];
@@ -118,7 +131,7 @@ static struct cell *cell_of(uintptr_t address)
         struct cell *cell = &cells[table[at % TABLE_ENTRIES].cell];
         if (cell->address == base) return cell;
     }
-    if (cell_count == CELLS_MAX) abort();
+    if (cell_count == CELLS_MAX) interleave_fail("too much memory for the explorer");
     table[at % TABLE_ENTRIES].epoch = epoch;
     table[at % TABLE_ENTRIES].cell = cell_count;
     struct cell *cell = &cells[cell_count++];
@@ -131,29 +144,44 @@ static struct cell *cell_of(uintptr_t address)
 void memory_begin(bool weak)
 {
     if (!cells) cells = calloc(CELLS_MAX, sizeof *cells);
-    if (!cells) abort();
-    if (++epoch == 0) abort();
+    if (!saved_bytes) saved_bytes = malloc(SAVED_BYTES_MAX);
+    if (!cells || !saved_bytes || ++epoch == 0) abort();
     is_weak = weak;
-    cell_count = location_count = message_count = synchroniser_count = 0;
+    cell_count = location_count = message_count = synchroniser_count = saved_count = 0;
+    saved_used = 0;
     memset(clocks, 0, sizeof clocks);
     for (unsigned i = 0; i < THREADS; i++) clocks[i].of[i] = 1;
+}
+
+static void save(uintptr_t address, size_t size)
+{
+    if (saved_count == SAVED_MAX || size > SAVED_BYTES_MAX - saved_used)
+        interleave_fail("too much is written for the explorer");
+    saved[saved_count++] = (struct saved){address, size, saved_used};
+    memcpy(saved_bytes + saved_used, (const void *)address, size);
+    saved_used += size;
 }
 
 void memory_save(uintptr_t address, size_t size)
 {
     const uintptr_t end = address + size;
+    if (size >= BULK_BYTES) {
+        save(address, size);
+        return;
+    }
     for (address &= ~(uintptr_t)(CELL_BYTES - 1); address < end; address += CELL_BYTES) {
         struct cell *cell = cell_of(address);
-        if (cell->is_saved) continue;
+        if (!cell->is_saved) save(address, CELL_BYTES);
         cell->is_saved = true;
-        memcpy(&cell->saved, (const void *)address, CELL_BYTES);
     }
 }
 
 void memory_undo(void)
 {
-    for (int i = 0; i < cell_count; i++)
-        if (cells[i].is_saved) memcpy((void *)cells[i].address, &cells[i].saved, CELL_BYTES);
+    while (saved_count > 0) {
+        const struct saved *last = &saved[--saved_count];
+        memcpy((void *)last->address, saved_bytes + last->at, last->size);
+    }
 }
 
 uint64_t memory_native(uintptr_t address, unsigned size)
@@ -198,9 +226,9 @@ static void cell_access(struct cell *cell, unsigned thread, unsigned first, unsi
         struct byte_times *times = &cell->bytes[i];
         const char *other = race_of(times, thread, is_plain, is_write);
         if (other)
-            interleave_fail("data race: thread %u's %s %s at %p, called from %p, and %s", thread,
+            interleave_fail("data race: thread %u's %s %s at %p, code at %p, and %s", thread,
                             is_plain ? "plain" : "atomic", is_write ? "store" : "load",
-                            (void *)(cell->address + i), caller, other);
+                            (void *)(cell->address + i), explore_code(caller), other);
         const uint32_t now = clocks[thread].of[thread];
         if (is_plain)
             (is_write ? times->plain_write : times->plain_read)[thread] = now;
@@ -222,19 +250,41 @@ static void cell_overwrite(const struct cell *cell, unsigned thread, unsigned fi
     }
 }
 
+static void plain_range(unsigned thread, uintptr_t address, uintptr_t end, bool is_write,
+                        const void *caller)
+{
+    while (address < end) {
+        struct cell *cell = cell_of(address);
+        const uintptr_t cell_end = cell->address + CELL_BYTES;
+        const unsigned first = (unsigned)(address - cell->address);
+        const unsigned stop = (unsigned)((end < cell_end ? end : cell_end) - cell->address);
+        cell_access(cell, thread, first, stop, true, is_write, caller);
+        if (is_write) cell_overwrite(cell, thread, first, stop);
+        address = cell_end;
+    }
+}
+
+/* Blocks are copied and cleared: a byte of each line will do, and all that is atomic. */
+static void plain_bulk(unsigned thread, uintptr_t address, uintptr_t end, bool is_write,
+                       const void *caller)
+{
+    for (int i = 0; i < location_count; i++) {
+        const uintptr_t at = locations[i].address;
+        if (at >= address && at < end)
+            plain_range(thread, at, at + locations[i].size, is_write, caller);
+    }
+    for (; address < end; address += LINE_BYTES)
+        plain_range(thread, address, address + 1, is_write, caller);
+}
+
 void memory_plain(unsigned thread, uintptr_t address, size_t size, bool is_write,
                   const void *caller)
 {
     if (is_write) memory_save(address, size);
-    for (uintptr_t end = address + size; address < end;) {
-        struct cell *cell = cell_of(address);
-        const unsigned first = (unsigned)(address - cell->address);
-        const unsigned stop =
-            end - cell->address < CELL_BYTES ? (unsigned)(end - cell->address) : CELL_BYTES;
-        cell_access(cell, thread, first, stop, true, is_write, caller);
-        if (is_write) cell_overwrite(cell, thread, first, stop);
-        address = cell->address + CELL_BYTES;
-    }
+    if (size >= BULK_BYTES)
+        plain_bulk(thread, address, address + size, is_write, caller);
+    else
+        plain_range(thread, address, address + size, is_write, caller);
 }
 
 /* ---- histories ---- */

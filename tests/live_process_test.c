@@ -60,7 +60,10 @@ static int run_child(int (*run)(void *), void *context)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + status;
 }
 
-enum { CROWD = 4 };
+enum {
+    CROWD = 4,
+    CHILD_SECONDS_MAX = 120, /* a child whose test has failed ends by itself */
+};
 
 struct family {
     evh_heap *heap;
@@ -214,6 +217,7 @@ static int wait_to_be_killed(void *context)
 {
     evh_heap *heap = live_open(context);
     evh_root(heap, "there", 8);
+    (void)alarm(CHILD_SECONDS_MAX);
     for (;;) pause();
     return 0;
 }
@@ -242,6 +246,7 @@ static int stopped_run(void *context)
     evh_heap *heap = live_open(context);
     struct board *board = board_open(heap);
     uint64_t random = 1;
+    (void)alarm(CHILD_SECONDS_MAX);
     for (;;)
         if (board_step(heap, board, 1, &random, true)) return 1;
 }
@@ -335,4 +340,124 @@ TEST(growth_by_several_at_once_gives_everybody_his_own)
         }
     for (unsigned i = 0; i < CROWD; i++) live_close(growths[i].heap);
     CHECK_EQUAL(unlink(path), 0);
+}
+
+/* ---- what a thread was in the middle of ---- */
+
+/* How far a thread came with evh_malloc_to() or evh_free_from() when it died. */
+enum stage {
+    STAGE_NOT_LIVE, /* the intent is written, the block's bit is not set */
+    STAGE_LIVE,     /* it is set, the ref does not name the block */
+    STAGE_NAMED,    /* it does, the intent stands still */
+    STAGE_FREED,    /* freed, and not named: the end of evh_free_from() */
+    STAGE_COUNT,
+};
+
+struct half {
+    const char *path;
+    enum stage stage;
+    size_t size;
+};
+
+/* Bring the heap to where the stage leaves it, by the same words that the calls write, and die. */
+static int die_half_way(void *context)
+{
+    const struct half *half = context;
+    evh_heap *heap = live_open(half->path);
+    evh_ref *refs = evh_root(heap, "refs", 4 * sizeof *refs);
+    void *block = evh_malloc(heap, half->size);
+    if (!refs || !block) return 1;
+    struct live_intent *intent = &heap->live->intents[heap_thread.cache->thread_slot];
+    const evh_ref ref = evh_ref_to(heap, block);
+    refs[1] = ref; /* for the parent, who looks what became of it */
+    intent->kind = LIVE_INTENT_NAMED;
+    intent->slot = evh_ref_to(heap, &refs[0]).offset;
+    intent->block = ref.offset;
+    refs[0] = half->stage == STAGE_NAMED ? ref : (evh_ref){0};
+    if (half->stage == STAGE_NOT_LIVE || half->stage == STAGE_FREED) evh_free(heap, block);
+    (void)kill(getpid(), SIGKILL);
+    return 2;
+}
+
+static void expect_mended(const char *path, enum stage stage, size_t size, bool survivor)
+{
+    evh_heap *heap = survivor ? live_open(path) : NULL;
+    struct half half = {path, stage, size};
+    CHECK_EQUAL(run_child(die_half_way, &half), 1000 + SIGKILL);
+    if (!heap) heap = live_open(path);
+    (void)live_reap(heap->live);
+    evh_ref *refs = evh_root_find(heap, "refs", NULL);
+    CHECK(refs != NULL);
+    const bool is_live = evh_usable_size(heap, evh_at(heap, refs[1])) > 0;
+    CHECK_EQUAL(is_live, stage == STAGE_NAMED);
+    for (unsigned i = 0; i < LIVE_THREADS_MAX; i++) CHECK_EQUAL(heap->live->intents[i].block, 0);
+    if (is_live) CHECK_EQUAL(evh_free_from(heap, &refs[0]), EVH_OK);
+    /* The space serves others, and nobody takes it away again. */
+    evh_ref *mine = evh_root(heap, "mine", 200 * sizeof *mine);
+    for (unsigned i = 0; i < 200; i++) CHECK_EQUAL(evh_malloc_to(heap, &mine[i], size), EVH_OK);
+    (void)live_reap(heap->live);
+    for (unsigned i = 0; i < 200; i++) CHECK_EQUAL(evh_free_from(heap, &mine[i]), EVH_OK);
+    CHECK_EQUAL(evh_root_remove(heap, "refs"), EVH_OK);
+    live_close(heap);
+}
+
+TEST(a_block_that_a_dead_thread_had_not_named_is_freed_once)
+{
+    char path[512];
+    const size_t sizes[] = {100, 30000, 1 << 20};
+    snprintf(path, sizeof path, "%s", test_path("heap"));
+    for (unsigned survivor = 0; survivor < 2; survivor++)
+        for (unsigned i = 0; i < 3; i++)
+            for (unsigned stage = 0; stage < STAGE_COUNT; stage++)
+                expect_mended(path, (enum stage)stage, sizes[i], survivor);
+}
+
+static int hold_one(void *context)
+{
+    evh_heap *heap = live_open(context);
+    evh_ref *refs = evh_root_find(heap, "refs", NULL);
+    struct cache *cache = threads_attach(heap);
+    if (!refs || !cache) return 1;
+    /* Inside evh_free_from() of another's block, behind the free, before the intent is void. */
+    struct live *live = heap->live;
+    const uint32_t slot = cache->thread_slot;
+    live->session->folding[slot / 64] |= 1ull << slot % 64;
+    live->intents[slot].slot = evh_ref_to(heap, &refs[0]).offset;
+    live->intents[slot].block = refs[0].offset;
+    void *block = evh_at(heap, refs[0]);
+    refs[0].offset = 0;
+    evh_free(heap, block);
+    refs[1].offset = 1;
+    (void)alarm(CHILD_SECONDS_MAX);
+    for (;;) pause();
+    return 0;
+}
+
+TEST(a_block_is_not_handed_out_while_the_one_who_freed_it_could_free_it_again)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s", test_path("heap"));
+    evh_heap *heap = live_open(path);
+    evh_ref *refs = evh_root(heap, "refs", 2 * sizeof *refs);
+    refs[0] = evh_ref_to(heap, evh_malloc(heap, 5000));
+    const evh_ref ref = refs[0];
+    fflush(NULL);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) _exit(hold_one(path));
+    while (!__atomic_load_n(&refs[1].offset, __ATOMIC_ACQUIRE)) usleep(100);
+    CHECK_EQUAL(evh_usable_size(heap, evh_at(heap, ref)), 0);
+    for (unsigned i = 0; i < 500; i++) {
+        const evh_ref got = evh_ref_to(heap, evh_malloc(heap, 5000));
+        CHECK(got.offset != 0);
+        CHECK(got.offset != ref.offset);
+    }
+    CHECK_EQUAL(kill(child, SIGKILL), 0);
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    CHECK(live_reap(heap->live));
+    bool is_used_again = false;
+    for (unsigned i = 0; i < 1000 && !is_used_again; i++)
+        is_used_again = evh_ref_to(heap, evh_malloc(heap, 5000)).offset == ref.offset;
+    CHECK_EQUAL(evh_usable_size(heap, evh_at(heap, ref)) > 0, is_used_again);
+    live_close(heap);
 }

@@ -616,8 +616,8 @@ static const struct scenario scenarios[] = {
     {"reaping", prepare_dead_other, operate_reap, EXACT},
     {"trim", prepare_roomy, operate_trim, EXACT},
     {"attaching to a session", prepare_not_attached, operate_attach, EXACT},
-    {"attaching after a close", prepare_left, operate_attach, ALONE},
-    {"attaching after a kill of all", prepare_dead_session, operate_attach, ALONE},
+    {"attaching after a close", prepare_left, operate_attach, ALONE | LONG},
+    {"attaching after a kill of all", prepare_dead_session, operate_attach, ALONE | LONG},
     {"leaving", prepare_roomy, operate_detach, ALONE},
     {"leaving others", prepare_living_other, operate_detach, EXACT},
 };

@@ -116,7 +116,8 @@ typedef struct evh_options {
     bool must_exist;            /* never create: EVH_NOT_FOUND */
     bool must_create;           /* never open: EVH_EXISTS */
     bool no_thread;             /* checkpoint inside evh_commit, not in a background thread */
-    bool verify;                /* check all metadata while opening, not at first use */
+    bool verify;                /* check all metadata while opening, not at first use, and
+                                   search the whole journal for signs of lost commits */
     bool guards;                /* find dirty 2 MiB granules by write protection and a signal:
                                    faster one-page commits in large heaps; see evh_touch() */
     bool network_file_system;   /* accept one: the caller vouches for its locks and flushes */

@@ -51,7 +51,8 @@ typedef struct evh_root_info {
 /**
  * Step through the roots: start with a zeroed `root`; each call that returns true filled it with
  * the next one. A root that is removed or made meanwhile may or may not be seen; no other is
- * missed.
+ * missed, unless the catalog is damaged (or memory short): then the steps end there, and
+ * evh_check() tells.
  */
 EVH_API bool evh_root_next(evh_heap *heap, evh_root_info *root);
 

@@ -214,6 +214,8 @@ EVH_INTERNAL evh_status roots_enter(evh_heap *heap, const evh_root_info *root);
 /** Allocate the catalog of a new heap. */
 EVH_INTERNAL evh_status roots_create(evh_heap *heap);
 EVH_INTERNAL evh_status roots_check(evh_heap *heap, evh_report *report, void *context);
+/** As evh_root_next(), telling a failure from the end: EVH_OK and `*is_found` false. */
+EVH_INTERNAL evh_status roots_next(evh_heap *heap, evh_root_info *root, bool *is_found);
 /** How many roots there are. */
 EVH_INTERNAL evh_status roots_count(evh_heap *heap, uint64_t *count);
 /** Call `visit` for the catalog's block and for each of its chunks. */

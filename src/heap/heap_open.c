@@ -386,6 +386,8 @@ evh_heap *evh_open(const char *path, const evh_options *options)
         heap_table_unlock();
     }
     if (!status) {
+        /* Last: an opening that fails leaves the status page as it was, too. */
+        if (heap->journal && heap->mode == EVH_DURABLE) journal_announce(heap->journal);
         assert(heap->view.base != NULL);
         assert(heap->compact || heap->has_slices);
         return heap;

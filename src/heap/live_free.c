@@ -52,9 +52,11 @@ static evh_status free_find_in_blocks(struct live *live, uint64_t offset, struct
     place->size = class->block_bytes;
     place->bits = (uint64_t *)(void *)live_place_of(live, place->head);
     assert(place->bits != NULL);
-    const uint64_t live_bits = base_load(&place->bits[index / 64], __ATOMIC_RELAXED) &
-                               ~base_load(&live_mirror(place->bits)[index / 64], __ATOMIC_RELAXED);
-    return live_bits >> index % 64 & 1 ? EVH_OK : EVH_DOUBLE_FREE;
+    /* The mirror first: a fold clears the bitmap first, so who finds the mirror folded finds the
+     * bitmap cleared. In the other order a block that is being folded would look live. */
+    const uint64_t freed = base_load(&live_mirror(place->bits)[index / 64], __ATOMIC_ACQUIRE);
+    const uint64_t bits = base_load(&place->bits[index / 64], __ATOMIC_RELAXED);
+    return (bits & ~freed) >> index % 64 & 1 ? EVH_OK : EVH_DOUBLE_FREE;
 }
 
 EVH_INTERNAL evh_status live_find_block(struct live *live, uint64_t offset,

@@ -9,8 +9,9 @@ static uint64_t inspect_live_bits(uint64_t *bits, const struct size_class *class
     assert(word < class->word_count);
     const uint32_t rest = class->block_count - word * 64u;
     const uint64_t valid = rest >= 64 ? UINT64_MAX : (1ull << rest) - 1;
-    return base_load(&bits[word], __ATOMIC_RELAXED) &
-           ~base_load(&live_mirror(bits)[word], __ATOMIC_RELAXED) & valid;
+    /* The mirror first: live_free.c says why. */
+    const uint64_t freed = base_load(&live_mirror(bits)[word], __ATOMIC_ACQUIRE);
+    return base_load(&bits[word], __ATOMIC_RELAXED) & ~freed & valid;
 }
 
 /* The class of a slice's blocks, and its bitmap. False: it has none, or cannot have. */

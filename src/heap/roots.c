@@ -527,37 +527,50 @@ EVH_INTERNAL void roots_describe(const struct heap_root *entry, evh_root_info *r
     root->size = (size_t)entry->size;
 }
 
-static bool roots_next(evh_heap *heap, evh_root_info *root)
+/* With the roots' mutex held. */
+static evh_status roots_step(evh_heap *heap, evh_root_info *root, bool *is_found)
 {
-    assert(heap != NULL);
     assert(root != NULL);
+    assert(is_found != NULL);
     const uint64_t position_end = roots_chunk_entries(HEAP_ROOT_CHUNKS - 1) * 2 - HEAP_ROOT_FIRST;
     struct heap_catalog *catalog = NULL;
-    if (roots_catalog(heap, &catalog) || !catalog) return false;
+    *is_found = false;
+    evh_status status = roots_catalog(heap, &catalog);
+    if (status || !catalog) return status;
     while (root->position < position_end) {
         struct heap_root *entries = NULL;
         uint64_t entry = 0;
         const unsigned chunk = roots_chunk_of(root->position, &entry);
-        if (roots_chunk(heap, catalog, chunk, &entries) || !entries) return false;
+        status = roots_chunk(heap, catalog, chunk, &entries);
+        if (status || !entries) return status;
         for (; entry < roots_chunk_entries(chunk); entry++) {
             root->position++;
             if (entries[entry].hash < ROOT_FIRST_HASH) continue;
             roots_describe(&entries[entry], root);
-            return true;
+            *is_found = true;
+            return EVH_OK;
         }
     }
-    return false;
+    return EVH_OK;
+}
+
+evh_status roots_next(evh_heap *heap, evh_root_info *root, bool *is_found)
+{
+    assert(heap != NULL);
+    assert(heap->roots_mutex != NULL);
+    if (roots_are_live(heap)) return live_root_next(heap, root, is_found);
+    os->mutex_lock(heap->roots_mutex);
+    const evh_status status = roots_step(heap, root, is_found);
+    os->mutex_unlock(heap->roots_mutex);
+    assert(!status || !*is_found);
+    return status;
 }
 
 bool evh_root_next(evh_heap *heap, evh_root_info *root)
 {
+    bool is_found = false;
     if (!heap || !root) return false;
-    if (roots_are_live(heap)) return live_root_next(heap, root);
-    assert(heap->roots_mutex != NULL);
-    os->mutex_lock(heap->roots_mutex);
-    const bool is_found = roots_next(heap, root);
-    os->mutex_unlock(heap->roots_mutex);
-    return is_found;
+    return !roots_next(heap, root, &is_found) && is_found;
 }
 
 /* ---- looking into the catalog ---- */

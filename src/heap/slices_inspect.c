@@ -213,6 +213,21 @@ static void inspect_count(evh_heap *heap, uint64_t first, uint64_t end, uint64_t
     }
 }
 
+/* The journal's extents that lie behind the heap's end: no descriptor tells of them. */
+static uint64_t inspect_extents_behind(const evh_heap *heap, uint64_t heap_end)
+{
+    assert(heap->region != NULL);
+    assert(heap_end > 0);
+    uint64_t slices = 0;
+    for (unsigned i = 0; i < REGION_EXTENT_MAX; i++) {
+        const struct region_extent e = region_extent_at(heap->region, i);
+        const uint64_t end = (uint64_t)e.first_slice + e.slice_count;
+        const uint64_t first = base_max(e.first_slice, heap_end);
+        if (end > first) slices += end - first;
+    }
+    return slices << SLICE_SHIFT;
+}
+
 EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
 {
     assert(heap->compact == NULL);
@@ -231,6 +246,7 @@ EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
         inspect_count(heap, first, end, &run, info);
         heap_lock_drop(&heap->slices.lock);
         is_last = end == heap_end;
+        if (is_last) info->metadata_bytes += inspect_extents_behind(heap, heap_end);
     }
     inspect_end_run(info, &run);
     info->threads = base_load(&heap->slices.cache_count, __ATOMIC_RELAXED);

@@ -13,8 +13,8 @@ static evh_status save_finish(int file, const char *path, bool replace, evh_stat
     const int close_error = os->close(file);
     if (status) return status;
     error = os->flush_directory(path);
-    if (!error) error = close_error;
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot make its name last", path);
+    if (close_error) return base_fail_os(close_error, NO_OFFSET, "%s: cannot close it", path);
     return EVH_OK;
 }
 

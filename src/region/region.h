@@ -100,8 +100,10 @@ EVH_INTERNAL void region_forked(struct region *region);
 EVH_INTERNAL evh_status region_grow(struct region *region, uint64_t need_bytes,
                                     uint64_t *mapped_from);
 
-/** Between these no extent comes into being: what region_is_journal() says while growth is planned
- *  holds until it is made. Taken before the region's own mutex, after the allocator's locks. */
+/** Between these no other thread makes or drops an extent, or lets the heap grow: what
+ *  region_is_journal() says while growth is planned holds until it is made, and an extent that
+ *  cannot be used goes before the heap has left it out. Taken before the region's own mutex, after
+ *  the allocator's locks. */
 EVH_INTERNAL void region_plan_begin(struct region *region);
 EVH_INTERNAL void region_plan_end(struct region *region);
 
@@ -110,11 +112,13 @@ EVH_INTERNAL evh_status region_extend_home(struct region *region, uint64_t file_
 
 /** Allocate `slice_count` slices for the journal, behind everything in use and behind
  *  `floor_bytes`, and append them to header.extents as entry `number`, so that growth leaves them
- *  out from now on. The caller writes the header. */
+ *  out from now on. The caller writes the header; it holds the plan from before this call until
+ *  then, or until it has dropped the extent. */
 EVH_INTERNAL evh_status region_allocate_extent(struct region *region, uint64_t floor_bytes,
                                                uint32_t slice_count, unsigned number);
 
-/** Take extent `number`, the last, off the list again: its header could not be written. */
+/** Take extent `number`, the last, off the list again: its header could not be written. The plan is
+ *  held since it was allocated. */
 EVH_INTERNAL void region_drop_extent(struct region *region, unsigned number);
 
 /** The slices of extent entry `number`; count 0 if there is none. Any thread. */

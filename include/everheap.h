@@ -2,6 +2,7 @@
 #ifndef EVERHEAP_H
 #define EVERHEAP_H
 
+#include <everheap/collections.h>
 #include <everheap/heap.h>
 #include <everheap/inspect.h>
 

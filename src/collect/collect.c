@@ -1,0 +1,81 @@
+/* collect.c -- blocks of collections, looked up before they are freed; what a handle leads to. */
+#include "collect/collect.h"
+
+evh_status collect_corrupt(uint64_t offset, const char *what)
+{
+    assert(what != NULL);
+    return base_fail(EVH_CORRUPT, offset, "%s: at offset %llu", what, (unsigned long long)offset);
+}
+
+evh_status collect_writable(evh_heap *heap, const void *handle)
+{
+    const evh_status status = heap_writable(heap);
+    if (status) return status;
+    assert(heap != NULL);
+    if (!handle) return base_fail(EVH_INVALID, NO_OFFSET, "no collection: its handle is null");
+    return EVH_OK;
+}
+
+uint64_t collect_block_bytes(evh_heap *heap, uint64_t offset)
+{
+    uint64_t bytes = 0;
+    assert(heap != NULL);
+    if (offset == 0 || offset % 16 != 0 || offset >= heap_end_bytes(heap) ||
+        !heap_block_at(heap, offset, &bytes)) {
+        (void)collect_corrupt(offset, "no block of a collection begins here");
+        return 0;
+    }
+    assert(bytes > 0);
+    return bytes;
+}
+
+evh_status collect_free(evh_heap *heap, uint64_t offset)
+{
+    if (offset == 0) return EVH_OK;
+    if (collect_block_bytes(heap, offset) == 0) return EVH_CORRUPT;
+    evh_free(heap, heap->view.base + offset);
+    return EVH_OK;
+}
+
+evh_status collect_check_block(evh_heap *heap, uint64_t ref, uint64_t bytes)
+{
+    const uint64_t usable_bytes = collect_block_bytes(heap, ref);
+    if (usable_bytes == 0) return EVH_CORRUPT;
+    if (usable_bytes < bytes) return collect_corrupt(ref, "a block of a collection is too small");
+    return EVH_OK;
+}
+
+/* ---- what a handle leads to ---- */
+
+const char *evh_kind_name(evh_kind kind)
+{
+    static const char *const names[] = {"none", "str",  "symbols", "vec",
+                                        "map",  "tree", "queue",   "bitset"};
+    const unsigned index = (unsigned)kind;
+    return index < sizeof names / sizeof names[0] ? names[index] : "?";
+}
+
+bool evh_collection_at(const evh_heap *heap, evh_ref ref, evh_collection *collection)
+{
+    *collection = (evh_collection){0};
+    if (!heap || ref.offset == 0 || ref.offset % 16 != 0 ||
+        !base_in_range(ref.offset, 16, heap_end_bytes(heap)))
+        return false;
+    const uint32_t word = *(const uint32_t *)(const void *)(heap->view.base + ref.offset);
+    const uint32_t kind = word >> 16 & 0xff;
+    if (word != COLLECT_WORD(kind, 1) || kind == 0 || kind > EVH_KIND_BITSET) return false;
+
+    collection->kind = (evh_kind)kind;
+    const uint64_t handle = ref.offset;
+    switch (collection->kind) {
+    case EVH_KIND_STR:
+        collection->count = evh_str_size(heap, &(evh_str){handle});
+        collection->item_size = 1;
+        break;
+    case EVH_KIND_SYMBOLS:
+        collection->count = evh_symbols_count(heap, &(evh_symbols){handle});
+        break;
+    default: break;
+    }
+    return true;
+}

@@ -1,0 +1,129 @@
+/* collect.h -- what the files of this layer offer each other: checked refs, blocks, hashes. */
+#ifndef EVERHEAP_COLLECT_COLLECT_H
+#define EVERHEAP_COLLECT_COLLECT_H
+
+#include "collect/collect_layout.h"
+#include "heap/heap.h"
+
+#include <everheap/collections.h>
+
+/* Whatever the file holds: an address that this layer computes from it comes from collect_at(), a
+ * block that it frees or resizes was looked up before. */
+
+/** Report damage: EVH_CORRUPT at `offset`. */
+EVH_INTERNAL evh_status collect_corrupt(uint64_t offset, const char *what);
+
+/** The address of `bytes` bytes at `offset`; NULL and EVH_CORRUPT if they are not in the heap or
+ *  begin where no block does. */
+static inline void *collect_at(const evh_heap *heap, uint64_t offset, uint64_t bytes)
+{
+    if (UNLIKELY(!heap || offset == 0 || offset % 16 != 0 ||
+                 !base_in_range(offset, bytes, heap_end_bytes(heap)))) {
+        (void)collect_corrupt(offset, "a ref of a collection leads nowhere");
+        return NULL;
+    }
+    return heap->view.base + offset;
+}
+
+/** As collect_at() of a block that begins with `word`. */
+static inline void *collect_find(const evh_heap *heap, uint64_t offset, uint64_t bytes,
+                                 uint32_t word)
+{
+    assert(bytes >= sizeof word);
+    uint32_t *const block = collect_at(heap, offset, bytes);
+    if (UNLIKELY(block && *block != word)) {
+        (void)collect_corrupt(offset, "a collection does not begin as its kind does");
+        return NULL;
+    }
+    return block;
+}
+
+/** Whether a change may begin: EVH_OK, or the status of heap_writable(); EVH_INVALID if the handle
+ *  is null. */
+EVH_INTERNAL evh_status collect_writable(evh_heap *heap, const void *handle);
+
+/** The offset of an address in the heap. */
+static inline uint64_t collect_offset(const evh_heap *heap, const void *address)
+{
+    assert(address != NULL);
+    return (uint64_t)((const unsigned char *)address - heap->view.base);
+}
+
+/** The usable bytes of the live block at `offset`; 0 and EVH_CORRUPT if none begins there. */
+EVH_INTERNAL uint64_t collect_block_bytes(evh_heap *heap, uint64_t offset);
+
+/** Free the block at `offset`; 0 is fine. EVH_CORRUPT if none begins there. */
+EVH_INTERNAL evh_status collect_free(evh_heap *heap, uint64_t offset);
+
+/** The status of the call that has just failed. */
+static inline evh_status collect_failed(void)
+{
+    const evh_status status = evh_last_error()->status;
+    assert(status != EVH_OK);
+    return status;
+}
+
+/* ---- hashes (siphash.c) ---- */
+
+/** A key that nobody can guess, another with each call. */
+EVH_INTERNAL void collect_new_key(uint64_t key[2]);
+
+/** SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012; one round per word
+ *  and three at the end, as in hash tables of Rust and Python). */
+EVH_INTERNAL uint64_t collect_hash_bytes(const uint64_t key[2], const void *bytes, size_t size);
+
+/**
+ * The hash of a number: twice, the 128-bit product with a secret or odd constant, folded. One
+ * folding alone leaves patterns in the upper bits for numbers that differ in few bits; two pass as
+ * random in tests/map_test.c for counters, multiples and single bits. Who does not know the key
+ * cannot choose numbers that collide; SipHash would take three times as long.
+ */
+static inline uint64_t collect_hash_number(const uint64_t key[2], uint64_t number)
+{
+    __extension__ typedef unsigned __int128 wide;
+    const wide first = (wide)(number ^ key[0]) * (key[1] | 1);
+    const uint64_t folded = (uint64_t)first ^ (uint64_t)(first >> 64);
+    const wide second = (wide)(folded ^ key[1]) * 0x9e3779b97f4a7c15u;
+    return (uint64_t)second ^ (uint64_t)(second >> 64);
+}
+
+/* ---- strings (str.c) ---- */
+
+/** The text of the str at `ref` and its size, or NULL (EVH_CORRUPT). */
+static inline const char *collect_text(const evh_heap *heap, uint64_t ref, size_t *size)
+{
+    const uint32_t word = COLLECT_WORD(COLLECT_STR, 1);
+    const struct collect_str *const block = collect_find(heap, ref, sizeof *block + 1, word);
+    if (UNLIKELY(!block)) return NULL;
+    if (UNLIKELY(
+            !base_in_range(ref + sizeof *block, (uint64_t)block->size + 1, heap_end_bytes(heap)))) {
+        (void)collect_corrupt(ref, "a string reaches beyond the heap");
+        return NULL;
+    }
+    *size = block->size;
+    return (const char *)(block + 1);
+}
+
+/** Whether the str at `ref` is these bytes. */
+static inline bool collect_text_is(const evh_heap *heap, uint64_t ref, const void *bytes,
+                                   size_t size)
+{
+    size_t text_size = 0;
+    const char *const text = collect_text(heap, ref, &text_size);
+    return text && text_size == size && memcmp(text, bytes, size) == 0;
+}
+
+/** A new str of these bytes (may be none); its ref, or 0. */
+EVH_INTERNAL uint64_t collect_new_text(evh_heap *heap, const void *bytes, size_t size);
+
+/** Verify the str at `ref`: block, size, terminating zero. */
+EVH_INTERNAL evh_status collect_check_text(evh_heap *heap, uint64_t ref);
+
+/** Whether `size` bytes at `part` are in the text; size 0 always is. */
+EVH_INTERNAL const char *collect_search(const char *text, size_t text_size, const void *part,
+                                        size_t size);
+
+/** Verify that a live block of at least `bytes` bytes begins at `ref`. */
+EVH_INTERNAL evh_status collect_check_block(evh_heap *heap, uint64_t ref, uint64_t bytes);
+
+#endif

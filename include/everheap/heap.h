@@ -72,6 +72,9 @@ typedef enum evh_status {
     EVH_BAD_POINTER, /* a pointer or ref that is not the start of a live block of this heap */
     EVH_DOUBLE_FREE, /* a block that is free already */
     EVH_UNSUPPORTED, /* this system lacks what the option asks for */
+    EVH_SYNTAX,      /* text that is no JSON, no path, no query; the message says where */
+    EVH_DANGLING,    /* a reference that leads nowhere */
+    EVH_CYCLE,       /* references that lead in a ring, or through too many hops */
     EVH_STATUS_COUNT
 } evh_status;
 

@@ -242,6 +242,15 @@ static evh_status container_resize(struct evh_json *json, struct json_container 
     return json_free(json, before);
 }
 
+evh_status container_reserve(struct evh_json *json, struct json_container *container,
+                             uint32_t capacity)
+{
+    assert(container->count == 0);
+    assert(container->form == JSON_FLAT);
+    if (capacity > JSON_FLAT_MAX || capacity <= container->capacity) return EVH_OK;
+    return container_resize(json, container, capacity);
+}
+
 static evh_status container_to_tree(struct evh_json *json, struct json_container *container,
                                     uint32_t number)
 {

@@ -2,6 +2,7 @@
 #ifndef EVERHEAP_JSON_JSON_H
 #define EVERHEAP_JSON_JSON_H
 
+#include "collect/collect.h"
 #include "heap/heap.h"
 #include "json/json_layout.h"
 #include "json/number.h"
@@ -12,8 +13,8 @@
 
 struct evh_json {
     evh_heap *heap;
-    struct json_root *root; /* in the heap: stays where it is until the heap is closed */
-    bool is_writable;
+    struct json_root *root; /* in the heap */
+    uint64_t stamp;         /* of the heap's state in which `root` was found */
     char name[EVH_NAME_SIZE_MAX + 1];
 };
 
@@ -38,7 +39,17 @@ static inline uint64_t json_offset(const struct evh_json *json, const void *addr
     return (uint64_t)((const unsigned char *)address - json->heap->view.base);
 }
 
-/** Whether a change may begin: EVH_OK or the last error's status. */
+/** Look the root up again: the heap was rolled back or refreshed. */
+EVH_INTERNAL evh_status json_find_root(struct evh_json *json);
+
+/** Begin a call that reads: EVH_OK or the last error's status. */
+static inline evh_status json_ready(struct evh_json *json)
+{
+    if (UNLIKELY(!json)) return base_fail(EVH_INVALID, NO_OFFSET, "json: no document");
+    return LIKELY(json->stamp == json->heap->stamp) ? EVH_OK : json_find_root(json);
+}
+
+/** Begin a call that changes. */
 EVH_INTERNAL evh_status json_writable(struct evh_json *json);
 
 /** Free the block at `offset`; 0 is fine. A block that is none is damage, reported. */
@@ -143,6 +154,10 @@ EVH_INTERNAL evh_status container_remove(struct evh_json *json, struct json_cont
                                          uint32_t number, uint32_t position, uint32_t *key,
                                          struct json_slot *slot);
 
+/** Make room for `capacity` values, up to JSON_FLAT_MAX, in an empty container. */
+EVH_INTERNAL evh_status container_reserve(struct evh_json *json, struct json_container *container,
+                                          uint32_t capacity);
+
 /** Fill an empty container with `count` values. Keys of an object are unlike. */
 EVH_INTERNAL evh_status container_fill(struct evh_json *json, struct json_container *container,
                                        uint32_t number, const struct json_slot *slots,
@@ -195,15 +210,15 @@ static inline uint64_t page_offset(uint32_t number)
 
 /* ---- tree_index.c: from symbol to leaf ---- */
 
-EVH_INTERNAL evh_status index_make(struct evh_json *json, struct json_tree *tree);
-EVH_INTERNAL void index_clear(struct evh_json *json, struct json_tree *tree);
+EVH_INTERNAL evh_status members_make(struct evh_json *json, struct json_tree *tree);
+EVH_INTERNAL void members_clear(struct evh_json *json, struct json_tree *tree);
 /** The leaf that has `key`, 0 if none. */
-EVH_INTERNAL uint32_t index_find(struct evh_json *json, const struct json_tree *tree, uint32_t key);
-EVH_INTERNAL evh_status index_insert(struct evh_json *json, struct json_tree *tree, uint32_t key,
+EVH_INTERNAL uint32_t members_find(struct evh_json *json, const struct json_tree *tree, uint32_t key);
+EVH_INTERNAL evh_status members_insert(struct evh_json *json, struct json_tree *tree, uint32_t key,
                                      uint32_t leaf);
-EVH_INTERNAL void index_remove(struct evh_json *json, struct json_tree *tree, uint32_t key);
+EVH_INTERNAL void members_remove(struct evh_json *json, struct json_tree *tree, uint32_t key);
 /** `key` is in another leaf now. */
-EVH_INTERNAL void index_move(struct evh_json *json, struct json_tree *tree, uint32_t key,
+EVH_INTERNAL void members_move(struct evh_json *json, struct json_tree *tree, uint32_t key,
                              uint32_t leaf);
 
 /** A number's hash: every bit depends on all. */
@@ -273,8 +288,25 @@ EVH_INTERNAL struct json_container *value_container(struct evh_json *json, evh_v
 /** The position of container `number` in its parent; false on damage. */
 EVH_INTERNAL bool value_position(struct evh_json *json, uint32_t number, uint32_t parent,
                                  uint32_t *position);
-/** Follow refs from a slot until it is none; at most 32. */
-EVH_INTERNAL evh_status value_follow(struct evh_json *json, struct json_slot *slot);
+/** A value on a walk: its slot, and where that is. */
+struct json_step {
+    struct json_slot slot;
+    uint32_t number;   /* of the container that holds it; 0: it is the start of the walk */
+    uint32_t position; /* there; not known of members of large objects unless asked for */
+};
+
+/** Follow refs until a value is none; at most 32. */
+EVH_INTERNAL evh_status value_follow(struct evh_json *json, struct json_step *at);
+/** The handle of where a walk is. */
+EVH_INTERNAL evh_value value_of_step(struct evh_json *json, const struct json_step *at);
+
+#define JSON_SELF UINT64_MAX /* the position of a value that is a container by itself */
+
+static inline evh_value value_none(void)
+{
+    const evh_value none = {0, 0, 0};
+    return none;
+}
 
 enum { JSON_KINDS_BOTH = 1 << JSON_KIND_ARRAY | 1 << JSON_KIND_OBJECT };
 
@@ -312,8 +344,17 @@ EVH_INTERNAL void ref_free(struct evh_json *json, const struct json_slot *slot);
 EVH_INTERNAL struct json_ref *ref_of(const struct evh_json *json, const struct json_slot *slot);
 /** Take every ref that leads to a container, or into it, off: its target goes. */
 EVH_INTERNAL void ref_loosen(struct evh_json *json, struct json_container *container);
-/** One hop: the slot that the ref leads to. EVH_DANGLING. */
+/** One hop: where the ref leads. EVH_DANGLING, EVH_CYCLE. */
 EVH_INTERNAL evh_status ref_step(struct evh_json *json, const struct json_slot *ref,
-                                 struct json_slot *target);
+                                 struct json_step *target);
+
+/* ---- path.c ---- */
+
+/** One step down by a decoded token. EVH_NOT_FOUND (no error is set); the slot is no ref.
+ *  `wants_position`: of members of large objects too. */
+EVH_INTERNAL evh_status path_step(struct evh_json *json, struct json_step *at, const char *token,
+                                  size_t size, bool wants_position);
+
+enum { JSON_HOPS_MAX = 32 };
 
 #endif

@@ -35,6 +35,9 @@ enum number_fault {
 EVH_INTERNAL const char *number_read(const char *text, const char *end, struct number *number,
                                      enum number_fault *fault);
 
+/** The double nearest to any number, infinite if it is too large; 0 for text that is none. */
+EVH_INTERNAL double number_as_real(const char *text, const char *end);
+
 enum { NUMBER_TEXT_MAX = 32 }; /* bytes that the writers below may store */
 
 /** Write `value` in the fewest digits that read back as the same double; the nearest of them. In

@@ -167,14 +167,16 @@ static uint64_t number_nearest_long(const struct number_parts *parts)
     return number_round(first, end, parts->exponent, near);
 }
 
+static inline uint64_t number_nearest_any(const struct number_parts *parts)
+{
+    if (LIKELY(parts->digit_count <= DIGITS_EXACT))
+        return number_nearest(parts->significand, parts->exponent);
+    return number_nearest_long(parts);
+}
+
 static void number_to_real(const struct number_parts *parts, struct number *number)
 {
-    uint64_t bits = 0;
-    if (LIKELY(parts->digit_count <= DIGITS_EXACT)) {
-        bits = number_nearest(parts->significand, parts->exponent);
-    } else {
-        bits = number_nearest_long(parts);
-    }
+    uint64_t bits = number_nearest_any(parts);
     number->kind = NUMBER_REAL;
     if (bits == DOUBLE_INFINITE) number->kind = NUMBER_DIGITS;
     if (bits == 0) { /* zero, or too small? */
@@ -215,4 +217,17 @@ const char *number_read(const char *text, const char *end, struct number *number
         number->integer = (int64_t)(0 - parts.significand);
     }
     return text;
+}
+
+double number_as_real(const char *text, const char *end)
+{
+    assert(text <= end);
+    struct number_parts parts;
+    enum number_fault fault = NUMBER_GOOD;
+    (void)number_split(text, end, &parts, &fault);
+    if (fault) return 0;
+    const uint64_t bits = number_nearest_any(&parts) | (uint64_t)parts.is_negative << 63;
+    double real = 0;
+    memcpy(&real, &bits, sizeof real);
+    return real;
 }

@@ -179,7 +179,7 @@ struct json_slot *tree_find(struct evh_json *json, const struct json_container *
     assert(object->kind == JSON_KIND_OBJECT);
     const struct json_tree *tree = tree_of(json, object);
     if (!tree) return NULL;
-    const uint32_t number = index_find(json, tree, key);
+    const uint32_t number = members_find(json, tree, key);
     if (!number) return NULL;
     struct json_page *leaf = page_at(json, number, JSON_PAGE_MEMBERS);
     if (!leaf) return NULL;
@@ -212,7 +212,7 @@ evh_status tree_make(struct evh_json *json, struct json_container *container, ui
     *tree = (struct json_tree){.magic = JSON_MAGIC ^ offset};
     tree->root = page_make(json, tree_leaf_kind(container), &leaf);
     evh_status status = tree->root ? EVH_OK : evh_last_error()->status;
-    if (!status && container->kind == JSON_KIND_OBJECT) status = index_make(json, tree);
+    if (!status && container->kind == JSON_KIND_OBJECT) status = members_make(json, tree);
     if (status) {
         if (tree->root) (void)json_free(json, page_offset(tree->root));
         (void)json_free(json, offset);
@@ -459,7 +459,7 @@ evh_status tree_insert(struct evh_json *json, struct json_container *container, 
     if (status) return status;
     container->count++;
     if (!key) return EVH_OK;
-    status = index_insert(json, tree, key, path.pages[0]);
+    status = members_insert(json, tree, key, path.pages[0]);
     if (status) { /* take it out again; the error stays that of the index */
         uint32_t gone = 0;
         struct json_slot was;
@@ -494,7 +494,7 @@ evh_status tree_append(struct evh_json *json, struct json_container *container, 
             evh_status status = tree_recount(json, tree, &path, part);
             container->count += part;
             for (uint32_t i = 0; keys && !status && i < part; i++)
-                status = index_insert(json, tree, keys[i], path.pages[0]);
+                status = members_insert(json, tree, keys[i], path.pages[0]);
             if (status) return status;
         }
         slots += part;
@@ -564,7 +564,7 @@ static evh_status tree_join(struct evh_json *json, const struct json_container *
     const uint32_t *keys = page_keys(right);
     for (uint32_t i = 0; keys && i < right->count; i++) {
         page_keys(left)[left->count + i] = keys[i];
-        index_move(json, tree, keys[i], left_number);
+        members_move(json, tree, keys[i], left_number);
     }
     memcpy(page_slots(left) + left->count, page_slots(right),
            sizeof(struct json_slot) * right->count);
@@ -591,7 +591,7 @@ evh_status tree_remove(struct evh_json *json, struct json_container *container, 
     const uint32_t behind = leaf->count - path.position - 1;
     *slot = slots[path.position];
     *key = keys ? keys[path.position] : 0;
-    if (keys) index_remove(json, tree, *key);
+    if (keys) members_remove(json, tree, *key);
     memmove(slots + path.position, slots + path.position + 1, sizeof *slots * behind);
     if (keys) memmove(keys + path.position, keys + path.position + 1, sizeof *keys * behind);
     leaf->count--;
@@ -616,9 +616,9 @@ evh_status tree_rename(struct evh_json *json, struct json_container *object, uin
     struct tree_path path;
     struct json_page *leaf = tree_descend(json, object, tree, position, &path);
     if (!leaf || path.position >= leaf->count) return EVH_CORRUPT;
-    const evh_status status = index_insert(json, tree, key, path.pages[0]);
+    const evh_status status = members_insert(json, tree, key, path.pages[0]);
     if (status) return status;
-    index_remove(json, tree, page_keys(leaf)[path.position]);
+    members_remove(json, tree, page_keys(leaf)[path.position]);
     page_keys(leaf)[path.position] = key;
     return EVH_OK;
 }
@@ -630,7 +630,7 @@ void tree_clear(struct evh_json *json, struct json_container *container)
     container->form = JSON_FLAT;
     container->count = 0;
     if (!tree) return;
-    if (container->kind == JSON_KIND_OBJECT) index_clear(json, tree);
+    if (container->kind == JSON_KIND_OBJECT) members_clear(json, tree);
     uint32_t stack[JSON_HEIGHT_MAX + 1];
     uint32_t height = tree->height;
     stack[height] = tree->root;

@@ -9,23 +9,23 @@
 
 enum { INDEX_DEPTH_MAX = 26 };
 
-static inline struct json_entry *index_entries(struct json_page *bucket)
+static inline struct json_entry *members_entries(struct json_page *bucket)
 {
     return (struct json_entry *)(void *)(bucket + 1);
 }
 
-static inline uint32_t index_home(uint32_t hash)
+static inline uint32_t members_home(uint32_t hash)
 {
     return ((hash & 0xffff) * JSON_ENTRIES_MAX) >> 16;
 }
 
-static inline uint32_t index_slot(uint32_t hash, uint32_t depth)
+static inline uint32_t members_slot(uint32_t hash, uint32_t depth)
 {
     return depth ? hash >> (32 - depth) : 0;
 }
 
 /* The directory, and the bucket for a hash. NULL on damage. */
-static struct json_page *index_bucket(const struct evh_json *json, const struct json_tree *tree,
+static struct json_page *members_bucket(const struct evh_json *json, const struct json_tree *tree,
                                       uint32_t hash, uint32_t *number)
 {
     const uint32_t depth = tree->directory_depth;
@@ -35,7 +35,7 @@ static struct json_page *index_bucket(const struct evh_json *json, const struct 
         (void)json_corrupt(tree->directory, "the index of an object outside the heap");
         return NULL;
     }
-    *number = directory[index_slot(hash, depth)];
+    *number = directory[members_slot(hash, depth)];
     struct json_page *bucket = page_at(json, *number, JSON_PAGE_BUCKET);
     if (bucket && bucket->height > depth) {
         (void)json_corrupt(page_offset(*number), "a bucket deeper than its directory");
@@ -45,10 +45,10 @@ static struct json_page *index_bucket(const struct evh_json *json, const struct 
 }
 
 /* Where `key` is in a bucket, or the empty entry where it would be; UINT32_MAX on damage. */
-static uint32_t index_probe(struct json_page *bucket, uint32_t key, uint32_t hash)
+static uint32_t members_probe(struct json_page *bucket, uint32_t key, uint32_t hash)
 {
-    const struct json_entry *entries = index_entries(bucket);
-    uint32_t at = index_home(hash);
+    const struct json_entry *entries = members_entries(bucket);
+    uint32_t at = members_home(hash);
     for (uint32_t probes = 0; probes < JSON_ENTRIES_MAX; probes++) {
         if (entries[at].key == key || entries[at].key == 0) return at;
         at = at + 1 == JSON_ENTRIES_MAX ? 0 : at + 1;
@@ -56,7 +56,7 @@ static uint32_t index_probe(struct json_page *bucket, uint32_t key, uint32_t has
     return UINT32_MAX;
 }
 
-evh_status index_make(struct evh_json *json, struct json_tree *tree)
+evh_status members_make(struct evh_json *json, struct json_tree *tree)
 {
     assert(tree->directory == 0);
     struct json_page *bucket = NULL;
@@ -74,7 +74,7 @@ evh_status index_make(struct evh_json *json, struct json_tree *tree)
     return EVH_OK;
 }
 
-void index_clear(struct evh_json *json, struct json_tree *tree)
+void members_clear(struct evh_json *json, struct json_tree *tree)
 {
     const uint32_t depth = tree->directory_depth;
     const uint32_t *directory = NULL;
@@ -90,20 +90,20 @@ void index_clear(struct evh_json *json, struct json_tree *tree)
     tree->directory = 0;
 }
 
-uint32_t index_find(struct evh_json *json, const struct json_tree *tree, uint32_t key)
+uint32_t members_find(struct evh_json *json, const struct json_tree *tree, uint32_t key)
 {
     assert(key != 0);
     const uint32_t hash = key_hash(key);
     uint32_t number = 0;
-    struct json_page *bucket = index_bucket(json, tree, hash, &number);
+    struct json_page *bucket = members_bucket(json, tree, hash, &number);
     if (!bucket) return 0;
-    const uint32_t at = index_probe(bucket, key, hash);
+    const uint32_t at = members_probe(bucket, key, hash);
     if (at == UINT32_MAX) return 0;
-    const struct json_entry *entry = index_entries(bucket) + at;
+    const struct json_entry *entry = members_entries(bucket) + at;
     return entry->key == key ? entry->leaf : 0;
 }
 
-static evh_status index_double(struct evh_json *json, struct json_tree *tree)
+static evh_status members_double(struct evh_json *json, struct json_tree *tree)
 {
     const uint32_t depth = tree->directory_depth;
     if (depth == INDEX_DEPTH_MAX) return base_fail(EVH_LIMIT, NO_OFFSET, "json: too many members");
@@ -123,22 +123,22 @@ static evh_status index_double(struct evh_json *json, struct json_tree *tree)
     return json_free(json, before);
 }
 
-static void index_store(struct json_page *bucket, struct json_entry entry)
+static void members_store(struct json_page *bucket, struct json_entry entry)
 {
-    const uint32_t at = index_probe(bucket, entry.key, key_hash(entry.key));
+    const uint32_t at = members_probe(bucket, entry.key, key_hash(entry.key));
     if (NEVER(at == UINT32_MAX)) return;
-    index_entries(bucket)[at] = entry;
+    members_entries(bucket)[at] = entry;
     bucket->count++;
 }
 
 /* Split the full bucket that `hash` leads to. */
-static evh_status index_split(struct evh_json *json, struct json_tree *tree, uint32_t hash)
+static evh_status members_split(struct evh_json *json, struct json_tree *tree, uint32_t hash)
 {
     uint32_t number = 0;
-    struct json_page *bucket = index_bucket(json, tree, hash, &number);
+    struct json_page *bucket = members_bucket(json, tree, hash, &number);
     if (!bucket) return EVH_CORRUPT;
     if (bucket->height == tree->directory_depth) {
-        const evh_status status = index_double(json, tree);
+        const evh_status status = members_double(json, tree);
         if (status) return status;
     }
     struct json_page *other = NULL;
@@ -152,60 +152,60 @@ static evh_status index_split(struct evh_json *json, struct json_tree *tree, uin
     other->owner = bucket->owner;
     const uint32_t bit = 1u << (32 - bucket->height);
     struct json_entry entries[JSON_ENTRIES_MAX];
-    memcpy(entries, index_entries(bucket), sizeof entries);
-    memset(index_entries(bucket), 0, sizeof entries);
+    memcpy(entries, members_entries(bucket), sizeof entries);
+    memset(members_entries(bucket), 0, sizeof entries);
     bucket->count = 0;
     for (uint32_t i = 0; i < JSON_ENTRIES_MAX; i++) {
         if (entries[i].key == 0) continue;
-        index_store(key_hash(entries[i].key) & bit ? other : bucket, entries[i]);
+        members_store(key_hash(entries[i].key) & bit ? other : bucket, entries[i]);
     }
     /* The directory's entries with the bit set lead to the new one: the upper half of the run. */
     const uint64_t run = 1ull << (depth - bucket->height);
-    const uint64_t first = (index_slot(hash, depth) & ~(2 * run - 1)) + run;
+    const uint64_t first = (members_slot(hash, depth) & ~(2 * run - 1)) + run;
     for (uint64_t i = first; i < first + run; i++) directory[i] = other_number;
     tree->bucket_count++;
     return EVH_OK;
 }
 
-evh_status index_insert(struct evh_json *json, struct json_tree *tree, uint32_t key, uint32_t leaf)
+evh_status members_insert(struct evh_json *json, struct json_tree *tree, uint32_t key, uint32_t leaf)
 {
     assert(key != 0);
     assert(leaf != 0);
     const uint32_t hash = key_hash(key);
     for (uint32_t splits = 0; splits <= INDEX_DEPTH_MAX; splits++) {
         uint32_t number = 0;
-        struct json_page *bucket = index_bucket(json, tree, hash, &number);
+        struct json_page *bucket = members_bucket(json, tree, hash, &number);
         if (!bucket) return EVH_CORRUPT;
         if (bucket->count < JSON_BUCKET_FULL) {
-            const uint32_t at = index_probe(bucket, key, hash);
-            if (at == UINT32_MAX || index_entries(bucket)[at].key == key)
+            const uint32_t at = members_probe(bucket, key, hash);
+            if (at == UINT32_MAX || members_entries(bucket)[at].key == key)
                 return json_corrupt(page_offset(number), "a bucket that has the key already");
-            index_entries(bucket)[at] = (struct json_entry){key, leaf};
+            members_entries(bucket)[at] = (struct json_entry){key, leaf};
             bucket->count++;
             return EVH_OK;
         }
-        const evh_status status = index_split(json, tree, hash);
+        const evh_status status = members_split(json, tree, hash);
         if (status) return status;
     }
     return base_fail(EVH_LIMIT, NO_OFFSET, "json: too many members of one hash");
 }
 
 /* Linear probing without marks for what is gone: entries behind move up (Knuth, algorithm R). */
-void index_remove(struct evh_json *json, struct json_tree *tree, uint32_t key)
+void members_remove(struct evh_json *json, struct json_tree *tree, uint32_t key)
 {
     assert(key != 0);
     const uint32_t hash = key_hash(key);
     uint32_t number = 0;
-    struct json_page *bucket = index_bucket(json, tree, hash, &number);
+    struct json_page *bucket = members_bucket(json, tree, hash, &number);
     if (!bucket) return;
-    struct json_entry *entries = index_entries(bucket);
-    uint32_t hole = index_probe(bucket, key, hash);
+    struct json_entry *entries = members_entries(bucket);
+    uint32_t hole = members_probe(bucket, key, hash);
     if (hole == UINT32_MAX || entries[hole].key != key) return;
     uint32_t at = hole;
     for (uint32_t probes = 0; probes < JSON_ENTRIES_MAX; probes++) {
         at = at + 1 == JSON_ENTRIES_MAX ? 0 : at + 1;
         if (entries[at].key == 0) break;
-        const uint32_t home = index_home(key_hash(entries[at].key));
+        const uint32_t home = members_home(key_hash(entries[at].key));
         const bool is_between = hole < at ? home > hole && home <= at : home > hole || home <= at;
         if (is_between) continue;
         entries[hole] = entries[at];
@@ -215,14 +215,14 @@ void index_remove(struct evh_json *json, struct json_tree *tree, uint32_t key)
     if (bucket->count > 0) bucket->count--;
 }
 
-void index_move(struct evh_json *json, struct json_tree *tree, uint32_t key, uint32_t leaf)
+void members_move(struct evh_json *json, struct json_tree *tree, uint32_t key, uint32_t leaf)
 {
     assert(leaf != 0);
     const uint32_t hash = key_hash(key);
     uint32_t number = 0;
-    struct json_page *bucket = index_bucket(json, tree, hash, &number);
+    struct json_page *bucket = members_bucket(json, tree, hash, &number);
     if (!bucket) return;
-    const uint32_t at = index_probe(bucket, key, hash);
-    if (at != UINT32_MAX && index_entries(bucket)[at].key == key)
-        index_entries(bucket)[at].leaf = leaf;
+    const uint32_t at = members_probe(bucket, key, hash);
+    if (at != UINT32_MAX && members_entries(bucket)[at].key == key)
+        members_entries(bucket)[at].leaf = leaf;
 }

@@ -71,6 +71,8 @@ typedef enum evh_json_type {
 EVH_API evh_json *evh_json_open(evh_heap *heap, const char *name);
 /** End it; NULL is fine. The document stays in the heap. */
 EVH_API void evh_json_close(evh_json *json);
+/** Verify that the document is sound, counting everything again. EVH_OK or EVH_CORRUPT. */
+EVH_API evh_status evh_json_check(evh_json *json);
 /** Free the document called `name` with all its values. EVH_NOT_FOUND. */
 EVH_API evh_status evh_json_remove(evh_heap *heap, const char *name);
 

@@ -1,6 +1,8 @@
 /* edit.c -- changing a document: every call makes what it needs before it changes anything. */
 #include "json/json.h"
 
+enum { EDIT_KEEP_BYTES = 64 }; /* places of strings that are not given up for shorter ones */
+
 /* ---- freeing ---- */
 
 /* Free what a slot that is no container owns. */
@@ -176,8 +178,8 @@ evh_status evh_json_set_text(evh_json *json, evh_value value, const char *text, 
     if (!text) text = "";
     if (place.slot->type == JSON_STRING) {
         const uint64_t capacity = text_capacity(json, place.slot);
-        /* In place, unless most of a large block would be left over. */
-        if (size <= capacity && (capacity <= JSON_TEXT_SMALL_MAX || size >= capacity / 4)) {
+        /* In place, unless more than half of a large place would be left over. */
+        if (size <= capacity && (capacity < EDIT_KEEP_BYTES || size >= capacity / 2)) {
             memmove(json->heap->view.base + place.slot->payload, text, size);
             text_resize(json, place.slot, size);
             return EVH_OK;

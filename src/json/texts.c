@@ -11,6 +11,7 @@
 enum {
     TEXT_UNIT = 8,
     TEXT_FIRST = (int)sizeof(struct json_text_slab),
+    TEXT_TRIES = 4, /* sparse slabs that are looked through for a hole before a new one is made */
     TEXT_SPARSE_BYTES = (JSON_SLAB_BYTES - TEXT_FIRST) / 4, /* free bytes that make it worthwhile */
 };
 
@@ -146,7 +147,7 @@ static evh_status text_refill(struct evh_json *json, uint32_t bytes)
             (void)json_free(json, offset);
         }
     }
-    if (texts->first_sparse) {
+    for (int tries = 0; texts->first_sparse && tries < TEXT_TRIES; tries++) {
         const uint64_t offset = texts->first_sparse;
         slab = text_slab_at(json, offset);
         if (!slab) return EVH_CORRUPT;

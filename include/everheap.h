@@ -6,5 +6,6 @@
 #include <everheap/heap.h>
 #include <everheap/inspect.h>
 #include <everheap/json.h>
+#include <everheap/json_query.h>
 
 #endif

@@ -326,11 +326,12 @@ evh_status container_insert(struct evh_json *json, struct json_container *contai
     memmove(flat.slots + position + 1, flat.slots + position,
             sizeof *flat.slots * (container->count - position));
     flat.slots[position] = *slot;
-    container->count++;
+    const uint32_t behind = container->count++ - position;
     if (!flat.keys) return EVH_OK;
-    assert(position == container->count - 1);
+    memmove(flat.keys + position + 1, flat.keys + position, sizeof *flat.keys * behind);
     flat.keys[position] = key;
-    if (flat.index_mask) container_index_add(&flat, position);
+    if (flat.index_mask && behind == 0) container_index_add(&flat, position);
+    if (behind) container_index_all(&flat, container->kind, container->capacity, container->count);
     return EVH_OK;
 }
 

@@ -142,8 +142,8 @@ EVH_INTERNAL struct json_slot *object_find(struct evh_json *json,
                                            const struct json_container *object, uint32_t key,
                                            uint32_t *position);
 
-/** Insert a value at `position` (at most count); objects take it at the end only. `key` is 0 for
- *  arrays, and not yet a member of an object. On failure nothing has changed. */
+/** Insert a value at `position` (at most count). `key` is 0 for arrays, and not yet a member of an
+ *  object. On failure nothing has changed. */
 EVH_INTERNAL evh_status container_insert(struct evh_json *json, struct json_container *container,
                                          uint32_t number, uint32_t position, uint32_t key,
                                          const struct json_slot *slot);

@@ -5,8 +5,8 @@
  * and the guess (position / total x children) is right or next to right. Inserting or erasing
  * anywhere changes one leaf and the counts above it: 2 to 4 pages.
  *
- * Members of an object come at the end only, so leaves of members never split; which leaf a key is
- * in is what tree_index.c knows. The position of a member is found upwards, by the pages' parents.
+ * Which leaf a key is in is what tree_index.c knows; a page that splits or is joined tells it. The
+ * position of a member is found upwards, by the pages' parents.
  */
 #include "json/json.h"
 
@@ -362,7 +362,7 @@ static void leaf_put(struct json_page *leaf, uint32_t position, uint32_t key,
     slots[position] = *slot;
     uint32_t *keys = page_keys(leaf);
     if (keys) {
-        assert(behind == 0);
+        memmove(keys + position + 1, keys + position, sizeof *keys * behind);
         keys[position] = key;
     }
     leaf->count++;
@@ -394,7 +394,11 @@ static evh_status tree_insert_split(struct evh_json *json, struct json_tree *tre
     const uint32_t keep = is_at_end ? leaf->count : leaf->count / 2;
     right->count = leaf->count - keep;
     right->parent = leaf->parent;
-    assert(right->count == 0 || !page_keys(leaf)); /* members come at the end */
+    uint32_t *keys = page_keys(leaf);
+    for (uint32_t i = 0; keys && i < right->count; i++) {
+        page_keys(right)[i] = keys[keep + i];
+        members_move(json, tree, keys[keep + i], right_number);
+    }
     memcpy(page_slots(right), page_slots(leaf) + keep, sizeof *slot * right->count);
     leaf->count = keep;
     if (path->position > keep || is_at_end) {
@@ -464,7 +468,7 @@ evh_status tree_insert(struct evh_json *json, struct json_container *container, 
         uint32_t gone = 0;
         struct json_slot was;
         const evh_error error = *evh_last_error();
-        (void)tree_remove(json, container, container->count - 1, &gone, &was);
+        (void)tree_remove(json, container, position, &gone, &was);
         (void)base_fail(status, error.offset, "%s", error.message);
     }
     return status;

@@ -1,6 +1,8 @@
 /* value.c -- what values are, and where: names of values, reading, going up and down. */
 #include "json/json.h"
 
+#include <everheap/json_query.h>
+
 /* ---- names and places ---- */
 
 evh_value value_of_container(uint32_t number, const struct json_container *container)
@@ -320,66 +322,106 @@ size_t evh_json_position(evh_json *json, evh_value value)
     return place.position;
 }
 
-/* Write text before `*room` bytes of a buffer that is filled from its end. Counts what it needs. */
-static void value_put_back(char *buffer, size_t size, size_t *used, const char *text, size_t bytes)
+/* Text that is written from its end, where it fits, and counted. */
+struct value_text {
+    char *buffer;
+    size_t room, used;
+};
+
+static void value_put_back(struct value_text *text, const char *bytes, size_t size)
 {
-    for (size_t i = bytes; i-- > 0;) {
-        if (*used < size) buffer[size - 1 - *used] = text[i];
-        *used += 1;
+    for (size_t i = size; i-- > 0;) {
+        if (text->used < text->room) text->buffer[text->room - 1 - text->used] = bytes[i];
+        text->used++;
     }
 }
 
-/* One token of a pointer, before what is there. */
-static bool value_put_token(struct evh_json *json, const struct json_container *holder,
-                            uint32_t position, char *buffer, size_t size, size_t *used)
+/* A byte of a key in a JSON Pointer. */
+static void value_put_pointer_byte(struct value_text *text, char byte)
+{
+    if (byte == '~') {
+        value_put_back(text, "~0", 2);
+    } else if (byte == '/') {
+        value_put_back(text, "~1", 2);
+    } else {
+        value_put_back(text, &byte, 1);
+    }
+}
+
+/* A byte of a key in a normalized path: RFC 9535, section 2.7. */
+static void value_put_quoted_byte(struct value_text *text, char byte)
+{
+    char escaped[ESCAPE_BYTES_MAX] = {'\\', '\''};
+    size_t size = 2;
+    if (byte == '"' || (byte != '\'' && byte != '\\' && (unsigned char)byte >= 0x20)) {
+        escaped[0] = byte;
+        size = 1;
+    } else if (byte != '\'') {
+        size = escape_put(escaped, (unsigned char)byte);
+    }
+    value_put_back(text, escaped, size);
+}
+
+/* One step of a path, before what is there. */
+static bool value_put_step(struct evh_json *json, const struct json_container *holder,
+                           uint32_t position, bool is_normalized, struct value_text *text)
 {
     if (holder->kind == JSON_KIND_ARRAY) {
         char digits[NUMBER_TEXT_MAX];
-        value_put_back(buffer, size, used, digits, number_write_unsigned(digits, position));
-    } else {
-        struct json_span span;
-        uint64_t bytes = 0;
-        if (!container_span(json, holder, position, &span)) return false;
-        const char *key = key_text(json, span.keys[0], &bytes);
-        if (!key) return false;
-        for (uint64_t i = bytes; i-- > 0;) {
-            const char *text = key + i;
-            size_t part = 1;
-            if (*text == '~' || *text == '/') {
-                text = *text == '~' ? "~0" : "~1";
-                part = 2;
-            }
-            value_put_back(buffer, size, used, text, part);
+        if (is_normalized) value_put_back(text, "]", 1);
+        value_put_back(text, digits, number_write_unsigned(digits, position));
+        value_put_back(text, is_normalized ? "[" : "/", 1);
+        return true;
+    }
+    struct json_span span;
+    uint64_t size = 0;
+    if (!container_span(json, holder, position, &span)) return false;
+    const char *key = key_text(json, span.keys[0], &size);
+    if (!key) return false;
+    if (is_normalized) value_put_back(text, "']", 2);
+    for (uint64_t i = size; i-- > 0;) {
+        if (is_normalized) {
+            value_put_quoted_byte(text, key[i]);
+        } else {
+            value_put_pointer_byte(text, key[i]);
         }
     }
-    value_put_back(buffer, size, used, "/", 1);
+    value_put_back(text, is_normalized ? "['" : "/", is_normalized ? 2 : 1);
     return true;
 }
 
-size_t evh_json_pointer(evh_json *json, evh_value value, char *buffer, size_t size)
+/* The path of a value, found upwards. */
+static size_t value_path(struct evh_json *json, evh_value value, char *buffer, size_t size,
+                         bool is_normalized)
 {
     struct json_place place;
     if (json_ready(json) || value_place(json, value, &place)) return SIZE_MAX;
-    /* From the end: first how long it is, then, where it fits, the text itself. */
-    const size_t room = size && buffer ? size - 1 : 0;
-    size_t used = 0;
+    struct value_text text = {buffer, size && buffer ? size - 1 : 0, 0};
     const uint32_t limit = json->root->containers.fresh; /* no chain of parents is longer */
     for (uint32_t level = 0; place.holder->kind != JSON_KIND_HOLDER; level++) {
         if (level > limit) {
             (void)json_corrupt(json_offset(json, place.holder), "containers in a ring");
             return SIZE_MAX;
         }
-        if (!value_put_token(json, place.holder, place.position, buffer, room, &used))
+        if (!value_put_step(json, place.holder, place.position, is_normalized, &text))
             return SIZE_MAX;
         const evh_value up = value_of_container(place.number, place.holder);
         if (value_place(json, up, &place)) return SIZE_MAX;
     }
-    if (!buffer || size == 0) return used;
-    if (used <= room) {
-        memmove(buffer, buffer + room - used, used);
-        buffer[used] = 0;
-    } else {
-        buffer[room] = 0; /* its end, which is what fits */
-    }
-    return used;
+    if (is_normalized) value_put_back(&text, "$", 1);
+    if (!buffer || size == 0) return text.used;
+    const size_t kept = text.used < text.room ? text.used : text.room;
+    memmove(buffer, buffer + text.room - kept, kept);
+    buffer[kept] = 0;
+    return text.used;
+}
+
+size_t evh_json_pointer(evh_json *json, evh_value value, char *buffer, size_t size)
+{
+    return value_path(json, value, buffer, size, false);
+}
+
+size_t evh_json_normalized_path(evh_json *json, evh_value value, char *buffer, size_t size)
+{
+    return value_path(json, value, buffer, size, true);
 }

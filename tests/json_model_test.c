@@ -202,7 +202,8 @@ TEST(a_key_twice_in_a_large_object_is_found)
     evh_json *json = evh_json_open(heap, NULL);
     for (int twice = 1; twice < COUNT; twice = twice * 2 + 3) {
         size_t size = (size_t)snprintf(text, 32, "{");
-        for (int i = 0; i < COUNT; i++) size += (size_t)snprintf(text + size, 32, "\"k%d\":%d,", i, i);
+        for (int i = 0; i < COUNT; i++)
+            size += (size_t)snprintf(text + size, 32, "\"k%d\":%d,", i, i);
         size += (size_t)snprintf(text + size, 32, "\"k%d\":\"again\"}", twice);
         evh_json_fault fault;
         CHECK(evh_json_parse(json, evh_json_root(json), text, size, NULL, &fault) == EVH_SYNTAX);
@@ -210,8 +211,9 @@ TEST(a_key_twice_in_a_large_object_is_found)
         check_ok(evh_json_check(json));
         const evh_json_read_options last = {.duplicates = EVH_JSON_DUPLICATES_LAST};
         check_ok(evh_json_parse(json, evh_json_root(json), text, size, &last, NULL));
-        CHECK(strcmp(evh_json_text(json, evh_json_at(json, evh_json_root(json), (size_t)twice), NULL),
-                     "again") == 0);
+        CHECK(
+            strcmp(evh_json_text(json, evh_json_at(json, evh_json_root(json), (size_t)twice), NULL),
+                   "again") == 0);
         check_ok(evh_json_check(json));
     }
     free(text);
@@ -264,7 +266,9 @@ TEST(strings_of_all_sizes_come_and_go_without_losing_space)
         total += size > JSON_TEXT_SMALL_MAX ? 0 : size;
     }
     check_ok(evh_json_check(json));
-    if (getenv("SHOW")) printf("slabs %llu bytes %llu\n", (unsigned long long)json->root->texts.slab_count * 65536, (unsigned long long)total);
+    if (getenv("SHOW"))
+        printf("slabs %llu bytes %llu\n", (unsigned long long)json->root->texts.slab_count * 65536,
+               (unsigned long long)total);
     /* The slabs are filled again: not much more than three times what is there. */
     CHECK(json->root->texts.slab_count * JSON_SLAB_BYTES < 3 * (total + 32 * COUNT) + 4 * 65536);
     check_ok(evh_json_set_null(json, array));

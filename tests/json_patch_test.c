@@ -60,8 +60,7 @@ static void run_cases(const char *name, size_t *ran)
     char *text = data_read(data_path(name), &size);
     const evh_json_read_options lenient = {.plain = true, .duplicates = EVH_JSON_DUPLICATES_LAST};
     const evh_value cases = evh_json_detached(f.json);
-    CHECK(evh_json_parse(f.json, cases, text, size, &lenient, NULL) ==
-          EVH_OK);
+    CHECK(evh_json_parse(f.json, cases, text, size, &lenient, NULL) == EVH_OK);
     free(text);
     for (size_t i = 0; i < evh_json_count(f.json, cases); i++) {
         const evh_value item = evh_json_at(f.json, cases, i);
@@ -128,16 +127,26 @@ static const struct {
     /* What was done before the failure is taken back, in order and in full. */
     {"{\"a\":1,\"b\":{\"c\":[1,2,3]},\"d\":\"text\"}",
      "[{\"op\":\"remove\",\"path\":\"/a\"},{\"op\":\"remove\",\"path\":\"/b/c/1\"},"
-     "{\"op\":\"add\",\"path\":\"/e\",\"value\":[{}]},{\"op\":\"move\",\"from\":\"/b\",\"path\":\"/e/0/f\"},"
-     "{\"op\":\"replace\",\"path\":\"/d\",\"value\":{\"x\":\"y\"}},{\"op\":\"move\",\"from\":\"/e\","
-     "\"path\":\"\"},{\"op\":\"copy\",\"from\":\"/0\",\"path\":\"/1\"},{\"op\":\"test\",\"path\":\"/0\","
-     "\"value\":0}]", NULL},
+     "{\"op\":\"add\",\"path\":\"/e\",\"value\":[{}]},{\"op\":\"move\",\"from\":\"/b\",\"path\":\"/"
+     "e/0/f\"},"
+     "{\"op\":\"replace\",\"path\":\"/d\",\"value\":{\"x\":\"y\"}},{\"op\":\"move\",\"from\":\"/"
+     "e\","
+     "\"path\":\"\"},{\"op\":\"copy\",\"from\":\"/0\",\"path\":\"/"
+     "1\"},{\"op\":\"test\",\"path\":\"/0\","
+     "\"value\":0}]",
+     NULL},
     {"{\"a\":{\"x\":1},\"b\":2}",
-     "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/b\"},{\"op\":\"move\",\"from\":\"/b\",\"path\":\"/c\"},"
-     "{\"op\":\"add\",\"path\":\"/c/y\",\"value\":3},{\"op\":\"move\",\"from\":\"/c/x\",\"path\":\"/x\"},"
-     "{\"op\":\"nonsense\",\"path\":\"\"}]", NULL},
-    {"1", "{}", NULL}, {"1", "[1]", NULL}, {"1", "[{\"path\":\"\"}]", NULL},
-    {"1", "[{\"op\":\"add\",\"path\":\"\"}]", NULL}, {"1", "[{\"op\":5,\"path\":\"\"}]", NULL},
+     "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/b\"},{\"op\":\"move\",\"from\":\"/"
+     "b\",\"path\":\"/c\"},"
+     "{\"op\":\"add\",\"path\":\"/c/y\",\"value\":3},{\"op\":\"move\",\"from\":\"/c/"
+     "x\",\"path\":\"/x\"},"
+     "{\"op\":\"nonsense\",\"path\":\"\"}]",
+     NULL},
+    {"1", "{}", NULL},
+    {"1", "[1]", NULL},
+    {"1", "[{\"path\":\"\"}]", NULL},
+    {"1", "[{\"op\":\"add\",\"path\":\"\"}]", NULL},
+    {"1", "[{\"op\":5,\"path\":\"\"}]", NULL},
     {"1", "[{\"op\":\"add\",\"path\":\"a\",\"value\":1}]", NULL},
     {"1", "[{\"op\":\"add\",\"path\":\"/a\",\"value\":1}]", NULL},
 };
@@ -154,7 +163,8 @@ TEST(patches_do_all_or_nothing)
             test_fail(__FILE__, __LINE__, "%s: %s", patches[i].patch, evh_status_name(status));
         if (status) { /* also the order of the members */
             char *after = evh_json_print(f.json, evh_json_root(f.json), NULL, NULL);
-            if (strcmp(before, after) != 0) test_fail(__FILE__, __LINE__, "%s became %s", before, after);
+            if (strcmp(before, after) != 0)
+                test_fail(__FILE__, __LINE__, "%s became %s", before, after);
             free(after);
         }
         check_document(&f, status ? patches[i].document : patches[i].expected);
@@ -198,17 +208,21 @@ TEST(random_patches_that_fail_leave_no_trace)
 {
     struct fixture f = begin();
     uint64_t state = test_seed();
-    static const char *const paths[] = {"/a", "/a/0", "/a/5", "/a/-", "/b", "/b/x", "/b/y/0", "/b/y",
-                                        "/big/7", "/big/1500", "/big/-", "/many/k3", "/many/k1999",
-                                        "/many/new", "/n", "/a/2/q"};
+    static const char *const paths[] = {"/a",          "/a/0",      "/a/5",   "/a/-",
+                                        "/b",          "/b/x",      "/b/y/0", "/b/y",
+                                        "/big/7",      "/big/1500", "/big/-", "/many/k3",
+                                        "/many/k1999", "/many/new", "/n",     "/a/2/q"};
     enum { PATHS = sizeof paths / sizeof paths[0] };
     static const char *const names[] = {"add", "remove", "replace", "move", "copy", "test"};
-    static const char *const values[] = {"1", "\"text\"", "[1,{\"q\":2}]", "{\"x\":{\"y\":[]}}", "null"};
+    static const char *const values[] = {"1", "\"text\"", "[1,{\"q\":2}]", "{\"x\":{\"y\":[]}}",
+                                         "null"};
     char *text = malloc(1 << 17);
-    size_t size = (size_t)snprintf(text, 1 << 17, "{\"a\":[1,2,{\"q\":[]},3],\"b\":{\"x\":1,\"y\":[0]},\"big\":[0");
+    size_t size = (size_t)snprintf(
+        text, 1 << 17, "{\"a\":[1,2,{\"q\":[]},3],\"b\":{\"x\":1,\"y\":[0]},\"big\":[0");
     for (int i = 0; i < 1600; i++) size += (size_t)snprintf(text + size, 32, ",%d", i);
     size += (size_t)snprintf(text + size, 32, "],\"many\":{\"k\":0");
-    for (int i = 0; i < 2000; i++) size += (size_t)snprintf(text + size, 32, ",\"k%d\":\"%d\"", i, i);
+    for (int i = 0; i < 2000; i++)
+        size += (size_t)snprintf(text + size, 32, ",\"k%d\":\"%d\"", i, i);
     snprintf(text + size, 32, "}}");
     load(&f, evh_json_root(f.json), text);
     size_t failed = 0;
@@ -217,11 +231,11 @@ TEST(random_patches_that_fail_leave_no_trace)
         char patch[4000] = "[";
         size_t length = 1;
         for (uint64_t i = 0; i < 1 + test_random(&state) % 12; i++) {
-            length += (size_t)snprintf(patch + length, sizeof patch - length,
-                                       "%s{\"op\":\"%s\",\"path\":\"%s\",\"from\":\"%s\",\"value\":%s}",
-                                       i ? "," : "", names[test_random(&state) % 6],
-                                       paths[test_random(&state) % PATHS], paths[test_random(&state) % PATHS],
-                                       values[test_random(&state) % 5]);
+            length += (size_t)snprintf(
+                patch + length, sizeof patch - length,
+                "%s{\"op\":\"%s\",\"path\":\"%s\",\"from\":\"%s\",\"value\":%s}", i ? "," : "",
+                names[test_random(&state) % 6], paths[test_random(&state) % PATHS],
+                paths[test_random(&state) % PATHS], values[test_random(&state) % 5]);
         }
         snprintf(patch + length, sizeof patch - length, "]");
         char *before = evh_json_print(f.json, evh_json_root(f.json), NULL, NULL);
@@ -249,7 +263,8 @@ TEST(random_patches_that_fail_leave_no_trace)
 
 TEST(the_merge_patches_of_rfc_7396_do_what_it_says)
 {
-    static const char *const cases[][3] = {/* appendix A */
+    static const char *const cases[][3] = {
+        /* appendix A */
         {"{\"a\":\"b\"}", "{\"a\":\"c\"}", "{\"a\":\"c\"}"},
         {"{\"a\":\"b\"}", "{\"b\":\"c\"}", "{\"a\":\"b\",\"b\":\"c\"}"},
         {"{\"a\":\"b\"}", "{\"a\":null}", "{}"},

@@ -19,8 +19,8 @@ static struct fixture begin(const char *text)
     CHECK(f.heap != NULL);
     f.json = evh_json_open(f.heap, NULL);
     CHECK(f.json != NULL);
-    CHECK(!text || evh_json_parse(f.json, evh_json_root(f.json), text, strlen(text), NULL, NULL) ==
-                       EVH_OK);
+    CHECK(!text ||
+          evh_json_parse(f.json, evh_json_root(f.json), text, strlen(text), NULL, NULL) == EVH_OK);
     return f;
 }
 
@@ -70,7 +70,8 @@ static bool is_right(evh_json *json, evh_value item, const struct found *found)
     const evh_value results = evh_json_member(json, item, "results", 7);
     const evh_value paths = evh_json_member(json, item, "result_paths", 12);
     if (evh_json_is(result))
-        return is_list(json, found, result) && (!evh_json_is(paths) || are_paths(json, found, paths));
+        return is_list(json, found, result) &&
+               (!evh_json_is(paths) || are_paths(json, found, paths));
     for (size_t i = 0; i < evh_json_count(json, results); i++)
         if (is_list(json, found, evh_json_at(json, results, i))) return true;
     return false;
@@ -83,8 +84,8 @@ TEST(the_jsonpath_compliance_suite_is_passed)
     size_t size = 0;
     char *text = data_read(path, &size);
     const evh_value suite = evh_json_detached(f.json);
-    CHECK(evh_json_parse(f.json, suite, text, size, &(evh_json_read_options){.plain = true}, NULL) ==
-          EVH_OK);
+    CHECK(evh_json_parse(f.json, suite, text, size, &(evh_json_read_options){.plain = true},
+                         NULL) == EVH_OK);
     free(text);
     const evh_value tests = evh_json_find(f.json, suite, "/tests", 6);
     size_t passed = 0;
@@ -103,14 +104,16 @@ TEST(the_jsonpath_compliance_suite_is_passed)
             /* The document is moved out, so that paths begin with it. */
             const evh_value document = evh_json_member(f.json, item, "document", 8);
             CHECK(evh_json_move(f.json, evh_json_root(f.json), document) == EVH_OK);
-            CHECK(evh_json_query_run(f.json, evh_json_root(f.json), query, collect, &found) == EVH_OK);
+            CHECK(evh_json_query_run(f.json, evh_json_root(f.json), query, collect, &found) ==
+                  EVH_OK);
             is_good = is_right(f.json, item, &found);
         }
         evh_json_query_end(query);
         passed += is_good;
         if (!is_good)
             test_fail(__FILE__, __LINE__, "%s: %s found %zu", selector,
-                      evh_json_text(f.json, evh_json_member(f.json, item, "name", 4), NULL), found.count);
+                      evh_json_text(f.json, evh_json_member(f.json, item, "name", 4), NULL),
+                      found.count);
     }
     CHECK_EQUAL(passed, 703);
     end(&f);
@@ -119,11 +122,16 @@ TEST(the_jsonpath_compliance_suite_is_passed)
 /* ---- our own ---- */
 
 static const char bookstore[] = /* RFC 9535, section 1.5 */
-    "{\"store\":{\"book\":[{\"category\":\"reference\",\"author\":\"Nigel Rees\",\"title\":\"Sayings of the "
-    "Century\",\"price\":8.95},{\"category\":\"fiction\",\"author\":\"Evelyn Waugh\",\"title\":\"Sword of "
-    "Honour\",\"price\":12.99},{\"category\":\"fiction\",\"author\":\"Herman Melville\",\"title\":\"Moby Dick\","
-    "\"isbn\":\"0-553-21311-3\",\"price\":8.99},{\"category\":\"fiction\",\"author\":\"J. R. R. Tolkien\","
-    "\"title\":\"The Lord of the Rings\",\"isbn\":\"0-395-19395-8\",\"price\":22.99}],\"bicycle\":{\"color\":"
+    "{\"store\":{\"book\":[{\"category\":\"reference\",\"author\":\"Nigel "
+    "Rees\",\"title\":\"Sayings of the "
+    "Century\",\"price\":8.95},{\"category\":\"fiction\",\"author\":\"Evelyn "
+    "Waugh\",\"title\":\"Sword of "
+    "Honour\",\"price\":12.99},{\"category\":\"fiction\",\"author\":\"Herman "
+    "Melville\",\"title\":\"Moby Dick\","
+    "\"isbn\":\"0-553-21311-3\",\"price\":8.99},{\"category\":\"fiction\",\"author\":\"J. R. R. "
+    "Tolkien\","
+    "\"title\":\"The Lord of the "
+    "Rings\",\"isbn\":\"0-395-19395-8\",\"price\":22.99}],\"bicycle\":{\"color\":"
     "\"red\",\"price\":399}}}";
 
 static void check_query(struct fixture *f, const char *text, const char *paths)
@@ -151,13 +159,16 @@ TEST(the_examples_of_rfc_9535_find_what_it_says)
 {
     struct fixture f = begin(bookstore);
     check_query(&f, "$", "");
-    check_query(&f, "$.store.book[*].author",
-                "/store/book/0/author /store/book/1/author /store/book/2/author /store/book/3/author");
-    check_query(&f, "$..author",
-                "/store/book/0/author /store/book/1/author /store/book/2/author /store/book/3/author");
+    check_query(
+        &f, "$.store.book[*].author",
+        "/store/book/0/author /store/book/1/author /store/book/2/author /store/book/3/author");
+    check_query(
+        &f, "$..author",
+        "/store/book/0/author /store/book/1/author /store/book/2/author /store/book/3/author");
     check_query(&f, "$.store.*", "/store/book /store/bicycle");
-    check_query(&f, "$.store..price", "/store/book/0/price /store/book/1/price /store/book/2/price "
-                                      "/store/book/3/price /store/bicycle/price");
+    check_query(&f, "$.store..price",
+                "/store/book/0/price /store/book/1/price /store/book/2/price "
+                "/store/book/3/price /store/bicycle/price");
     check_query(&f, "$..book[2]", "/store/book/2");
     check_query(&f, "$..book[2].publisher", "");
     check_query(&f, "$..book[-1]", "/store/book/3");
@@ -167,18 +178,41 @@ TEST(the_examples_of_rfc_9535_find_what_it_says)
     check_query(&f, "$..book[?@.price<10]", "/store/book/0 /store/book/2");
     check_query(&f, "$..book[?match(@.author,'[A-J].*') && !(@.price > 20)].title",
                 "/store/book/1/title /store/book/2/title");
-    check_query(&f, "$.store.book[?count($..book.*) == 4 && length(@.title) == 9]", "/store/book/2");
+    check_query(&f, "$.store.book[?count($..book.*) == 4 && length(@.title) == 9]",
+                "/store/book/2");
     check_query(&f, "$.store.book[::-2]", "/store/book/3 /store/book/1");
     end(&f);
 }
 
 TEST(queries_that_are_none_are_refused)
 {
-    static const char *const texts[] = {
-        "", "store", "$.", "$..", "$[", "$[]", "$[?]", "$[?true]", "$[?@.a==]", "$ ", " $", "$.a b",
-        "$[01]", "$[-0]", "$[9007199254740992]", "$['a", "$[?count(@.a)]", "$[?length(@.*)>1]",
-        "$[?@.*==1]", "$[?match(@.a,'x')==true]", "$[?unknown(@)]", "$['\\x']", "$[\"\\'\"]", "$[?!1==1]",
-        "$[?count(1)==1]", "$[?(@.a]", "$.\xff"};
+    static const char *const texts[] = {"",
+                                        "store",
+                                        "$.",
+                                        "$..",
+                                        "$[",
+                                        "$[]",
+                                        "$[?]",
+                                        "$[?true]",
+                                        "$[?@.a==]",
+                                        "$ ",
+                                        " $",
+                                        "$.a b",
+                                        "$[01]",
+                                        "$[-0]",
+                                        "$[9007199254740992]",
+                                        "$['a",
+                                        "$[?count(@.a)]",
+                                        "$[?length(@.*)>1]",
+                                        "$[?@.*==1]",
+                                        "$[?match(@.a,'x')==true]",
+                                        "$[?unknown(@)]",
+                                        "$['\\x']",
+                                        "$[\"\\'\"]",
+                                        "$[?!1==1]",
+                                        "$[?count(1)==1]",
+                                        "$[?(@.a]",
+                                        "$.\xff"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         evh_json_query *query = evh_json_query_compile(texts[i], strlen(texts[i]));
         if (query) test_fail(__FILE__, __LINE__, "%s", texts[i]);
@@ -201,7 +235,8 @@ TEST(a_query_stops_when_it_is_told)
     struct fixture f = begin("[1,2,3,4,5,[6,7]]");
     evh_json_query *query = evh_json_query_compile("$..*", 4);
     size_t count = 0;
-    CHECK(evh_json_query_run(f.json, evh_json_root(f.json), query, stop_at_third, &count) == EVH_OK);
+    CHECK(evh_json_query_run(f.json, evh_json_root(f.json), query, stop_at_third, &count) ==
+          EVH_OK);
     CHECK_EQUAL(count, 3);
     evh_json_query_end(query);
     end(&f);
@@ -265,9 +300,10 @@ TEST(expressions_match_what_rfc_9485_says)
 
 TEST(text_that_is_no_expression_is_told)
 {
-    static const char *const texts[] = {"(", ")", "a)", "(a", "[", "[]", "[a", "[b-a]", "*", "+a", "a**",
-                                        "a{", "a{}", "a{2,1}", "a{x}", "a{1001}", "\\", "\\d", "\\p{X}",
-                                        "\\p", "\\p{}", "]", "}", "a{2}{3}", "(?:a)", "[a[b]"};
+    static const char *const texts[] = {
+        "(",      ")",   "a)",    "(a",  "[",      "[]",      "[a",      "[b-a]", "*",
+        "+a",     "a**", "a{",    "a{}", "a{2,1}", "a{x}",    "a{1001}", "\\",    "\\d",
+        "\\p{X}", "\\p", "\\p{}", "]",   "}",      "a{2}{3}", "(?:a)",   "[a[b]"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         evh_status status = EVH_OK;
         struct regex *regex = regex_compile(texts[i], strlen(texts[i]), &status);

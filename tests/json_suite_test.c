@@ -8,16 +8,11 @@
 /* JSONTestSuite's cases in which RFC 8259 leaves the choice. Numbers of any size are accepted, and
  * kept; what is no Unicode, and a byte order mark, is not. */
 static const char *const accepted_choices[] = {
-    "i_number_double_huge_neg_exp.json",
-    "i_number_huge_exp.json",
-    "i_number_neg_int_huge_exp.json",
-    "i_number_pos_double_huge_exp.json",
-    "i_number_real_neg_overflow.json",
-    "i_number_real_pos_overflow.json",
-    "i_number_real_underflow.json",
-    "i_number_too_big_neg_int.json",
-    "i_number_too_big_pos_int.json",
-    "i_number_very_big_negative_int.json",
+    "i_number_double_huge_neg_exp.json",  "i_number_huge_exp.json",
+    "i_number_neg_int_huge_exp.json",     "i_number_pos_double_huge_exp.json",
+    "i_number_real_neg_overflow.json",    "i_number_real_pos_overflow.json",
+    "i_number_real_underflow.json",       "i_number_too_big_neg_int.json",
+    "i_number_too_big_pos_int.json",      "i_number_very_big_negative_int.json",
     "i_structure_500_nested_arrays.json",
 };
 
@@ -40,11 +35,11 @@ static void try_file(const char *name, const char *path, void *context)
     char *text = data_read(path, &size);
     const evh_json_read_options first = {.duplicates = EVH_JSON_DUPLICATES_LAST};
     evh_json *json = tally->json;
-    const evh_status status =
-        evh_json_parse(json, evh_json_root(json), text, size, &first, NULL);
+    const evh_status status = evh_json_parse(json, evh_json_root(json), text, size, &first, NULL);
     const bool is_accepted = status == EVH_OK;
     const bool should_be = name[0] == 'y' || (name[0] == 'i' && is_accepted_choice(name));
-    if (is_accepted != should_be) test_fail(__FILE__, __LINE__, "%s: %s", name, evh_status_name(status));
+    if (is_accepted != should_be)
+        test_fail(__FILE__, __LINE__, "%s: %s", name, evh_status_name(status));
     if (name[0] == 'y') tally->accepted += is_accepted;
     if (name[0] == 'n') tally->refused += !is_accepted;
     if (name[0] == 'i') tally->chosen++;
@@ -97,8 +92,7 @@ static void try_transform(const char *name, const char *path, void *context)
     evh_json *json = context;
     size_t size = 0;
     char *text = data_read(path, &size);
-    const evh_status status =
-        evh_json_parse(json, evh_json_root(json), text, size, NULL, NULL);
+    const evh_status status = evh_json_parse(json, evh_json_root(json), text, size, NULL, NULL);
     free(text);
     for (size_t i = 0; i < sizeof transforms / sizeof transforms[0]; i++) {
         if (strcmp(name, transforms[i][0]) != 0) continue;
@@ -128,8 +122,10 @@ static size_t minify(char *text, size_t size)
     size_t kept = 0;
     bool in_string = false;
     for (size_t i = 0; i < size; i++) {
-        if (in_string && text[i] == '\\') text[kept++] = text[i++];
-        else if (text[i] == '"') in_string = !in_string;
+        if (in_string && text[i] == '\\')
+            text[kept++] = text[i++];
+        else if (text[i] == '"')
+            in_string = !in_string;
         if (in_string || !strchr(" \n\r\t", text[i])) text[kept++] = text[i];
     }
     return kept;

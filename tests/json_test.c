@@ -146,12 +146,39 @@ TEST(removing_a_document_frees_all_of_it)
 TEST(every_kind_of_value_is_read_and_written)
 {
     static const char *const texts[] = {
-        "null", "true", "false", "0", "-1", "9223372036854775807", "18446744073709551615",
-        "18446744073709551616", "-0", "-0.0", "1.5", "1e+100", "1e400", "\"\"", "\"text\"",
-        "\"\\\"\\\\\\n\\u0001\"", "\"\xc3\xa4\xf0\x9f\x98\x80\"", "[]", "{}", "[[],{}]", "[1,2,3]",
-        "{\"\":1}", "{\"a\":{\"b\":[null]}}", "{\"$base64\":\"AAEC\"}", "{\"$ref\":\"/a/b\"}",
-        "{\"$ref\":5}", "{\"$ref\":\"http://x\"}", "{\"$ref\":\"/a\",\"b\":1}", "{\"$base64\":\"A\"}",
-        "{\"$ref\":\"#/a\"}", "{\"$ref\":\"/~2\"}", "\"a\\u0000b\"", "{\"a\\u0000b\":1}",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-1",
+        "9223372036854775807",
+        "18446744073709551615",
+        "18446744073709551616",
+        "-0",
+        "-0.0",
+        "1.5",
+        "1e+100",
+        "1e400",
+        "\"\"",
+        "\"text\"",
+        "\"\\\"\\\\\\n\\u0001\"",
+        "\"\xc3\xa4\xf0\x9f\x98\x80\"",
+        "[]",
+        "{}",
+        "[[],{}]",
+        "[1,2,3]",
+        "{\"\":1}",
+        "{\"a\":{\"b\":[null]}}",
+        "{\"$base64\":\"AAEC\"}",
+        "{\"$ref\":\"/a/b\"}",
+        "{\"$ref\":5}",
+        "{\"$ref\":\"http://x\"}",
+        "{\"$ref\":\"/a\",\"b\":1}",
+        "{\"$base64\":\"A\"}",
+        "{\"$ref\":\"#/a\"}",
+        "{\"$ref\":\"/~2\"}",
+        "\"a\\u0000b\"",
+        "{\"a\\u0000b\":1}",
     };
     struct fixture f = begin();
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -245,8 +272,9 @@ TEST(wrong_text_is_refused_with_its_place_and_changes_nothing)
 
 TEST(text_that_comes_in_pieces_is_the_same_text)
 {
-    static const char text[] = "{\"key\":[1,22,333.5,\"text with \\u00e4 and \\ud83d\\ude00\",null,true,"
-                               "false,{\"another key\":\"\xe2\x82\xac\"}],\"last\":-1e-5}";
+    static const char text[] =
+        "{\"key\":[1,22,333.5,\"text with \\u00e4 and \\ud83d\\ude00\",null,true,"
+        "false,{\"another key\":\"\xe2\x82\xac\"}],\"last\":-1e-5}";
     struct fixture f = begin();
     load(&f, text);
     char *expected = evh_json_print(f.json, evh_json_root(f.json), NULL, NULL);
@@ -307,7 +335,8 @@ TEST(limits_are_kept)
     evh_json_fault fault;
     CHECK(evh_json_parse(f.json, root, text, 1026, NULL, &fault) == EVH_LIMIT);
     CHECK_EQUAL(fault.column, 513);
-    evh_json_read_options options = {.depth_max = 1000, .string_bytes_max = 3, .number_bytes_max = 4};
+    evh_json_read_options options = {
+        .depth_max = 1000, .string_bytes_max = 3, .number_bytes_max = 4};
     check_ok(evh_json_parse(f.json, root, text, 1026, &options, NULL));
     check_ok(evh_json_parse(f.json, root, "[\"abc\",1234]", 12, &options, NULL));
     CHECK(evh_json_parse(f.json, root, "[\"abcd\"]", 8, &options, NULL) == EVH_LIMIT);
@@ -350,9 +379,11 @@ TEST(lines_of_values_become_an_array)
 {
     struct fixture f = begin();
     const evh_json_read_options lines = {.lines = true};
-    static const char *const cases[][2] = {
-        {"", "[]"}, {" \n", "[]"}, {"1\n[2]\n{\"a\":3}\n", "[1,[2],{\"a\":3}]"}, {"1", "[1]"},
-        {"\"a\"\r\n\"b\"", "[\"a\",\"b\"]"}};
+    static const char *const cases[][2] = {{"", "[]"},
+                                           {" \n", "[]"},
+                                           {"1\n[2]\n{\"a\":3}\n", "[1,[2],{\"a\":3}]"},
+                                           {"1", "[1]"},
+                                           {"\"a\"\r\n\"b\"", "[\"a\",\"b\"]"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         check_ok(evh_json_parse(f.json, evh_json_root(f.json), cases[i][0], strlen(cases[i][0]),
                                 &lines, NULL));
@@ -378,7 +409,8 @@ TEST(options_of_reading_do_what_they_say)
                             &(evh_json_read_options){.fragments = true}, NULL));
     check_document(&f, "{\"$ref\":\"/a b\"}");
     const evh_json_read_options strict = {.strict = true};
-    CHECK(evh_json_parse(f.json, evh_json_root(f.json), "{\"$ref\":5}", 10, &strict, NULL) == EVH_SYNTAX);
+    CHECK(evh_json_parse(f.json, evh_json_root(f.json), "{\"$ref\":5}", 10, &strict, NULL) ==
+          EVH_SYNTAX);
     CHECK(evh_json_parse(f.json, evh_json_root(f.json), "{\"$base64\":\"A\"}", 15, &strict, NULL) ==
           EVH_SYNTAX);
     check_ok(evh_json_parse(f.json, evh_json_root(f.json), "\xef\xbb\xbf[]", 5,
@@ -391,10 +423,12 @@ TEST(options_of_reading_do_what_they_say)
 TEST(text_is_indented_sorted_and_ascii_as_asked)
 {
     struct fixture f = begin();
-    load(&f, "{\"b\":[1,[],{}],\"a\":\"\xc3\xa4\xf0\x9f\x98\x80\\n\",\"ab\":{\"$base64\":\"AA==\"},\"\":0}");
+    load(&f, "{\"b\":[1,[],{}],\"a\":\"\xc3\xa4\xf0\x9f\x98\x80\\n\",\"ab\":{\"$base64\":\"AA==\"},"
+             "\"\":0}");
     evh_json_write_options options = {.indent = 2};
     char *text = evh_json_print(f.json, evh_json_root(f.json), &options, NULL);
-    CHECK(strcmp(text, "{\n  \"b\": [\n    1,\n    [],\n    {}\n  ],\n  \"a\": \"\xc3\xa4\xf0\x9f\x98\x80\\n\","
+    CHECK(strcmp(text, "{\n  \"b\": [\n    1,\n    [],\n    {}\n  ],\n  \"a\": "
+                       "\"\xc3\xa4\xf0\x9f\x98\x80\\n\","
                        "\n  \"ab\": {\"$base64\": \"AA==\"},\n  \"\": 0\n}") == 0);
     free(text);
     options = (evh_json_write_options){.sort_keys = true, .ascii = true};
@@ -412,10 +446,17 @@ TEST(pointers_of_rfc_6901_find_what_they_name)
     struct fixture f = begin();
     load(&f, "{\"foo\":[\"bar\",\"baz\"],\"\":0,\"a/b\":1,\"c%d\":2,\"e^f\":3,\"g|h\":4,"
              "\"i\\\\j\":5,\"k\\\"l\":6,\" \":7,\"m~n\":8}");
-    static const char *const cases[][2] = {
-        {"/foo", "[\"bar\",\"baz\"]"}, {"/foo/0", "\"bar\""}, {"/", "0"}, {"/a~1b", "1"},
-        {"/c%d", "2"}, {"/e^f", "3"}, {"/g|h", "4"}, {"/i\\j", "5"}, {"/k\"l", "6"}, {"/ ", "7"},
-        {"/m~0n", "8"}};
+    static const char *const cases[][2] = {{"/foo", "[\"bar\",\"baz\"]"},
+                                           {"/foo/0", "\"bar\""},
+                                           {"/", "0"},
+                                           {"/a~1b", "1"},
+                                           {"/c%d", "2"},
+                                           {"/e^f", "3"},
+                                           {"/g|h", "4"},
+                                           {"/i\\j", "5"},
+                                           {"/k\"l", "6"},
+                                           {"/ ", "7"},
+                                           {"/m~0n", "8"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         check_text(f.json, get(&f, cases[i][0]), cases[i][1]);
         evh_json_path *path = evh_json_compile(f.json, cases[i][0], strlen(cases[i][0]));
@@ -427,7 +468,8 @@ TEST(pointers_of_rfc_6901_find_what_they_name)
         CHECK(strcmp(back, cases[i][0]) == 0);
     }
     CHECK(evh_json_is(evh_json_get(f.json, "")));
-    static const char *const absent[] = {"/x", "/foo/2", "/foo/00", "/foo/-", "/foo/bar", "/a~1b/x"};
+    static const char *const absent[] = {"/x",     "/foo/2",   "/foo/00",
+                                         "/foo/-", "/foo/bar", "/a~1b/x"};
     for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++) {
         CHECK(!evh_json_is(evh_json_get(f.json, absent[i])));
         CHECK(evh_last_error()->status == EVH_NOT_FOUND);
@@ -445,7 +487,8 @@ TEST(a_prepared_path_finds_keys_that_come_and_go)
     evh_json_path *path = evh_json_compile(f.json, "/a/c", 4);
     CHECK(!evh_json_is(evh_json_walk(f.json, evh_json_root(f.json), path)));
     check_ok(evh_json_set_integer(f.json, put(&f, get(&f, "/a"), "c"), 7));
-    CHECK_EQUAL(evh_json_integer(f.json, evh_json_walk(f.json, evh_json_root(f.json), path), NULL), 7);
+    CHECK_EQUAL(evh_json_integer(f.json, evh_json_walk(f.json, evh_json_root(f.json), path), NULL),
+                7);
     check_ok(evh_json_erase(f.json, get(&f, "/a/c")));
     check_ok(evh_json_set_integer(f.json, put(&f, get(&f, "/a"), "d"), 8)); /* may get c's number */
     CHECK(!evh_json_is(evh_json_walk(f.json, evh_json_root(f.json), path)));
@@ -492,9 +535,10 @@ TEST(values_are_set_to_every_type)
     check_ok(evh_json_append(f.json, get(&f, "/array"), &item));
     check_ok(evh_json_insert(f.json, get(&f, "/array"), 0, &item));
     check_ok(evh_json_set_text(f.json, item, "first", 5));
-    check_document(&f, "{\"boolean\":true,\"integer\":-5,\"unsigned\":18446744073709551615,\"real\":0.1,"
-                       "\"digits\":1e999,\"text\":\"x\\u0000y\",\"bytes\":{\"$base64\":\"AQI=\"},"
-                       "\"ref\":{\"$ref\":\"/text\"},\"array\":[\"first\",null]}");
+    check_document(
+        &f, "{\"boolean\":true,\"integer\":-5,\"unsigned\":18446744073709551615,\"real\":0.1,"
+            "\"digits\":1e999,\"text\":\"x\\u0000y\",\"bytes\":{\"$base64\":\"AQI=\"},"
+            "\"ref\":{\"$ref\":\"/text\"},\"array\":[\"first\",null]}");
     CHECK(evh_json_set_real(f.json, item, 1.0 / 0.0) == EVH_INVALID);
     CHECK(evh_json_set_text(f.json, item, "\xff", 1) == EVH_SYNTAX);
     CHECK(evh_json_set_number(f.json, item, "0x1", 3) == EVH_SYNTAX);
@@ -568,9 +612,10 @@ TEST(values_are_copied_moved_and_compared)
     check_ok(evh_json_copy(f.json, get(&f, "/b/x/0"), root)); /* into itself */
     CHECK(!evh_json_equal(f.json, get(&f, "/a"), get(&f, "/b")));
     check_ok(evh_json_move(f.json, get(&f, "/a"), get(&f, "/b/x/0/b")));
-    check_document(&f, "{\"a\":{\"x\":[1,\"t\",{\"$ref\":\"/b\"},1e999,{\"$base64\":\"AA==\"}]},\"b\":{\"x\":["
-                       "{\"a\":{\"x\":[1,\"t\",{\"$ref\":\"/b\"},1e999,{\"$base64\":\"AA==\"}]},\"b\":null},"
-                       "\"t\",{\"$ref\":\"/b\"},1e999,{\"$base64\":\"AA==\"}]}}");
+    check_document(
+        &f, "{\"a\":{\"x\":[1,\"t\",{\"$ref\":\"/b\"},1e999,{\"$base64\":\"AA==\"}]},\"b\":{\"x\":["
+            "{\"a\":{\"x\":[1,\"t\",{\"$ref\":\"/b\"},1e999,{\"$base64\":\"AA==\"}]},\"b\":null},"
+            "\"t\",{\"$ref\":\"/b\"},1e999,{\"$base64\":\"AA==\"}]}}");
     CHECK(evh_json_move(f.json, get(&f, "/b/x"), get(&f, "/b")) == EVH_INVALID);
     check_ok(evh_json_move(f.json, root, get(&f, "/b/x/1")));
     check_document(&f, "\"t\"");
@@ -622,12 +667,13 @@ TEST(refs_that_lead_nowhere_or_in_rings_are_errors)
 {
     struct fixture f = begin();
     load(&f, "{\"a\":{\"$ref\":\"/b\"},\"b\":{\"$ref\":\"/a\"},\"self\":{\"$ref\":\"/self\"},"
-             "\"below\":{\"$ref\":\"/below/x\"},\"gone\":{\"$ref\":\"/nowhere\"},\"up\":{\"$ref\":\"/\"},"
+             "\"below\":{\"$ref\":\"/below/x\"},\"gone\":{\"$ref\":\"/"
+             "nowhere\"},\"up\":{\"$ref\":\"/\"},"
              "\"p\":{\"$ref\":\"/q/x\"},\"q\":{\"$ref\":\"/p/x\"}}");
     static const struct {
         const char *pointer;
         evh_status status;
-    } cases[] = {{"/a", EVH_CYCLE}, {"/self", EVH_CYCLE}, {"/below", EVH_CYCLE},
+    } cases[] = {{"/a", EVH_CYCLE},       {"/self", EVH_CYCLE},  {"/below", EVH_CYCLE},
                  {"/gone", EVH_DANGLING}, {"/up", EVH_DANGLING}, {"/p", EVH_CYCLE}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         CHECK(!evh_json_is(evh_json_follow(f.json, get(&f, cases[i].pointer))));
@@ -666,7 +712,8 @@ TEST(a_ref_knows_when_its_target_goes_and_comes_back)
     CHECK(!evh_json_is(evh_json_follow(f.json, get(&f, "/r"))));
     CHECK_EQUAL(evh_last_error()->status, EVH_DANGLING);
     CHECK(!evh_json_is(evh_json_follow(f.json, get(&f, "/s"))));
-    check_ok(evh_json_parse(f.json, put(&f, get(&f, "/a"), "b"), "{\"x\":[],\"c\":2}", 14, NULL, NULL));
+    check_ok(
+        evh_json_parse(f.json, put(&f, get(&f, "/a"), "b"), "{\"x\":[],\"c\":2}", 14, NULL, NULL));
     check_text(f.json, evh_json_follow(f.json, get(&f, "/s")), "2");
     check_text(f.json, evh_json_follow(f.json, get(&f, "/r")), "{\"x\":[],\"c\":2}");
     check_ok(evh_json_erase(f.json, get(&f, "/r")));

@@ -101,10 +101,31 @@ TEST(every_code_point_but_surrogates_is_well_formed)
 TEST(malformed_utf8_is_found_where_it_begins)
 {
     static const char *const texts[] = {
-        "\x80", "\xbf", "\xc0\xaf", "\xc1\xbf", "\xc3(", "\xe0\x80\xaf", "\xe0\x9f\xbf", "\xe2\x28\xa1",
-        "\xe2\x82\x28", "\xed\xa0\x80", "\xed\xbf\xbf", "\xf0\x80\x80\xaf", "\xf0\x8f\xbf\xbf",
-        "\xf0\x28\x8c\xbc", "\xf0\x90\x28\xbc", "\xf0\x28\x8c\x28", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
-        "\xf8\x88\x80\x80\x80", "\xfc\x84\x80\x80\x80\x80", "\xfe", "\xff", "\xc3", "\xe2\x82", "\xf0\x9f\x98",
+        "\x80",
+        "\xbf",
+        "\xc0\xaf",
+        "\xc1\xbf",
+        "\xc3(",
+        "\xe0\x80\xaf",
+        "\xe0\x9f\xbf",
+        "\xe2\x28\xa1",
+        "\xe2\x82\x28",
+        "\xed\xa0\x80",
+        "\xed\xbf\xbf",
+        "\xf0\x80\x80\xaf",
+        "\xf0\x8f\xbf\xbf",
+        "\xf0\x28\x8c\xbc",
+        "\xf0\x90\x28\xbc",
+        "\xf0\x28\x8c\x28",
+        "\xf4\x90\x80\x80",
+        "\xf5\x80\x80\x80",
+        "\xf8\x88\x80\x80\x80",
+        "\xfc\x84\x80\x80\x80\x80",
+        "\xfe",
+        "\xff",
+        "\xc3",
+        "\xe2\x82",
+        "\xf0\x9f\x98",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         char text[64];
@@ -142,15 +163,18 @@ TEST(wrong_escapes_are_refused_at_their_place)
         const char *text;
         int where;
     } cases[] = {
-        {"ab\\x", 2}, {"\\", 0}, {"a\\u12", 1}, {"\\u12g4", 0}, {"\\ud800", 0}, {"\\udc00", 0},
-        {"\\ud800\\u0041", 0}, {"\\ud800x", 0}, {"\\ud800\\n", 0}, {"ok\\n\\uD83D\\", 4},
+        {"ab\\x", 2},          {"\\", 0},       {"a\\u12", 1},
+        {"\\u12g4", 0},        {"\\ud800", 0},  {"\\udc00", 0},
+        {"\\ud800\\u0041", 0}, {"\\ud800x", 0}, {"\\ud800\\n", 0},
+        {"ok\\n\\uD83D\\", 4},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char target[64];
         size_t size = 0;
         const char *what = NULL;
         const char *text = cases[i].text;
-        CHECK(escape_decode(text, text + strlen(text), target, &size, &what) == text + cases[i].where);
+        CHECK(escape_decode(text, text + strlen(text), target, &size, &what) ==
+              text + cases[i].where);
         CHECK(what != NULL && what[0]);
     }
 }
@@ -174,8 +198,12 @@ TEST(bytes_that_need_it_are_escaped)
 TEST(base64_of_the_published_examples)
 {
     static const char *const cases[][2] = {/* RFC 4648, section 10 */
-                                           {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"},
-                                           {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="},
+                                           {"", ""},
+                                           {"f", "Zg=="},
+                                           {"fo", "Zm8="},
+                                           {"foo", "Zm9v"},
+                                           {"foob", "Zm9vYg=="},
+                                           {"fooba", "Zm9vYmE="},
                                            {"foobar", "Zm9vYmFy"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[16] = "";
@@ -192,8 +220,9 @@ TEST(base64_of_the_published_examples)
 
 TEST(base64_that_is_not_canonical_is_refused)
 {
-    static const char *const texts[] = {"Z", "Zg", "Zg=", "Zh==", "Zm9=", "Zm8", "Z===", "====",
-                                        "Zg==Zg==", "Zm 9v", "Zm9v\n", "Zm-_", "Z=g=", "=Zg="};
+    static const char *const texts[] = {"Z",      "Zg",   "Zg=",  "Zh==",     "Zm9=",
+                                        "Zm8",    "Z===", "====", "Zg==Zg==", "Zm 9v",
+                                        "Zm9v\n", "Zm-_", "Z=g=", "=Zg="};
     size_t size = 0;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (base64_decode(texts[i], strlen(texts[i]), NULL, &size))
@@ -247,8 +276,8 @@ TEST(array_indices_have_no_leading_zeroes)
     CHECK(pointer_index("0", 1, &index) && index == 0);
     CHECK(pointer_index("9223372036854775807", 19, &index) && index == INT64_MAX);
     CHECK(!pointer_index("9223372036854775808", 19, &index));
-    static const char *const texts[] = {"", "00", "01", "-1", "+1", "1.0", "1e0", " 1", "-",
-                                        "99999999999999999999", "1a"};
+    static const char *const texts[] = {
+        "", "00", "01", "-1", "+1", "1.0", "1e0", " 1", "-", "99999999999999999999", "1a"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         CHECK(!pointer_index(texts[i], strlen(texts[i]), &index));
 }

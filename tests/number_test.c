@@ -30,7 +30,8 @@ static struct number read_all(const char *text)
     return number;
 }
 
-/* Reading `text` as a real gives what strtod gives; digits are kept exactly where no double does. */
+/* Reading `text` as a real gives what strtod gives; digits are kept exactly where no double
+ * does. */
 static void check_reading(const char *text)
 {
     const struct number number = read_all(text);
@@ -116,9 +117,9 @@ TEST(integers_of_64_bits_are_read_exactly)
 TEST(integers_beyond_64_bits_are_kept_as_digits)
 {
     static const char *const texts[] = {
-        "18446744073709551616",  "-9223372036854775809",  "99999999999999999999",
-        "28446744073709551615",  "100000000000000000000", "-18446744073709551616",
-        "36893488147419103232",  "-18446744073709551615",
+        "18446744073709551616", "-9223372036854775809",  "99999999999999999999",
+        "28446744073709551615", "100000000000000000000", "-18446744073709551616",
+        "36893488147419103232", "-18446744073709551615",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         CHECK_EQUAL(read_all(texts[i]).kind, NUMBER_DIGITS);
@@ -151,10 +152,12 @@ TEST(text_that_is_no_number_is_refused_at_its_place)
         int where;
         enum number_fault fault;
     } cases[] = {
-        {"", 0, NUMBER_NO_DIGIT},     {"-", 1, NUMBER_NO_DIGIT},   {"01", 1, NUMBER_LEADING_ZERO},
-        {"-00", 2, NUMBER_LEADING_ZERO}, {"1.", 2, NUMBER_NO_DIGIT},  {"1.e5", 2, NUMBER_NO_DIGIT},
-        {"1e", 2, NUMBER_NO_DIGIT},   {"1e+", 3, NUMBER_NO_DIGIT}, {".5", 0, NUMBER_NO_DIGIT},
-        {"+1", 0, NUMBER_NO_DIGIT},   {"1.5E-", 5, NUMBER_NO_DIGIT},
+        {"", 0, NUMBER_NO_DIGIT},       {"-", 1, NUMBER_NO_DIGIT},
+        {"01", 1, NUMBER_LEADING_ZERO}, {"-00", 2, NUMBER_LEADING_ZERO},
+        {"1.", 2, NUMBER_NO_DIGIT},     {"1.e5", 2, NUMBER_NO_DIGIT},
+        {"1e", 2, NUMBER_NO_DIGIT},     {"1e+", 3, NUMBER_NO_DIGIT},
+        {".5", 0, NUMBER_NO_DIGIT},     {"+1", 0, NUMBER_NO_DIGIT},
+        {"1.5E-", 5, NUMBER_NO_DIGIT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct number number;
@@ -182,13 +185,27 @@ TEST(doubles_are_written_as_python_writes_them)
         double value;
         const char *text;
     } cases[] = {
-        {0.0, "0.0"}, {-0.0, "-0.0"}, {1.0, "1.0"}, {100.0, "100.0"}, {0.1, "0.1"},
-        {1e15, "1000000000000000.0"}, {9999999999999998.0, "9999999999999998.0"}, {1e16, "1e+16"},
-        {1e100, "1e+100"}, {0.0001, "0.0001"}, {0.00001, "1e-05"}, {1.5e-7, "1.5e-07"},
-        {5e-324, "5e-324"}, {2.2250738585072014e-308, "2.2250738585072014e-308"},
-        {1.7976931348623157e308, "1.7976931348623157e+308"}, {123456.789, "123456.789"},
-        {-65.613616999999977, "-65.61361699999998"}, {9007199254740993.0, "9007199254740992.0"},
-        {2e-44, "2e-44"}, {1.2345e22, "1.2345e+22"}, {9.5367431640625e-07, "9.5367431640625e-07"},
+        {0.0, "0.0"},
+        {-0.0, "-0.0"},
+        {1.0, "1.0"},
+        {100.0, "100.0"},
+        {0.1, "0.1"},
+        {1e15, "1000000000000000.0"},
+        {9999999999999998.0, "9999999999999998.0"},
+        {1e16, "1e+16"},
+        {1e100, "1e+100"},
+        {0.0001, "0.0001"},
+        {0.00001, "1e-05"},
+        {1.5e-7, "1.5e-07"},
+        {5e-324, "5e-324"},
+        {2.2250738585072014e-308, "2.2250738585072014e-308"},
+        {1.7976931348623157e308, "1.7976931348623157e+308"},
+        {123456.789, "123456.789"},
+        {-65.613616999999977, "-65.61361699999998"},
+        {9007199254740993.0, "9007199254740992.0"},
+        {2e-44, "2e-44"},
+        {1.2345e22, "1.2345e+22"},
+        {9.5367431640625e-07, "9.5367431640625e-07"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[NUMBER_TEXT_MAX + 1];

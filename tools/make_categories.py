@@ -26,6 +26,7 @@ print(f"""/* regex_categories.h -- general categories of Unicode; made by tools/
 static const char regex_category_names[] = "{''.join(NAMES)}";
 
 /* Where a run begins (shifted by 5), and its category. */
+/* clang-format off */
 static const uint32_t regex_category_runs[{len(runs)}] = {{""")
 words = [f"0x{run:x}," for run in runs]
 line = "   "
@@ -35,4 +36,4 @@ for word in words:
         line = "   "
     line += " " + word
 print(line)
-print("};\n\n#endif")
+print("};\n/* clang-format on */\n\n#endif")

@@ -12,8 +12,9 @@ extern "C" {
 #endif
 
 /*
- * A document is a tree of values in a heap, under a named root. It is changed in place; evh_commit()
- * makes the changes durable and evh_rollback() undoes them, with everything else in the heap.
+ * A document is a tree of values in a heap, under a named root. It is changed in place;
+ * evh_commit() makes the changes durable and evh_rollback() undoes them, with everything else in
+ * the heap.
  *
  *   Values   evh_value names a value. Of an array or object it stays valid until that is erased,
  *            whatever else changes. Of any other value it is a place in its container: valid until
@@ -133,8 +134,8 @@ EVH_API evh_value evh_json_walk(evh_json *json, evh_value from, evh_json_path *p
 
 /** Follow references until a value is none, at most 32. EVH_DANGLING, EVH_CYCLE. */
 EVH_API evh_value evh_json_follow(evh_json *json, evh_value value);
-/** The JSON Pointer of a value, with a zero behind it: stores at most `size` bytes, the end of it if
- *  it is longer. Returns how many bytes it has, SIZE_MAX if the value is no more. */
+/** The JSON Pointer of a value, with a zero behind it: stores at most `size` bytes, the end of it
+ *  if it is longer. Returns how many bytes it has, SIZE_MAX if the value is no more. */
 EVH_API size_t evh_json_pointer(evh_json *json, evh_value value, char *buffer, size_t size);
 /** Whether two values are equal: numbers by value, objects in any order, refs by their text. */
 EVH_API bool evh_json_equal(evh_json *json, evh_value first, evh_value second);
@@ -157,11 +158,13 @@ EVH_API evh_status evh_json_set_number(evh_json *json, evh_value value, const ch
 /** EVH_SYNTAX if it is not UTF-8. */
 EVH_API evh_status evh_json_set_text(evh_json *json, evh_value value, const char *text,
                                      size_t size);
+/** Bytes of any value. */
 EVH_API evh_status evh_json_set_bytes(evh_json *json, evh_value value, const void *bytes,
                                       size_t size);
 /** A reference to what is, or will be, at a JSON Pointer below the outermost value. EVH_SYNTAX. */
 EVH_API evh_status evh_json_set_ref(evh_json *json, evh_value value, const char *pointer,
                                     size_t size);
+/** An empty array; an empty object. */
 EVH_API evh_status evh_json_set_array(evh_json *json, evh_value value);
 EVH_API evh_status evh_json_set_object(evh_json *json, evh_value value);
 
@@ -174,7 +177,8 @@ EVH_API evh_status evh_json_insert(evh_json *json, evh_value array, size_t posit
                                    evh_value *item);
 /** Append a null to an array. `*item` receives it. */
 EVH_API evh_status evh_json_append(evh_json *json, evh_value array, evh_value *item);
-/** The member `key` of an object, a new null if there was none. `*member` receives it. EVH_SYNTAX. */
+/** The member `key` of an object, a new null if there was none. `*member` receives it.
+ *  EVH_SYNTAX. */
 EVH_API evh_status evh_json_put(evh_json *json, evh_value object, const char *key, size_t size,
                                 evh_value *member);
 /** Give a member another key, in its place. EVH_EXISTS. */

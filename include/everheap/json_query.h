@@ -58,8 +58,7 @@ EVH_API evh_status evh_json_query_run(evh_json *json, evh_value from, evh_json_q
 
 /** The normalized path of a value (RFC 9535, section 2.7), such as $['a'][0]: stores at most `size`
  *  bytes with a zero behind them. Returns how many it has, SIZE_MAX if the value is no more. */
-EVH_API size_t evh_json_normalized_path(evh_json *json, evh_value value, char *buffer,
-                                        size_t size);
+EVH_API size_t evh_json_normalized_path(evh_json *json, evh_value value, char *buffer, size_t size);
 
 #ifdef __cplusplus
 }

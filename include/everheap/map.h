@@ -117,23 +117,23 @@ EVH_API bool evh_map_next(const evh_heap *heap, const evh_map *map, evh_map_curs
     typedef struct name {                                                                          \
         evh_map map;                                                                               \
     } name;                                                                                        \
-    static inline __attribute__((unused)) value_type *name##_put(evh_heap *heap, name *map,        \
-                                                                 key_type key)                     \
+    static inline __attribute__((unused))                                                          \
+    value_type *name##_put(evh_heap *heap, name *map, key_type key)                                \
     {                                                                                              \
         return (value_type *)put_call(heap, &map->map, convert key, sizeof(value_type));           \
     }                                                                                              \
-    static inline __attribute__((unused)) value_type *name##_get(                                  \
-        const evh_heap *heap, const name *map, key_type key)                                       \
+    static inline __attribute__((unused))                                                          \
+    value_type *name##_get(const evh_heap *heap, const name *map, key_type key)                    \
     {                                                                                              \
         return (value_type *)get_call(heap, &map->map, convert key);                               \
     }                                                                                              \
-    static inline __attribute__((unused)) bool name##_erase(evh_heap *heap, name *map,             \
-                                                            key_type key)                          \
+    static inline                                                                                  \
+        __attribute__((unused)) bool name##_erase(evh_heap *heap, name *map, key_type key)         \
     {                                                                                              \
         return erase_call(heap, &map->map, convert key);                                           \
     }                                                                                              \
-    static inline __attribute__((unused)) uint64_t name##_count(const evh_heap *heap,              \
-                                                                const name *map)                   \
+    static inline __attribute__((unused))                                                          \
+    uint64_t name##_count(const evh_heap *heap, const name *map)                                   \
     {                                                                                              \
         return evh_map_count(heap, &map->map);                                                     \
     }                                                                                              \

@@ -60,8 +60,7 @@ static evh_status check_leaf(struct check *check, const struct json_slot *slot, 
             return json_corrupt(slot->payload, "a reference that names another container");
         if (check->seen_refs[slot->id]++)
             return json_corrupt(slot->payload, "a reference that is there twice");
-        if (ref->state == JSON_REF_MEMBER && ref->place < check->symbols)
-            check->uses[ref->place]++;
+        if (ref->state == JSON_REF_MEMBER && ref->place < check->symbols) check->uses[ref->place]++;
     }
     return EVH_OK;
 }

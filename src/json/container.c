@@ -12,8 +12,8 @@
 #endif
 
 struct container_flat {
-    uint32_t *keys;  /* objects */
-    void *index;     /* objects of a larger capacity than JSON_SCAN_MAX */
+    uint32_t *keys; /* objects */
+    void *index;    /* objects of a larger capacity than JSON_SCAN_MAX */
     struct json_slot *slots;
     uint32_t index_mask;
     bool is_wide; /* the index: of uint16_t */
@@ -94,8 +94,7 @@ uint32_t container_make(struct evh_json *json, uint32_t kind, uint32_t parent,
 {
     assert(kind != JSON_KIND_FREE);
     void *cell = NULL;
-    const uint32_t number =
-        cell_take(json, &json->root->containers, JSON_CONTAINER_SHIFT, &cell);
+    const uint32_t number = cell_take(json, &json->root->containers, JSON_CONTAINER_SHIFT, &cell);
     if (!number) return 0;
     *container = cell;
     const uint32_t serial = (*container)->serial + ((*container)->serial == 0);
@@ -208,8 +207,8 @@ static void container_index_add(const struct container_flat *flat, uint32_t posi
     container_index_set(flat, at, position + 1);
 }
 
-static void container_index_all(const struct container_flat *flat, uint32_t kind,
-                                uint32_t capacity, uint32_t count)
+static void container_index_all(const struct container_flat *flat, uint32_t kind, uint32_t capacity,
+                                uint32_t count)
 {
     if (kind != JSON_KIND_OBJECT || flat->index_mask == 0) return;
     memset(flat->index, 0, container_index_bytes(kind, capacity));

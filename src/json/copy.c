@@ -76,9 +76,8 @@ static evh_status copy_one(struct evh_json *json, struct copy_stack *stack,
         container_end(json, level.number, level.target);
         return status;
     }
-    *copy = (struct json_slot){.type = source->type,
-                               .id = level.number,
-                               .payload = json_offset(json, level.target)};
+    *copy = (struct json_slot){
+        .type = source->type, .id = level.number, .payload = json_offset(json, level.target)};
     json_count(json, copy, 1);
     return EVH_OK;
 }

@@ -308,8 +308,7 @@ evh_status evh_json_insert(evh_json *json, evh_value array, size_t position, evh
         return base_fail(EVH_INVALID, NO_OFFSET, "json: item %zu of an array of %u", position,
                          found->count);
     const struct json_slot null = {.type = JSON_NULL};
-    const evh_status inserted =
-        container_insert(json, found, number, (uint32_t)position, 0, &null);
+    const evh_status inserted = container_insert(json, found, number, (uint32_t)position, 0, &null);
     if (inserted) return inserted;
     json_count(json, &null, 1);
     if (item) *item = (evh_value){number, found->serial, position};

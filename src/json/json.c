@@ -115,8 +115,8 @@ evh_json *evh_json_open(evh_heap *heap, const char *name)
     if (!name) name = "json";
     const size_t size = strlen(name);
     if (!heap || size == 0 || size > EVH_NAME_SIZE_MAX) {
-        (void)base_fail(EVH_INVALID, NO_OFFSET, heap ? "json: a name of 1 to 63 bytes is needed"
-                                                     : "json: no heap");
+        (void)base_fail(EVH_INVALID, NO_OFFSET,
+                        heap ? "json: a name of 1 to 63 bytes is needed" : "json: no heap");
         return NULL;
     }
     struct evh_json *json = os->memory_allocate(sizeof *json);

@@ -179,16 +179,15 @@ EVH_INTERNAL evh_status tree_make(struct evh_json *json, struct json_container *
 EVH_INTERNAL evh_status tree_insert(struct evh_json *json, struct json_container *container,
                                     uint32_t number, uint32_t position, uint32_t key,
                                     const struct json_slot *slot);
-/** Append `count` values; keys of an object are unlike each other and what is there. After a failure
- *  some of them are appended. */
+/** Append `count` values; keys of an object are unlike each other and what is there. After a
+ *  failure some of them are appended. */
 EVH_INTERNAL evh_status tree_append(struct evh_json *json, struct json_container *container,
                                     uint32_t number, const struct json_slot *slots,
                                     const uint32_t *keys, uint32_t count);
 EVH_INTERNAL evh_status tree_remove(struct evh_json *json, struct json_container *container,
                                     uint32_t position, uint32_t *key, struct json_slot *slot);
-EVH_INTERNAL struct json_slot *tree_find(struct evh_json *json,
-                                         const struct json_container *object, uint32_t key,
-                                         uint32_t *position);
+EVH_INTERNAL struct json_slot *tree_find(struct evh_json *json, const struct json_container *object,
+                                         uint32_t key, uint32_t *position);
 EVH_INTERNAL evh_status tree_rename(struct evh_json *json, struct json_container *object,
                                     uint32_t position, uint32_t key);
 EVH_INTERNAL void tree_clear(struct evh_json *json, struct json_container *container);
@@ -197,8 +196,8 @@ EVH_INTERNAL void tree_clear(struct evh_json *json, struct json_container *conta
 EVH_INTERNAL struct json_tree *tree_of(const struct evh_json *json,
                                        const struct json_container *container);
 EVH_INTERNAL struct json_page *page_at(const struct evh_json *json, uint32_t number, uint32_t kind);
-/** The position of `key` in `keys`, of which `count` count and which reach to a multiple of 16 bytes;
- *  `count` if it is not there. */
+/** The position of `key` in `keys`, of which `count` count and which reach to a multiple of 16
+ *  bytes; `count` if it is not there. */
 EVH_INTERNAL uint32_t keys_scan(const uint32_t *keys, uint32_t count, uint32_t key);
 /** A new page: its number, 0 on failure. */
 EVH_INTERNAL uint32_t page_make(struct evh_json *json, uint32_t kind, struct json_page **page);
@@ -213,13 +212,14 @@ static inline uint64_t page_offset(uint32_t number)
 EVH_INTERNAL evh_status members_make(struct evh_json *json, struct json_tree *tree);
 EVH_INTERNAL void members_clear(struct evh_json *json, struct json_tree *tree);
 /** The leaf that has `key`, 0 if none. */
-EVH_INTERNAL uint32_t members_find(struct evh_json *json, const struct json_tree *tree, uint32_t key);
+EVH_INTERNAL uint32_t members_find(struct evh_json *json, const struct json_tree *tree,
+                                   uint32_t key);
 EVH_INTERNAL evh_status members_insert(struct evh_json *json, struct json_tree *tree, uint32_t key,
-                                     uint32_t leaf);
+                                       uint32_t leaf);
 EVH_INTERNAL void members_remove(struct evh_json *json, struct json_tree *tree, uint32_t key);
 /** `key` is in another leaf now. */
 EVH_INTERNAL void members_move(struct evh_json *json, struct json_tree *tree, uint32_t key,
-                             uint32_t leaf);
+                               uint32_t leaf);
 
 /** A number's hash: every bit depends on all. */
 static inline uint32_t key_hash(uint32_t key)

@@ -138,10 +138,10 @@ enum json_page_kind {
 /* A page's number is its offset / 4096, so that 32 bits reach 16 TiB. */
 struct json_page {
     uint16_t kind;
-    uint16_t height;   /* of an inner page: 1 above leaves. BUCKET: the bits that lead to it */
-    uint32_t count;    /* values, children, entries */
-    uint32_t parent;   /* page; 0 of the root */
-    uint32_t owner;    /* container */
+    uint16_t height; /* of an inner page: 1 above leaves. BUCKET: the bits that lead to it */
+    uint32_t count;  /* values, children, entries */
+    uint32_t parent; /* page; 0 of the root */
+    uint32_t owner;  /* container */
     uint64_t reserved[2];
 };
 
@@ -189,7 +189,7 @@ static_assert(sizeof(struct json_tree) == 64, "on disk");
  */
 enum {
     JSON_TEXT_SMALL_MAX = 1000, /* larger ones would leave holes in slabs that nothing fits */
-    JSON_TEXT_FREE = 0xffff, /* `size` of an entry that is free */
+    JSON_TEXT_FREE = 0xffff,    /* `size` of an entry that is free */
 };
 
 struct json_text {

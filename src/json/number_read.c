@@ -140,8 +140,7 @@ static uint64_t number_nearest(uint64_t w, int64_t q)
         power++;
     }
     if (power >= 0x7ff) return DOUBLE_INFINITE;
-    return ((uint64_t)power << DOUBLE_FRACTION_BITS) |
-           (fraction & ~(1ull << DOUBLE_FRACTION_BITS));
+    return ((uint64_t)power << DOUBLE_FRACTION_BITS) | (fraction & ~(1ull << DOUBLE_FRACTION_BITS));
 }
 
 /* More than 19 digits. Leading zeroes do not count, so it may be fewer after all. */

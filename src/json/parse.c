@@ -21,8 +21,8 @@ static bool parse_reserve(struct parser *parser)
     uint32_t *keys = os->memory_resize(parser->keys, capacity * sizeof *keys);
     if (keys) parser->keys = keys;
     if (!slots || !keys) {
-        (void)parse_fail_with(
-            parser, base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory for values"));
+        (void)parse_fail_with(parser,
+                              base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory for values"));
         return false;
     }
     parser->capacity = capacity;
@@ -340,9 +340,9 @@ static inline enum parse_result parse_step(struct parser *parser)
 static enum parse_result parse_finish(struct parser *parser)
 {
     static const char *const expected[] = {
-        [PARSE_VALUE] = "a value", [PARSE_FIRST_VALUE] = "a value or ]",
-        [PARSE_FIRST_KEY] = "a key or }", [PARSE_KEY] = "a key", [PARSE_COLON] = "a colon",
-        [PARSE_BEHIND] = ", or the end of the container",
+        [PARSE_VALUE] = "a value",        [PARSE_FIRST_VALUE] = "a value or ]",
+        [PARSE_FIRST_KEY] = "a key or }", [PARSE_KEY] = "a key",
+        [PARSE_COLON] = "a colon",        [PARSE_BEHIND] = ", or the end of the container",
     };
     if (parser->options.lines && parser->depth == 1 &&
         (parser->state == PARSE_VALUE || parser->state == PARSE_BEHIND))

@@ -21,13 +21,13 @@ enum parse_result {
 };
 
 enum parse_state {
-    PARSE_VALUE,        /* a value comes */
-    PARSE_FIRST_VALUE,  /* a value, or the end of an array */
-    PARSE_FIRST_KEY,    /* a key, or the end of an object */
-    PARSE_KEY,          /* a key */
-    PARSE_COLON,        /* a colon */
-    PARSE_BEHIND,       /* behind a value: a comma, or the end of what it is in */
-    PARSE_END,          /* behind the outermost value: white space */
+    PARSE_VALUE,       /* a value comes */
+    PARSE_FIRST_VALUE, /* a value, or the end of an array */
+    PARSE_FIRST_KEY,   /* a key, or the end of an object */
+    PARSE_KEY,         /* a key */
+    PARSE_COLON,       /* a colon */
+    PARSE_BEHIND,      /* behind a value: a comma, or the end of what it is in */
+    PARSE_END,         /* behind the outermost value: white space */
 };
 
 /* A key whose symbol is known. */

@@ -99,7 +99,8 @@ uint32_t parse_key(struct parser *parser, const char *text, size_t size, bool is
     const uint64_t hash = (first ^ (last << 21 | last >> 43)) * 0x9e3779b97f4a7c15ull;
     struct parse_key *entry = parser->cache + (hash >> 54);
     if (LIKELY(entry->first == first && entry->last == last && entry->size == size &&
-               entry->key != 0 && (size <= 16 || memcmp(entry->text + 8, text + 8, size - 16) == 0))) {
+               entry->key != 0 &&
+               (size <= 16 || memcmp(entry->text + 8, text + 8, size - 16) == 0))) {
         entry->uses++;
         return entry->key;
     }
@@ -146,8 +147,8 @@ enum parse_result parse_number(struct parser *parser, struct json_slot *slot)
     if (number.kind == NUMBER_REAL && number.is_plain) slot->flags = JSON_NO_POINT;
     if (UNLIKELY(number.kind == NUMBER_DIGITS ||
                  (parser->options.keep_digits && !parse_is_kept(&number, text, size)))) {
-        *slot = (struct json_slot){.type = JSON_DIGITS,
-                                   .payload = blob_make(parser->json, text, size)};
+        *slot =
+            (struct json_slot){.type = JSON_DIGITS, .payload = blob_make(parser->json, text, size)};
         if (!slot->payload) return parse_fail_with(parser, evh_last_error()->status);
     }
     parser->next = stop;
@@ -157,8 +158,7 @@ enum parse_result parse_number(struct parser *parser, struct json_slot *slot)
 /* ---- $ref and $base64 ---- */
 
 static enum parse_result parse_special_ref(struct parser *parser, const char *text, uint64_t size,
-                                           uint32_t owner, struct json_slot *slot,
-                                           bool *is_special)
+                                           uint32_t owner, struct json_slot *slot, bool *is_special)
 {
     size_t fault = 0;
     const bool is_fragment = parser->options.fragments && size > 1 && text[0] == '#';
@@ -187,9 +187,8 @@ static enum parse_result parse_special_ref(struct parser *parser, const char *te
     return parse_fail(parser, parser->next, EVH_SYNTAX, "a JSON Pointer in $ref");
 }
 
-static enum parse_result parse_special_bytes(struct parser *parser, const char *text,
-                                             uint64_t size, struct json_slot *slot,
-                                             bool *is_special)
+static enum parse_result parse_special_bytes(struct parser *parser, const char *text, uint64_t size,
+                                             struct json_slot *slot, bool *is_special)
 {
     size_t bytes = 0;
     if (!base64_decode(text, size, NULL, &bytes)) {

@@ -63,8 +63,9 @@ static bool parse_grow(struct parser *parser, size_t bytes)
     if (bytes <= parser->buffer_bytes) return true;
     char *grown = os->memory_resize(parser->buffer, bytes + PARSE_PADDING_BYTES);
     if (!grown) {
-        (void)parse_fail_with(parser, base_fail(EVH_NO_MEMORY, NO_OFFSET,
-                                                "json: no memory for a window of %zu bytes", bytes));
+        (void)parse_fail_with(parser,
+                              base_fail(EVH_NO_MEMORY, NO_OFFSET,
+                                        "json: no memory for a window of %zu bytes", bytes));
         return false;
     }
     parser->buffer = grown;
@@ -117,8 +118,8 @@ bool parse_refill(struct parser *parser)
     parse_move_window(parser, parser->buffer);
     memmove(parser->buffer, from, left);
     size_t done = 0;
-    const int error = parser->source(parser->context, parser->buffer + left,
-                                     parser->buffer_bytes - left, &done);
+    const int error =
+        parser->source(parser->context, parser->buffer + left, parser->buffer_bytes - left, &done);
     parser->end = parser->buffer + left;
     if (error) {
         (void)parse_fail_with(parser, base_fail_os(error, NO_OFFSET, "json: cannot read the text"));

@@ -19,7 +19,7 @@ struct patch {
 struct patch_place {
     struct json_step at; /* the value, if there is one */
     bool is_there;
-    uint32_t number;     /* the container that it is in, or would be */
+    uint32_t number; /* the container that it is in, or would be */
     uint32_t position;
     struct pointer walk; /* its last token */
     bool is_target;      /* the whole target */
@@ -47,7 +47,8 @@ static evh_status patch_last_step(struct patch *patch, struct patch_place *place
     const evh_status status = path_step(patch->json, at, walk->token, walk->token_size, true);
     place->is_there = status == EVH_OK;
     if (place->is_there) place->position = at->position;
-    if (status != EVH_NOT_FOUND || type == JSON_OBJECT) return status == EVH_NOT_FOUND ? EVH_OK : status;
+    if (status != EVH_NOT_FOUND || type == JSON_OBJECT)
+        return status == EVH_NOT_FOUND ? EVH_OK : status;
     /* An item that may be put behind the last: "-", or the number of items. */
     uint64_t index = 0;
     if (walk->token_size == 1 && walk->token[0] == '-') return EVH_OK;
@@ -77,7 +78,8 @@ static evh_status patch_find(struct patch *patch, const char *path, size_t size,
         status = value_follow(patch->json, &place->at);
         if (status) break;
         if (place->walk.next == place->walk.end) return patch_last_step(patch, place);
-        status = path_step(patch->json, &place->at, place->walk.token, place->walk.token_size, true);
+        status =
+            path_step(patch->json, &place->at, place->walk.token, place->walk.token_size, true);
         if (status == EVH_NOT_FOUND)
             return patch_fail(patch, EVH_NOT_FOUND, "a path that leads nowhere");
         if (!status) status = pointer_step(&place->walk);
@@ -142,8 +144,7 @@ static evh_status patch_text(struct patch *patch, const struct json_container *o
                              const char *name, const char **text, uint64_t *size)
 {
     const uint32_t key = key_find(patch->json, name, strlen(name));
-    const struct json_slot *slot =
-        key ? object_find(patch->json, operation, key, NULL) : NULL;
+    const struct json_slot *slot = key ? object_find(patch->json, operation, key, NULL) : NULL;
     if (!slot || slot->type != JSON_STRING)
         return patch_fail(patch, EVH_SYNTAX, "op, path or from is missing or no string");
     *text = text_of(patch->json, slot, size);
@@ -154,8 +155,7 @@ static evh_status patch_value(struct patch *patch, const struct json_container *
                               struct json_slot *value)
 {
     const uint32_t key = key_find(patch->json, "value", 5);
-    const struct json_slot *slot =
-        key ? object_find(patch->json, operation, key, NULL) : NULL;
+    const struct json_slot *slot = key ? object_find(patch->json, operation, key, NULL) : NULL;
     if (!slot) return patch_fail(patch, EVH_SYNTAX, "value is missing");
     *value = *slot;
     return EVH_OK;
@@ -166,8 +166,7 @@ static evh_status patch_remove(struct patch *patch, const struct patch_place *pl
     if (!place->is_there) return patch_fail(patch, EVH_NOT_FOUND, "nothing is there");
     if (!place->is_target) return undo_remove(&patch->undo, place->number, place->position);
     const struct json_slot null = {.type = JSON_NULL};
-    const evh_status status =
-        undo_replace(&patch->undo, place->number, place->position, &null);
+    const evh_status status = undo_replace(&patch->undo, place->number, place->position, &null);
     if (!status) json_count(patch->json, &null, 1);
     return status;
 }
@@ -398,8 +397,7 @@ static evh_status merge_next(struct patch *patch, struct merge_stack *stack)
     if (!target || !container_span(patch->json, level->source, level->done++, &span))
         return EVH_CORRUPT;
     uint32_t position = target->count;
-    const struct json_slot *there =
-        object_find(patch->json, target, span.keys[0], &position);
+    const struct json_slot *there = object_find(patch->json, target, span.keys[0], &position);
     if (span.slots[0].type == JSON_NULL)
         return there ? undo_remove(&patch->undo, number, position) : EVH_OK;
     return merge_value(patch, stack, number, position, there, span.keys[0], span.slots);

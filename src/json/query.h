@@ -59,7 +59,7 @@ struct query_expression {
     struct json_slot literal; /* of a string: type only, its bytes are */
     const char *text;
     size_t text_size;
-    struct regex *regex;   /* of an argument that is a literal, made at first use */
+    struct regex *regex; /* of an argument that is a literal, made at first use */
     bool is_regex_checked;
 };
 

@@ -119,9 +119,12 @@ static bool query_string(struct query_parser *parser, const char **text, size_t 
     /* In single quotes \' is an escape and \" is none: as JSON has it the other way round. */
     size_t bytes = 0;
     for (const char *from = first; from < last; from++) {
-        if (*from == '\\' && quote == '\'' && from[1] == '"') return query_fail(parser, "an escape");
-        if (*from == '\\' && quote == '\'' && from[1] == '\'') from++;
-        else if (*from == '\\') target[bytes++] = *from++;
+        if (*from == '\\' && quote == '\'' && from[1] == '"')
+            return query_fail(parser, "an escape");
+        if (*from == '\\' && quote == '\'' && from[1] == '\'')
+            from++;
+        else if (*from == '\\')
+            target[bytes++] = *from++;
         target[bytes++] = *from;
     }
     const char *expected = "";
@@ -185,7 +188,8 @@ static bool query_shorthand(struct query_parser *parser, struct query_selector *
     const char *first = parser->next;
     while (parser->next < parser->end) {
         const unsigned char c = (unsigned char)*parser->next;
-        const bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c > 0x7f;
+        const bool is_letter =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c > 0x7f;
         if (!is_letter && (parser->next == first || c < '0' || c > '9')) break;
         parser->next++;
     }

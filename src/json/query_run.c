@@ -1,8 +1,8 @@
 /* query_run.c -- carry out JSONPath queries: RFC 9535.
  *
  * Segments are carried out one after the other on lists of values; the last one hands its values
- * on. Descendants are visited with a stack of their own. Recursion follows the query, whose depth is
- * limited, and never the document.
+ * on. Descendants are visited with a stack of their own. Recursion follows the query, whose depth
+ * is limited, and never the document.
  */
 #include "json/query.h"
 #include "os/os.h"
@@ -36,8 +36,8 @@ static bool query_append(struct query_run *run, const struct json_step *at, void
         const size_t capacity = list->capacity ? 2 * list->capacity : 64;
         struct json_step *grown = os->memory_resize(list->steps, capacity * sizeof *grown);
         if (!grown)
-            return query_fail_run(run, base_fail(EVH_NO_MEMORY, NO_OFFSET,
-                                                 "json: no memory for what a query finds"));
+            return query_fail_run(
+                run, base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory for what a query finds"));
         list->steps = grown;
         list->capacity = capacity;
     }
@@ -66,8 +66,7 @@ static bool query_emit_at(struct query_run *run, const struct json_slot *parent,
 /* All children, or those that a filter holds for. */
 static bool query_select_all(struct query_run *run, const struct json_slot *parent,
                              const struct json_container *container,
-                             const struct query_expression *filter, query_emit *emit,
-                             void *context)
+                             const struct query_expression *filter, query_emit *emit, void *context)
 {
     struct json_span span;
     for (uint32_t done = 0; done < container->count; done += span.count) {
@@ -92,8 +91,8 @@ static int64_t query_clamp(int64_t value, int64_t low, int64_t high)
 
 /* RFC 9535, section 2.3.4.2. */
 static bool query_select_slice(struct query_run *run, const struct json_slot *parent,
-                               const struct json_container *array,
-                               const struct query_selector *s, query_emit *emit, void *context)
+                               const struct json_container *array, const struct query_selector *s,
+                               query_emit *emit, void *context)
 {
     const int64_t count = array->count;
     if (s->step == 0) return true;
@@ -150,8 +149,7 @@ static bool query_select_each(struct query_run *run, const struct json_step *at,
 /* A value and all below it, each before what it contains. A level of the stack is a container, and
  * where in it the next child is. */
 static bool query_select_below(struct query_run *run, const struct json_step *at,
-                               const struct query_segment *segment, query_emit *emit,
-                               void *context)
+                               const struct query_segment *segment, query_emit *emit, void *context)
 {
     struct query_list stack = {NULL, 0, 0};
     struct json_step level = {at->slot, at->number, 0};
@@ -232,16 +230,16 @@ static bool query_count_one(struct query_run *run, const struct json_step *at, v
 /* ---- operands ---- */
 
 /* A value, or nothing. */
-struct query_operand {
+struct query_result {
     bool is_nothing;
     struct json_slot slot;
     const char *text; /* STRING */
     uint64_t size;
 };
 
-static struct query_operand query_of_slot(struct query_run *run, const struct json_slot *slot)
+static struct query_result query_of_slot(struct query_run *run, const struct json_slot *slot)
 {
-    struct query_operand operand = {.slot = *slot};
+    struct query_result operand = {.slot = *slot};
     if (slot->type == JSON_STRING) {
         operand.text = text_of(run->json, slot, &operand.size);
         if (!operand.text) {
@@ -252,13 +250,13 @@ static struct query_operand query_of_slot(struct query_run *run, const struct js
     return operand;
 }
 
-static struct query_operand query_evaluate(struct query_run *run, const struct query_expression *e,
-                                           const struct json_step *current);
+static struct query_result query_evaluate(struct query_run *run, const struct query_expression *e,
+                                          const struct json_step *current);
 
 /* How long: characters of a string, values of a container. */
-static struct query_operand query_length(struct query_run *run, const struct query_operand *of)
+static struct query_result query_length(struct query_run *run, const struct query_result *of)
 {
-    struct query_operand length = {.slot = {.type = JSON_INTEGER}};
+    struct query_result length = {.slot = {.type = JSON_INTEGER}};
     length.is_nothing = true;
     if (of->is_nothing) return length;
     if (of->slot.type == JSON_STRING) {
@@ -274,13 +272,13 @@ static struct query_operand query_length(struct query_run *run, const struct que
     return length;
 }
 
-static struct query_operand query_evaluate(struct query_run *run, const struct query_expression *e,
-                                           const struct json_step *current)
+static struct query_result query_evaluate(struct query_run *run, const struct query_expression *e,
+                                          const struct json_step *current)
 {
-    struct query_operand operand = {.is_nothing = true};
+    struct query_result operand = {.is_nothing = true};
     struct query_found found = {.limit = 2};
     if (e->kind == QUERY_LITERAL)
-        return (struct query_operand){false, e->literal, e->text, e->text_size};
+        return (struct query_result){false, e->literal, e->text, e->text_size};
     if (e->kind == QUERY_PATH) {
         (void)query_walk(run, &e->path, current, query_count_one, &found);
         return found.count == 1 ? query_of_slot(run, &found.first.slot) : operand;
@@ -301,8 +299,8 @@ static struct query_operand query_evaluate(struct query_run *run, const struct q
 
 /* ---- comparisons ---- */
 
-static bool query_equal(struct query_run *run, const struct query_operand *left,
-                        const struct query_operand *right)
+static bool query_equal(struct query_run *run, const struct query_result *left,
+                        const struct query_result *right)
 {
     if (left->is_nothing || right->is_nothing) return left->is_nothing && right->is_nothing;
     if (left->slot.type == JSON_STRING || right->slot.type == JSON_STRING)
@@ -333,8 +331,8 @@ static double query_real(struct query_run *run, const struct json_slot *slot)
     return digits ? number_as_real(digits, digits + size) : 0;
 }
 
-static bool query_less(struct query_run *run, const struct query_operand *left,
-                       const struct query_operand *right)
+static bool query_less(struct query_run *run, const struct query_result *left,
+                       const struct query_result *right)
 {
     if (left->is_nothing || right->is_nothing) return false;
     const struct json_slot *one = &left->slot;
@@ -354,8 +352,8 @@ static bool query_less(struct query_run *run, const struct query_operand *left,
 static bool query_compare(struct query_run *run, const struct query_expression *e,
                           const struct json_step *current)
 {
-    const struct query_operand left = query_evaluate(run, e->left, current);
-    const struct query_operand right = query_evaluate(run, e->right, current);
+    const struct query_result left = query_evaluate(run, e->left, current);
+    const struct query_result right = query_evaluate(run, e->right, current);
     if (run->status) return false;
     switch (e->comparison) {
     case QUERY_EQ: return query_equal(run, &left, &right);
@@ -371,8 +369,8 @@ static bool query_compare(struct query_run *run, const struct query_expression *
 static bool query_matches(struct query_run *run, const struct query_expression *e,
                           const struct json_step *current)
 {
-    const struct query_operand text = query_evaluate(run, e->left, current);
-    const struct query_operand pattern = query_evaluate(run, e->right, current);
+    const struct query_result text = query_evaluate(run, e->left, current);
+    const struct query_result pattern = query_evaluate(run, e->right, current);
     if (text.is_nothing || pattern.is_nothing || text.slot.type != JSON_STRING ||
         pattern.slot.type != JSON_STRING)
         return false;
@@ -403,7 +401,8 @@ static bool query_holds(struct query_run *run, const struct query_expression *e,
     struct query_found found = {.limit = 1};
     switch (e->kind) {
     case QUERY_OR: return query_holds(run, e->left, current) || query_holds(run, e->right, current);
-    case QUERY_AND: return query_holds(run, e->left, current) && query_holds(run, e->right, current);
+    case QUERY_AND:
+        return query_holds(run, e->left, current) && query_holds(run, e->right, current);
     case QUERY_NOT: return !query_holds(run, e->left, current);
     case QUERY_COMPARE: return query_compare(run, e, current);
     case QUERY_PATH:

@@ -38,8 +38,7 @@ evh_status ref_make(struct evh_json *json, uint32_t owner, const char *path, uin
     struct json_ref *ref = cell;
     *ref = (struct json_ref){
         .serial = ref->serial + 1, .state = JSON_REF_LOOSE, .owner = owner, .path = blob};
-    *slot = (struct json_slot){
-        .type = JSON_REF, .id = number, .payload = json_offset(json, ref)};
+    *slot = (struct json_slot){.type = JSON_REF, .id = number, .payload = json_offset(json, ref)};
     return EVH_OK;
 }
 
@@ -187,9 +186,8 @@ static evh_status ref_hop(struct evh_json *json, const struct ref_stack *stack,
 }
 
 /* Walk a ref's path from the document's outermost value. */
-static evh_status ref_walk(struct evh_json *json, const struct ref_stack *stack,
-                           const char *path, uint64_t size, struct json_step *at,
-                           uint32_t *blocker)
+static evh_status ref_walk(struct evh_json *json, const struct ref_stack *stack, const char *path,
+                           uint64_t size, struct json_step *at, uint32_t *blocker)
 {
     size_t fault = 0;
     const struct json_container *document = container_of(json, json->root->document);
@@ -210,8 +208,9 @@ static evh_status ref_walk(struct evh_json *json, const struct ref_stack *stack,
         if (status) break;
         status = path_step(json, at, walk.token, walk.token_size, true);
         if (status == EVH_NOT_FOUND)
-            status = base_fail(EVH_DANGLING, NO_OFFSET, "json: a reference to %.*s, where nothing is",
-                               size < 200 ? (int)size : 200, path);
+            status =
+                base_fail(EVH_DANGLING, NO_OFFSET, "json: a reference to %.*s, where nothing is",
+                          size < 200 ? (int)size : 200, path);
         if (!status) status = pointer_step(&walk);
     }
     pointer_end(&walk);
@@ -231,8 +230,7 @@ static evh_status ref_resolve(struct evh_json *json, uint32_t number, struct jso
         const char *path = ref ? blob_of(json, ref->path, &size) : NULL;
         if (!path) return EVH_CORRUPT;
         uint32_t blocker = 0;
-        const evh_status status =
-            ref_walk(json, &stack, path, size, &stack.targets[top], &blocker);
+        const evh_status status = ref_walk(json, &stack, path, size, &stack.targets[top], &blocker);
         if (status == EVH_BUSY) {
             if (stack.count == JSON_HOPS_MAX)
                 return base_fail(EVH_CYCLE, NO_OFFSET, "json: more than %d references in a row",

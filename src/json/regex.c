@@ -30,8 +30,8 @@ enum regex_operation {
 
 struct regex_step {
     uint8_t operation;
-    bool is_negated;     /* CLASS */
-    uint32_t low, high;  /* RANGE: characters. SPLIT: two places. JUMP: low. CLASS: ranges */
+    bool is_negated;    /* CLASS */
+    uint32_t low, high; /* RANGE: characters. SPLIT: two places. JUMP: low. CLASS: ranges */
 };
 
 /* One part of a class: characters, or a category. */
@@ -172,7 +172,8 @@ static bool regex_escape(struct regex *regex, struct regex_range *range)
     if (code == 'r') range->low = '\r';
     if (code == 't') range->low = '\t';
     range->high = range->low;
-    if (code > 0x7e || !strchr("nrt()*+-.?[\\]^{|}", (int)code) || code == 0) regex->is_wrong = true;
+    if (code > 0x7e || !strchr("nrt()*+-.?[\\]^{|}", (int)code) || code == 0)
+        regex->is_wrong = true;
     return false;
 }
 
@@ -285,7 +286,8 @@ static void regex_quantity(struct regex *regex, uint32_t from, uint32_t low, uin
             regex->steps[from].low = from + 1;
             regex->steps[from].high = regex->count;
         } else {
-            (void)regex_emit(regex, (struct regex_step){REGEX_SPLIT, false, last, regex->count + 1});
+            (void)regex_emit(regex,
+                             (struct regex_step){REGEX_SPLIT, false, last, regex->count + 1});
         }
         return;
     }
@@ -328,7 +330,8 @@ static void regex_piece(struct regex *regex)
 }
 
 /* Branches with | between them, each of pieces: split to this one or the next; behind each but the
- * last a jump to the end. Until the end is known the jumps are a list, the first leads to itself. */
+ * last a jump to the end. Until the end is known the jumps are a list, the first leads to
+ * itself. */
 static void regex_branches(struct regex *regex)
 {
     uint32_t jump = UINT32_MAX;

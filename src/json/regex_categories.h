@@ -5,9 +5,11 @@
 #include <stdint.h>
 
 /* Unicode 14.0.0. Two letters each: the names of the categories, by number. */
-static const char regex_category_names[] = "LuLlLtLmLoMnMcMeNdNlNoPcPdPsPePiPfPoSmScSkSoZsZlZpCcCfCoCsCn";
+static const char regex_category_names[] =
+    "LuLlLtLmLoMnMcMeNdNlNoPcPdPsPePiPfPoSmScSkSoZsZlZpCcCfCoCsCn";
 
 /* Where a run begins (shifted by 5), and its category. */
+/* clang-format off */
 static const uint32_t regex_category_runs[3968] = {
     0x19, 0x416, 0x431, 0x493, 0x4b1, 0x50d, 0x52e, 0x551, 0x572, 0x591, 0x5ac, 0x5d1, 0x608, 0x751,
     0x792, 0x7f1, 0x820, 0xb6d, 0xb91, 0xbae, 0xbd4, 0xbeb, 0xc14, 0xc21, 0xf6d, 0xf92, 0xfae,
@@ -414,5 +416,6 @@ static const uint32_t regex_category_runs[3968] = {
     0x1c0003a, 0x1c0005d, 0x1c0041a, 0x1c0101d, 0x1c02005, 0x1c03e1d, 0x1e0001b, 0x1ffffdd,
     0x200001b, 0x21fffdd,
 };
+/* clang-format on */
 
 #endif

@@ -185,10 +185,12 @@ const char *scan_string(const char *text, const char *end, uint32_t *high)
             vorrq_u8(vorrq_u8(vceqq_u8(bytes, vdupq_n_u8('"')), vceqq_u8(bytes, vdupq_n_u8('\\'))),
                      vcltq_u8(bytes, vdupq_n_u8(0x20)));
         /* Four bits for each byte: narrowing keeps the middle of each pair. */
-        const uint64_t mask = vget_lane_u64(
-            vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(found), 4)), 0);
-        const uint64_t high_mask = vget_lane_u64(
-            vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(vcltzq_s8(vreinterpretq_s8_u8(bytes))), 4)), 0);
+        const uint64_t mask =
+            vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(found), 4)), 0);
+        const uint64_t high_mask =
+            vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(
+                              vreinterpretq_u16_u8(vcltzq_s8(vreinterpretq_s8_u8(bytes))), 4)),
+                          0);
         if (mask) {
             const uint32_t at = base_lowest_bit(mask) / 4;
             if (at && high_mask << (64 - 4 * at)) *high |= 0x80000000u;

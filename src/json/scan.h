@@ -13,8 +13,8 @@ enum {
 /**
  * The first byte of [text, end) that a string cannot hold as it is: a quote, a backslash, a control
  * character; `end` if there is none. `*high` gets its highest bit set if a byte before it is not
- * ASCII. Reads up to SCAN_OVER_BYTES behind `end`: they must be readable, and do not matter but that
- * `high` may be set for them too where `end` is returned.
+ * ASCII. Reads up to SCAN_OVER_BYTES behind `end`: they must be readable, and do not matter but
+ * that `high` may be set for them too where `end` is returned.
  */
 EVH_INTERNAL const char *scan_string(const char *text, const char *end, uint32_t *high);
 

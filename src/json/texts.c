@@ -384,7 +384,8 @@ const char *blob_of(const struct evh_json *json, uint64_t offset, uint64_t *size
     assert(size != NULL);
     *size = 0;
     const struct json_blob *blob = json_at(json, offset, sizeof *blob);
-    if (!blob || !base_in_range(offset + sizeof *blob, blob->size, heap_end_bytes(json->heap) - 1)) {
+    if (!blob ||
+        !base_in_range(offset + sizeof *blob, blob->size, heap_end_bytes(json->heap) - 1)) {
         (void)json_corrupt(offset, "bytes outside the heap");
         return NULL;
     }

@@ -108,8 +108,7 @@ static inline bool tree_child(struct json_page *inner, uint32_t *position, uint3
     return true;
 }
 
-static struct json_page *tree_descend(struct evh_json *json,
-                                      const struct json_container *container,
+static struct json_page *tree_descend(struct evh_json *json, const struct json_container *container,
                                       const struct json_tree *tree, uint32_t position,
                                       struct tree_path *path)
 {
@@ -488,8 +487,8 @@ evh_status tree_append(struct evh_json *json, struct json_container *container, 
         uint32_t part = (uint32_t)base_min(count, room);
         if (part == 0) { /* one by itself, which makes a new leaf */
             part = 1;
-            const evh_status status = tree_insert(json, container, number, container->count,
-                                                  keys ? *keys : 0, slots);
+            const evh_status status =
+                tree_insert(json, container, number, container->count, keys ? *keys : 0, slots);
             if (status) return status;
         } else {
             memcpy(page_slots(leaf) + leaf->count, slots, sizeof *slots * part);
@@ -606,8 +605,7 @@ evh_status tree_remove(struct evh_json *json, struct json_container *container, 
         const evh_status dropped = tree_drop_child(json, tree, &path, 1);
         return dropped ? dropped : json_free(json, page_offset(path.pages[0]));
     }
-    if (leaf->count < tree_leaf_max(container) / 4)
-        return tree_join(json, container, tree, &path);
+    if (leaf->count < tree_leaf_max(container) / 4) return tree_join(json, container, tree, &path);
     return EVH_OK;
 }
 

@@ -26,7 +26,7 @@ static inline uint32_t members_slot(uint32_t hash, uint32_t depth)
 
 /* The directory, and the bucket for a hash. NULL on damage. */
 static struct json_page *members_bucket(const struct evh_json *json, const struct json_tree *tree,
-                                      uint32_t hash, uint32_t *number)
+                                        uint32_t hash, uint32_t *number)
 {
     const uint32_t depth = tree->directory_depth;
     const uint32_t *directory = NULL;
@@ -167,7 +167,8 @@ static evh_status members_split(struct evh_json *json, struct json_tree *tree, u
     return EVH_OK;
 }
 
-evh_status members_insert(struct evh_json *json, struct json_tree *tree, uint32_t key, uint32_t leaf)
+evh_status members_insert(struct evh_json *json, struct json_tree *tree, uint32_t key,
+                          uint32_t leaf)
 {
     assert(key != 0);
     assert(leaf != 0);

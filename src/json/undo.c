@@ -47,8 +47,7 @@ evh_status undo_replace(struct undo *undo, uint32_t number, uint32_t position,
                         const struct json_slot *slot)
 {
     const struct json_container *container = container_of(undo->json, number);
-    struct json_slot *place =
-        container ? container_slot(undo->json, container, position) : NULL;
+    struct json_slot *place = container ? container_slot(undo->json, container, position) : NULL;
     if (!place) return EVH_CORRUPT;
     const evh_status status = undo_room(undo);
     if (status) return status;

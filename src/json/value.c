@@ -107,7 +107,7 @@ struct json_container *value_container(struct evh_json *json, evh_value value, u
     if (slot.type > JSON_OBJECT || !(kinds & 1u << slot.type) || slot.type < JSON_ARRAY) {
         (void)base_fail(EVH_INVALID, NO_OFFSET, "json: %s where %s is needed",
                         evh_json_type_name((evh_json_type)slot.type),
-                        kinds == JSON_KINDS_BOTH      ? "an array or object"
+                        kinds == JSON_KINDS_BOTH        ? "an array or object"
                         : kinds == 1 << JSON_KIND_ARRAY ? "an array"
                                                         : "an object");
         return NULL;
@@ -127,9 +127,9 @@ evh_json_type evh_json_type_of(evh_json *json, evh_value value)
 
 const char *evh_json_type_name(evh_json_type type)
 {
-    static const char *const names[JSON_TYPE_COUNT] = {
-        "none",   "null",  "boolean", "integer", "unsigned", "real",
-        "digits", "string", "bytes",  "array",   "object",   "ref"};
+    static const char *const names[JSON_TYPE_COUNT] = {"none",     "null",  "boolean", "integer",
+                                                       "unsigned", "real",  "digits",  "string",
+                                                       "bytes",    "array", "object",  "ref"};
     return (unsigned)type < JSON_TYPE_COUNT ? names[type] : "?";
 }
 

@@ -111,8 +111,7 @@ static void write_unicode(struct writer *writer, uint32_t code)
     for (int i = 0; i < count; i++) {
         *writer->next++ = '\\';
         *writer->next++ = 'u';
-        for (int shift = 12; shift >= 0; shift -= 4)
-            *writer->next++ = hex[units[i] >> shift & 15];
+        for (int shift = 12; shift >= 0; shift -= 4) *writer->next++ = hex[units[i] >> shift & 15];
     }
 }
 

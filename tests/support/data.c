@@ -47,8 +47,8 @@ char *data_read(const char *path, size_t *size)
     return text;
 }
 
-size_t data_each(const char *folder, void (*visit)(const char *name, const char *path, void *context),
-                 void *context)
+size_t data_each(const char *folder,
+                 void (*visit)(const char *name, const char *path, void *context), void *context)
 {
     DIR *directory = opendir(folder);
     CHECK(directory != NULL);

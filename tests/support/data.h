@@ -5,9 +5,9 @@
 #include <stddef.h>
 
 /**
- * The path of `name` below the folder of test data: $EVERHEAP_TEST_DATA, or a folder `data` within a
- * folder beside the repository. Skips the running test if it is not there. Static, valid until four
- * calls later.
+ * The path of `name` below the folder of test data: $EVERHEAP_TEST_DATA, or a folder `data` within
+ * a folder beside the repository. Skips the running test if it is not there. Static, valid until
+ * four calls later.
  */
 const char *data_path(const char *name);
 
@@ -15,7 +15,7 @@ const char *data_path(const char *name);
 char *data_read(const char *path, size_t *size);
 
 /** Call `visit` for every file in a folder, in no order. Returns how many there were. */
-size_t data_each(const char *folder, void (*visit)(const char *name, const char *path, void *context),
-                 void *context);
+size_t data_each(const char *folder,
+                 void (*visit)(const char *name, const char *path, void *context), void *context);
 
 #endif

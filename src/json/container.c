@@ -184,8 +184,7 @@ struct json_slot *object_find(struct evh_json *json, const struct json_container
                               uint32_t key, uint32_t *position)
 {
     assert(object->kind == JSON_KIND_OBJECT);
-    assert(key != 0);
-    if (object->count == 0) return NULL;
+    if (object->count == 0 || key == 0) return NULL;
     if (object->form == JSON_TREE) return tree_find(json, object, key, position);
     struct container_flat flat;
     if (!container_flat(json, object, &flat)) return NULL;
@@ -245,7 +244,7 @@ evh_status container_reserve(struct evh_json *json, struct json_container *conta
                              uint32_t capacity)
 {
     assert(container->count == 0);
-    assert(container->form == JSON_FLAT);
+    assert(container->form != JSON_TREE);
     if (capacity > JSON_FLAT_MAX || capacity <= container->capacity) return EVH_OK;
     return container_resize(json, container, capacity);
 }
@@ -253,7 +252,7 @@ evh_status container_reserve(struct evh_json *json, struct json_container *conta
 static evh_status container_to_tree(struct evh_json *json, struct json_container *container,
                                     uint32_t number)
 {
-    assert(container->form == JSON_FLAT);
+    assert(container->form != JSON_TREE);
     struct container_flat flat;
     if (!container_flat(json, container, &flat)) return EVH_CORRUPT;
     const struct json_container before = *container;
@@ -307,8 +306,9 @@ evh_status container_insert(struct evh_json *json, struct json_container *contai
                             const struct json_slot *slot)
 {
     assert(position <= container->count);
-    assert((key != 0) == (container->kind == JSON_KIND_OBJECT));
-    if (container->form == JSON_FLAT && container->count == JSON_FLAT_MAX) {
+    if (UNLIKELY((key != 0) != (container->kind == JSON_KIND_OBJECT)))
+        return json_corrupt(json_offset(json, container), "a key that is none");
+    if (container->form != JSON_TREE && container->count == JSON_FLAT_MAX) {
         const evh_status status = container_to_tree(json, container, number);
         if (status) return status;
     }

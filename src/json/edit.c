@@ -67,7 +67,7 @@ void value_free(struct evh_json *json, const struct json_slot *slot)
 
 void value_adopt(struct evh_json *json, const struct json_slot *slot, uint32_t owner)
 {
-    assert(owner != 0);
+    assert(slot != NULL);
     if (slot->type == JSON_STRING) text_own(json, slot, owner);
     if (slot->type == JSON_REF) {
         struct json_ref *ref = ref_of(json, slot);

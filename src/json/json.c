@@ -217,15 +217,14 @@ uint32_t key_find(struct evh_json *json, const char *text, uint64_t size)
 
 void key_retain(struct evh_json *json, uint32_t key, uint64_t count)
 {
-    assert(key != 0);
     assert(count <= UINT32_MAX);
     evh_symbols keys = {json->root->keys};
-    if (count) (void)collect_symbol_retain(json->heap, &keys, key, (uint32_t)count);
+    if (key && count) (void)collect_symbol_retain(json->heap, &keys, key, (uint32_t)count);
 }
 
 void key_release(struct evh_json *json, uint32_t key)
 {
-    assert(key != 0);
+    if (key == 0) return; /* damage, seen by whoever looks for it */
     evh_symbols keys = {json->root->keys};
     /* With the last reference the number may be given anew: prepared paths look again. */
     if (evh_symbol_references(json->heap, &keys, key) == 1) json->root->key_epoch++;

@@ -98,6 +98,12 @@ static void text_unlink_sparse(struct evh_json *json, struct json_text_slab *sla
 
 /* ---- filling ---- */
 
+static inline bool text_hole_is_sound(const struct json_texts *texts)
+{
+    return texts->hole >= TEXT_FIRST && texts->hole <= texts->hole_end &&
+           texts->hole_end <= JSON_SLAB_BYTES && (texts->hole | texts->hole_end) % TEXT_UNIT == 0;
+}
+
 /* Find the next hole of at least `bytes` behind `from` in the current slab, joining free
  * neighbours. */
 static bool text_next_hole(struct evh_json *json, struct json_text_slab *slab, uint32_t from,
@@ -137,7 +143,7 @@ static evh_status text_refill(struct evh_json *json, uint32_t bytes)
     struct json_text_slab *slab = NULL;
     if (texts->slab) {
         slab = text_slab_at(json, texts->slab);
-        if (!slab || texts->hole_end > JSON_SLAB_BYTES)
+        if (!slab || !text_hole_is_sound(texts))
             return json_corrupt(texts->slab, "a slab of strings that is none");
         const uint64_t offset = texts->slab;
         if (text_next_hole(json, slab, texts->hole_end, bytes)) return EVH_OK;
@@ -212,7 +218,7 @@ evh_status text_make(struct evh_json *json, uint32_t owner, const char *bytes, u
             if (status) return status;
         }
         struct json_text_slab *slab = text_slab_at(json, texts->slab);
-        if (!slab || texts->hole_end > JSON_SLAB_BYTES || texts->hole > texts->hole_end - need)
+        if (!slab || !text_hole_is_sound(texts) || texts->hole_end - texts->hole < need)
             return json_corrupt(texts->slab, "a slab of strings that is none");
         struct json_text *entry = text_entry(slab, texts->hole);
         *entry = (struct json_text){(uint16_t)(need / TEXT_UNIT), (uint16_t)size, owner};

@@ -92,11 +92,10 @@ void members_clear(struct evh_json *json, struct json_tree *tree)
 
 uint32_t members_find(struct evh_json *json, const struct json_tree *tree, uint32_t key)
 {
-    assert(key != 0);
     const uint32_t hash = key_hash(key);
     uint32_t number = 0;
     struct json_page *bucket = members_bucket(json, tree, hash, &number);
-    if (!bucket) return 0;
+    if (!bucket || key == 0) return 0;
     const uint32_t at = members_probe(bucket, key, hash);
     if (at == UINT32_MAX) return 0;
     const struct json_entry *entry = members_entries(bucket) + at;
@@ -170,8 +169,8 @@ static evh_status members_split(struct evh_json *json, struct json_tree *tree, u
 evh_status members_insert(struct evh_json *json, struct json_tree *tree, uint32_t key,
                           uint32_t leaf)
 {
-    assert(key != 0);
     assert(leaf != 0);
+    if (key == 0) return json_corrupt(tree->directory, "a key that is none");
     const uint32_t hash = key_hash(key);
     for (uint32_t splits = 0; splits <= INDEX_DEPTH_MAX; splits++) {
         uint32_t number = 0;
@@ -194,7 +193,6 @@ evh_status members_insert(struct evh_json *json, struct json_tree *tree, uint32_
 /* Linear probing without marks for what is gone: entries behind move up (Knuth, algorithm R). */
 void members_remove(struct evh_json *json, struct json_tree *tree, uint32_t key)
 {
-    assert(key != 0);
     const uint32_t hash = key_hash(key);
     uint32_t number = 0;
     struct json_page *bucket = members_bucket(json, tree, hash, &number);

@@ -7,9 +7,8 @@
 
 evh_value value_of_container(uint32_t number, const struct json_container *container)
 {
-    assert(number != 0);
     const evh_value value = {number, container->serial, JSON_SELF};
-    return value;
+    return number ? value : value_none();
 }
 
 evh_value value_of(struct evh_json *json, uint32_t number, uint32_t position,

@@ -118,8 +118,8 @@ EVH_API evh_value evh_json_parent(evh_json *json, evh_value value);
 EVH_API size_t evh_json_position(evh_json *json, evh_value value);
 
 /**
- * The value at a JSON Pointer (RFC 6901) below `from`; "" is `from`. References on the way are
- * followed, one at the end is not.
+ * The value at a JSON Pointer (RFC 6901) below `from`, also in the form of a URI fragment
+ * ("#/a%20b"); "" is `from`. References on the way are followed, one at the end is not.
  * Returns   the value, or none and EVH_NOT_FOUND, EVH_SYNTAX (no pointer), EVH_DANGLING, EVH_CYCLE.
  */
 EVH_API evh_value evh_json_find(evh_json *json, evh_value from, const char *pointer, size_t size);

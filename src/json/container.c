@@ -342,7 +342,8 @@ evh_status container_remove(struct evh_json *json, struct json_container *contai
     (void)number;
     if (container->form == JSON_TREE) {
         const evh_status status = tree_remove(json, container, position, key, slot);
-        if (!status && container->count < JSON_FLAT_MIN) container_to_flat(json, container);
+        if (!status && container->count < JSON_FLAT_MIN && !json->keeps_room)
+            container_to_flat(json, container);
         return status;
     }
     struct container_flat flat;
@@ -354,6 +355,7 @@ evh_status container_remove(struct evh_json *json, struct json_container *contai
     if (flat.keys) memmove(flat.keys + position, flat.keys + position + 1, 4ull * behind);
     container->count--;
     container_index_all(&flat, container->kind, container->capacity, container->count);
+    if (json->keeps_room) return EVH_OK;
     if (container->count == 0) return container_resize(json, container, 0);
     if (container->count <= container->capacity / 4)
         (void)container_resize(json, container, container->capacity / 2);

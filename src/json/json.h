@@ -15,6 +15,7 @@ struct evh_json {
     evh_heap *heap;
     struct json_root *root; /* in the heap */
     uint64_t stamp;         /* of the heap's state in which `root` was found */
+    bool keeps_room;        /* bodies do not shrink: what is taken out may have to be put back */
     char name[EVH_NAME_SIZE_MAX + 1];
 };
 

@@ -433,12 +433,14 @@ static evh_status patch_run(evh_json *json, evh_value target, evh_value source,
     if (!status) status = value_place(json, target, &patch.place);
     if (!status) status = patch_isolate(json, target, &source, &copy);
     if (!status) {
+        json->keeps_room = true;
         status = apply(&patch, source);
         if (status) {
             undo_take_back(&patch.undo);
         } else {
             undo_keep(&patch.undo);
         }
+        json->keeps_room = false;
     }
     if (!evh_json_is(copy)) return status;
     const evh_error error = *evh_last_error();

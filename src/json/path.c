@@ -75,11 +75,9 @@ static evh_status path_check(const char *pointer, size_t size)
                      size < 200 ? (int)size : 200, pointer, fault);
 }
 
-evh_value evh_json_find(evh_json *json, evh_value from, const char *pointer, size_t size)
+static evh_value path_find(struct evh_json *json, struct json_step at, const char *pointer,
+                           size_t size)
 {
-    struct json_step at;
-    if (json_ready(json) || path_check(pointer, size) || path_start(json, from, &at))
-        return value_none();
     struct pointer walk;
     pointer_begin(&walk, pointer, size);
     evh_status status = EVH_OK;
@@ -97,6 +95,29 @@ evh_value evh_json_find(evh_json *json, evh_value from, const char *pointer, siz
     }
     pointer_end(&walk);
     return status == EVH_NOT_FOUND ? value_of_step(json, &at) : value_none();
+}
+
+evh_value evh_json_find(evh_json *json, evh_value from, const char *pointer, size_t size)
+{
+    struct json_step at;
+    if (json_ready(json)) return value_none();
+    if (!pointer || size == 0 || pointer[0] != '#') {
+        if (path_check(pointer, size) || path_start(json, from, &at)) return value_none();
+        return path_find(json, at, pointer, size);
+    }
+    /* A URI fragment: RFC 6901, section 6. */
+    char *decoded = os->memory_allocate(size);
+    size_t bytes = 0;
+    evh_value found = value_none();
+    if (!decoded) {
+        (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory for a path");
+    } else if (!pointer_from_fragment(pointer + 1, size - 1, decoded, &bytes)) {
+        (void)base_fail(EVH_SYNTAX, NO_OFFSET, "json: %% without two hexadecimal digits in a path");
+    } else if (!path_check(decoded, bytes) && !path_start(json, from, &at)) {
+        found = path_find(json, at, decoded, bytes);
+    }
+    os->memory_free(decoded);
+    return found;
 }
 
 evh_value evh_json_follow(evh_json *json, evh_value value)

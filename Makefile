@@ -191,6 +191,11 @@ kill: $(BUILD)/tests/kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a 
 	@KILLS=$(or $(KILLS),1000) $(BUILD)/tests/kill_test -v
 	@SECONDS=$(or $(SECONDS),60) $(BUILD)/tests/reader_test -v
 
+MODEL_TESTS := str symbol map tree vec
+.PHONY: model-collect
+model-collect: $(MODEL_TESTS:%=$(BUILD)/tests/%_test) ## compare every collection with a plain one over two million operations
+	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test agree || exit 1; done
+
 .PHONY: cover
 cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
 	@find $(BUILD)/objects/cover -name '*.gcda' -delete

@@ -77,20 +77,32 @@ EVH_API evh_status evh_tree_clear(evh_heap *heap, evh_tree *tree);
 /** EVH_OK or EVH_CORRUPT. Cost: reads all of it. */
 EVH_API evh_status evh_tree_check(evh_heap *heap, const evh_tree *tree);
 
+/** Where a cursor is: the library's own. */
+typedef struct evh_tree_place {
+    uint64_t leaf;
+    uint64_t changes;
+    uint64_t number;
+    uint64_t text;
+    uint64_t visited;
+    uint32_t index;
+    uint32_t flags;
+} evh_tree_place;
+
 /** A place between two items, or at either end, and the item that was stepped over last. */
 typedef struct evh_tree_cursor {
     uint64_t key;      /* a number; of bytes the first eight */
     const char *bytes; /* bytes, with a zero behind them, borrowed until the key is removed */
     size_t size;       /* of them */
     void *value;       /* borrowed */
-    uint64_t position[6];
+    evh_tree_place place;
 } evh_tree_cursor;
 
 /*
  * A range is a seek to its lower end and calls of evh_tree_next() until the key is beyond its upper
  * end; backwards, a seek to its upper end and evh_tree_previous(). A zeroed cursor is before the
- * first item. The tree may change meanwhile: the item stepped over last may be erased, and any may
- * be put; one put right at the cursor counts as behind it. After other items were erased, seek.
+ * first item. The tree may change meanwhile: the item stepped over last may be erased, and others
+ * be put (one that belongs between the item stepped over last and the next is behind the cursor).
+ * After other items were erased, seek.
  */
 /** Go to the place before the first key that is not below `key`. */
 EVH_API void evh_tree_seek(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *cursor,

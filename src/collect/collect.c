@@ -55,6 +55,41 @@ const char *evh_kind_name(evh_kind kind)
     return index < sizeof names / sizeof names[0] ? names[index] : "?";
 }
 
+/* Sizes and counts; a kind fills in those it has. */
+static void collection_describe(const evh_heap *heap, uint64_t handle, evh_collection *collection)
+{
+    assert(collection->kind != EVH_KIND_NONE);
+    switch (collection->kind) {
+    case EVH_KIND_STR:
+        collection->count = evh_str_size(heap, &(evh_str){handle});
+        collection->item_size = 1;
+        break;
+    case EVH_KIND_SYMBOLS:
+        collection->count = evh_symbols_count(heap, &(evh_symbols){handle});
+        break;
+    case EVH_KIND_VEC:
+        collection->count = evh_vec_count(heap, &(evh_vec){handle});
+        collection->item_size = evh_vec_item_size(heap, &(evh_vec){handle});
+        break;
+    case EVH_KIND_MAP:
+        collection->count = evh_map_count(heap, &(evh_map){handle});
+        collection->key_kind = evh_map_key_kind(heap, &(evh_map){handle});
+        collection->item_size = evh_map_value_size(heap, &(evh_map){handle});
+        break;
+    case EVH_KIND_TREE:
+        collection->count = evh_tree_count(heap, &(evh_tree){handle});
+        collection->key_kind = evh_tree_key_kind(heap, &(evh_tree){handle});
+        collection->item_size = evh_tree_value_size(heap, &(evh_tree){handle});
+        break;
+    case EVH_KIND_QUEUE:
+        collection->count = evh_queue_count(heap, &(evh_queue){handle});
+        collection->item_size = evh_queue_item_size(heap, &(evh_queue){handle});
+        break;
+    case EVH_KIND_BITSET: collection->count = evh_bitset_count(heap, &(evh_bitset){handle}); break;
+    case EVH_KIND_NONE: break;
+    }
+}
+
 bool evh_collection_at(const evh_heap *heap, evh_ref ref, evh_collection *collection)
 {
     *collection = (evh_collection){0};
@@ -66,16 +101,6 @@ bool evh_collection_at(const evh_heap *heap, evh_ref ref, evh_collection *collec
     if (word != COLLECT_WORD(kind, 1) || kind == 0 || kind > EVH_KIND_BITSET) return false;
 
     collection->kind = (evh_kind)kind;
-    const uint64_t handle = ref.offset;
-    switch (collection->kind) {
-    case EVH_KIND_STR:
-        collection->count = evh_str_size(heap, &(evh_str){handle});
-        collection->item_size = 1;
-        break;
-    case EVH_KIND_SYMBOLS:
-        collection->count = evh_symbols_count(heap, &(evh_symbols){handle});
-        break;
-    default: break;
-    }
+    collection_describe(heap, ref.offset, collection);
     return true;
 }

@@ -13,12 +13,23 @@
 /** Report damage: EVH_CORRUPT at `offset`. */
 EVH_INTERNAL evh_status collect_corrupt(uint64_t offset, const char *what);
 
+/**
+ * Whether `offset` is not 0, a multiple of 16, and followed by `bytes` bytes below `end`; `bytes`
+ * is at most `end`. One comparison: rotated by four bits, an offset that is no multiple of 16 is
+ * larger than any heap, and so is 0 less 1.
+ */
+static inline bool collect_is_in(uint64_t offset, uint64_t bytes, uint64_t end)
+{
+    assert(bytes <= end);
+    return (offset >> 4 | offset << 60) - 1 < (end - bytes) >> 4;
+}
+
 /** The address of `bytes` bytes at `offset`; NULL and EVH_CORRUPT if they are not in the heap or
  *  begin where no block does. */
 static inline void *collect_at(const evh_heap *heap, uint64_t offset, uint64_t bytes)
 {
-    if (UNLIKELY(!heap || offset == 0 || offset % 16 != 0 ||
-                 !base_in_range(offset, bytes, heap_end_bytes(heap)))) {
+    const uint64_t end = LIKELY(heap != NULL) ? heap_end_bytes(heap) : 0;
+    if (UNLIKELY(bytes > end || !collect_is_in(offset, bytes, end))) {
         (void)collect_corrupt(offset, "a ref of a collection leads nowhere");
         return NULL;
     }
@@ -71,21 +82,6 @@ EVH_INTERNAL void collect_new_key(uint64_t key[2]);
 /** SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012; one round per word
  *  and three at the end, as in hash tables of Rust and Python). */
 EVH_INTERNAL uint64_t collect_hash_bytes(const uint64_t key[2], const void *bytes, size_t size);
-
-/**
- * The hash of a number: twice, the 128-bit product with a secret or odd constant, folded. One
- * folding alone leaves patterns in the upper bits for numbers that differ in few bits; two pass as
- * random in tests/map_test.c for counters, multiples and single bits. Who does not know the key
- * cannot choose numbers that collide; SipHash would take three times as long.
- */
-static inline uint64_t collect_hash_number(const uint64_t key[2], uint64_t number)
-{
-    __extension__ typedef unsigned __int128 wide;
-    const wide first = (wide)(number ^ key[0]) * (key[1] | 1);
-    const uint64_t folded = (uint64_t)first ^ (uint64_t)(first >> 64);
-    const wide second = (wide)(folded ^ key[1]) * 0x9e3779b97f4a7c15u;
-    return (uint64_t)second ^ (uint64_t)(second >> 64);
-}
 
 /* ---- strings (str.c) ---- */
 

@@ -38,8 +38,9 @@ static_assert(sizeof(struct collect_str) == 8, "on disk");
 /* ---- hash tables: the map, and the index of symbols ---- */
 
 enum {
-    HASH_SLOTS = 8, /* of a group: their control bytes are one word */
-    HASH_DEPTH_MAX = 32,
+    HASH_SLOTS = 8, /* of a group, numbered by their control bytes, which are one word ... */
+    HASH_ITEMS = 7, /* ... and hold so many items: with the word, 7 items of 16 bytes are 2 lines */
+    HASH_DEPTH_MAX = 31,
     HASH_GROUPS_BITS_MAX = 15, /* fits into the free low bits of a ref */
 };
 
@@ -64,8 +65,9 @@ struct hash_table {
 static_assert(sizeof(struct hash_table) == 48, "on disk");
 
 /*
- * A part: this head, then 2^n groups: a word of eight control bytes and eight items. A control byte
- * is 0..127, seven bits of the hash of the item in that slot, or HASH_EMPTY or HASH_ERASED.
+ * A part: this head, then 2^n groups: a word of eight control bytes and seven items, filled up to
+ * whole cache lines if that takes an eighth more at most. A control byte is 0..127, seven bits of
+ * the hash of the item in that slot, or HASH_EMPTY or HASH_ERASED; the eighth is HASH_NO_SLOT.
  */
 struct hash_part {
     uint32_t word;
@@ -74,13 +76,13 @@ struct hash_part {
     uint16_t reserved;   /* zero */
     uint32_t used_count; /* slots that are not empty */
     uint32_t item_count;
-    uint64_t prefix; /* these bits, in their place; the others zero */
-    uint64_t reserved2;
+    uint64_t prefix;       /* these bits, in their place; the others zero */
+    uint64_t reserved2[5]; /* zero */
 };
 
-static_assert(sizeof(struct hash_part) == 32, "on disk");
+static_assert(sizeof(struct hash_part) == 64, "on disk; a line, so that groups are lines");
 
-enum { HASH_EMPTY = 0x80, HASH_ERASED = 0xfe };
+enum { HASH_EMPTY = 0x80, HASH_ERASED = 0xfe, HASH_NO_SLOT = 0xff };
 
 /* ---- symbols ---- */
 
@@ -137,5 +139,75 @@ struct collect_map_bytes {
 };
 
 static_assert(sizeof(struct collect_map_bytes) == 16, "on disk");
+
+/* ---- tree ---- */
+
+enum {
+    TREE_NODE_BYTES = 1024,
+    TREE_LEVELS_MAX = 16, /* of inner nodes; 10 would hold 2^48 items in nodes half full */
+    TREE_LEAF_ITEMS_MIN = 7,
+    TREE_INNER_NUMBERS = 63, /* children of an inner node; of a tree of bytes: */
+    TREE_INNER_BYTES = 39,
+};
+
+/* A key that is not there: a node's keys behind its count. No key is above it. */
+#define TREE_NO_KEY UINT64_MAX
+
+struct collect_tree {
+    uint32_t word;
+    uint32_t key_kind; /* EVH_KEY_NUMBER or EVH_KEY_BYTES */
+    uint32_t value_size;
+    uint16_t leaf_capacity; /* items of a leaf: 8n + 7 */
+    uint8_t levels;         /* of inner nodes above the leaves */
+    uint8_t reserved;       /* zero */
+    uint64_t count;
+    uint64_t root;    /* ref of a node; 0: no items */
+    uint64_t changes; /* counts what may move items: cursors look */
+    uint64_t reserved2[3];
+};
+
+static_assert(sizeof(struct collect_tree) == 64, "on disk");
+
+/*
+ * A node: this head, then arrays of its capacity: keys (numbers, or the first eight bytes as a
+ * big-endian number); of a tree of bytes, refs of the str with all of them; of a leaf values, each
+ * rounded up to 8 bytes, of an inner node refs of children. Child i has the keys from key i to
+ * before key i + 1; key 0 is 0. A key of an inner node whose str is 0 stands before all bytes that
+ * begin with its eight. Keys behind the count are TREE_NO_KEY, and a capacity is 8n + 7, so that a
+ * search compares whole cache lines without looking at the count: tree_find.c.
+ */
+struct tree_node {
+    uint32_t word;
+    uint16_t count; /* items or children */
+    uint8_t level;  /* 0: a leaf */
+    uint8_t reserved;
+    uint64_t reserved2;
+};
+
+static_assert(sizeof(struct tree_node) == 16, "on disk");
+
+/* ---- vec, queue, bitset: one block each, its items behind the head ---- */
+
+/* A vec's items are `count` from `first` on; a queue's likewise, `capacity` on from 0. */
+struct collect_items {
+    uint32_t word;
+    uint32_t item_size; /* 1 to EVH_ITEM_SIZE_MAX */
+    uint64_t first;
+    uint64_t count;
+    uint64_t capacity; /* items that the block has room for */
+};
+
+static_assert(sizeof(struct collect_items) == 32, "on disk");
+static_assert(sizeof(struct collect_items) % 16 == 0, "items are aligned as the block is");
+
+struct collect_bitset {
+    uint32_t word;
+    uint32_t reserved;   /* zero */
+    uint64_t count;      /* bits that are 1 */
+    uint64_t word_count; /* 64-bit words that follow; those behind are zero */
+    uint64_t reserved2;  /* zero */
+};
+
+static_assert(sizeof(struct collect_bitset) == 32, "on disk");
 
 #endif

@@ -1,8 +1,10 @@
 /* hash_table.c -- adding, removing, splitting, merging, walking and checking. */
 #include "collect/hash_table.h"
 
+#define HASH_FREE_BITS (HASH_HIGH_BITS >> 8) /* of slots that may have an item */
+
 enum {
-    HASH_PART_BYTES = 9216, /* a block class; 64 groups of items of 16 bytes fit */
+    HASH_PART_BYTES = 9216, /* a block class; 64 groups of items of 16 bytes fit: 8256 */
     HASH_TRIES = HASH_DEPTH_MAX + HASH_GROUPS_BITS_MAX + 2,
     HASH_DIRECTORY_SLACK = 16, /* words of the directory per 64 items, at most */
 };
@@ -15,11 +17,11 @@ static uint64_t part_bytes(const struct hash_table *table, uint32_t group_bits)
     return sizeof(struct hash_part) + (hash_stride(table) << group_bits);
 }
 
-/* How many slots of a part may be in use: 7 of 8. */
+/* How many slots of a part may be in use: 6 of 7. */
 static uint32_t part_limit(uint32_t group_bits)
 {
     assert(group_bits <= HASH_GROUPS_BITS_MAX);
-    return (HASH_SLOTS - 1) << group_bits;
+    return (HASH_ITEMS - 1) << group_bits;
 }
 
 /* The size at which parts are split rather than doubled. */
@@ -41,12 +43,12 @@ static uint64_t hash_of_item(const struct hash_table *table, const void *item)
     uint64_t first;
     assert(item != NULL);
     memcpy(&first, item, sizeof first);
-    return table->is_number ? collect_hash_number(table->key, first) : first;
+    return table->is_number ? evh_map_hash_(table->key, first) : first;
 }
 
 static void part_set_empty(const struct hash_table *table, struct hash_part *part)
 {
-    const uint64_t empty = HASH_EMPTY * HASH_LOW_BITS;
+    const uint64_t empty = HASH_FREE_BITS | (uint64_t)HASH_NO_SLOT << 56;
     const uint64_t stride = hash_stride(table);
     for (uint64_t i = 0; i < 1ull << part->group_bits; i++)
         memcpy(part_groups(part) + i * stride, &empty, sizeof empty);
@@ -119,7 +121,7 @@ static unsigned char *part_free_slot(const struct hash_table *table, struct hash
     uint64_t number = hash >> 7 & mask;
     for (uint64_t step = 0; step <= mask; number = (number + ++step) & mask) {
         unsigned char *const group = part_groups(part) + number * stride;
-        const uint64_t bits = hash_control(group) & HASH_HIGH_BITS;
+        const uint64_t bits = hash_control(group) & HASH_FREE_BITS;
         if (bits == 0) continue;
         *slot = hash_slot_of(bits);
         return group;
@@ -255,8 +257,7 @@ static evh_status table_rebuild(evh_heap *heap, struct hash_table *table, struct
         return collect_corrupt(collect_offset(heap, part), "a part of a hash table is overfull");
     }
     words_set(words, table, part->prefix, part->depth, part_word(heap, made));
-    evh_free(heap, part);
-    return EVH_OK;
+    return collect_free(heap, collect_offset(heap, part));
 }
 
 /* What a split needs, made before anything changes. */
@@ -300,7 +301,7 @@ static evh_status table_split(evh_heap *heap, struct hash_table *table, struct h
         table->root = collect_offset(heap, split.doubled);
         table->depth++;
         table->deep_count = 0;
-        if (old_root) evh_free(heap, heap->view.base + old_root);
+        if (collect_free(heap, old_root)) return EVH_CORRUPT;
     }
     uint64_t *const words = words_begin(heap, table);
     if (NEVER(!words)) return EVH_CORRUPT;
@@ -309,8 +310,7 @@ static evh_status table_split(evh_heap *heap, struct hash_table *table, struct h
         const struct hash_part *const made = split.parts[side];
         words_set(words, table, made->prefix, made->depth, part_word(heap, made));
     }
-    evh_free(heap, part);
-    return EVH_OK;
+    return collect_free(heap, collect_offset(heap, part));
 }
 
 /* Room for one item more in a part of which no slot may be used any more. */
@@ -318,6 +318,8 @@ static evh_status table_make_room(evh_heap *heap, struct hash_table *table, stru
 {
     const uint32_t limit = part_limit(part->group_bits);
     assert(part->used_count <= limit);
+    if (collect_check_block(heap, collect_offset(heap, part), part_bytes(table, part->group_bits)))
+        return EVH_CORRUPT;
     if (part->item_count <= limit - limit / 4) /* a quarter is erased slots */
         return table_rebuild(heap, table, part, part->group_bits);
     const bool needs_words = part->depth == table->depth;
@@ -348,7 +350,7 @@ void *hash_table_add(evh_heap *heap, struct hash_table *table, uint64_t hash)
             *word = part_word(heap, first);
             table->deep_count = 1;
         }
-        struct hash_part *const part = part_find_block(heap, table, *word, hash);
+        struct hash_part *const part = part_find(heap, table, *word, hash);
         if (!part) return NULL;
         uint64_t slot = 0;
         unsigned char *const group = part_free_slot(table, part, hash, &slot);
@@ -368,50 +370,62 @@ void *hash_table_add(evh_heap *heap, struct hash_table *table, uint64_t hash)
     return NULL;
 }
 
-/* A part is empty: its twin stands for both, if it is there as one part. */
-static evh_status table_merge(evh_heap *heap, struct hash_table *table, struct hash_part *part)
+/* The twin of a part, if it is one part: the other half of the prefix one bit shorter. `*status`
+ * tells damage. */
+static struct hash_part *table_twin(evh_heap *heap, const struct hash_table *table,
+                                    const uint64_t *words, const struct hash_part *part,
+                                    evh_status *status)
 {
-    const uint64_t bit = 1ull << (64 - part->depth);
-    const uint64_t twin_prefix = part->prefix ^ bit;
-    uint64_t *const words = words_change(heap, table);
-    if (!words) return EVH_CORRUPT;
-    const uint64_t twin_word = words[twin_prefix >> (64 - table->depth)];
-    struct hash_part *const twin = part_find_block(heap, table, twin_word, twin_prefix);
-    if (!twin) return EVH_CORRUPT;
-    if (twin->depth != part->depth) return EVH_OK;
-
-    words_set(words, table, part->prefix, part->depth, twin_word);
-    if (part->depth == table->depth) table->deep_count -= base_min(2, table->deep_count);
-    twin->depth--;
-    twin->prefix &= ~bit;
-    evh_free(heap, part);
-    return words_halve(heap, table);
+    assert(part->depth > 0);
+    const uint64_t prefix = part->prefix ^ 1ull << (64 - part->depth);
+    struct hash_part *const twin =
+        part_find_block(heap, table, words[prefix >> (64 - table->depth)], prefix);
+    if (!twin) *status = EVH_CORRUPT;
+    return twin && twin->depth == part->depth ? twin : NULL;
 }
 
-evh_status hash_table_remove(evh_heap *heap, struct hash_table *table, uint64_t hash, void *item)
+/* A part is empty: its twin stands for both, and what comes of it for more, as long as of two twins
+ * one is empty. No item moves. */
+static evh_status table_merge(evh_heap *heap, struct hash_table *table, struct hash_part *part)
+{
+    evh_status status = EVH_OK;
+    uint64_t *const words = words_change(heap, table);
+    if (!words) return EVH_CORRUPT;
+    while (part->depth > 0) {
+        struct hash_part *const twin = table_twin(heap, table, words, part, &status);
+        if (!twin || (part->item_count > 0 && twin->item_count > 0)) break;
+        struct hash_part *const kept = part->item_count > 0 ? part : twin;
+        struct hash_part *const dropped = part->item_count > 0 ? twin : part;
+        words_set(words, table, dropped->prefix, dropped->depth, part_word(heap, kept));
+        if (kept->depth == table->depth) table->deep_count -= base_min(2, table->deep_count);
+        kept->prefix &= ~(1ull << (64 - kept->depth));
+        kept->depth--;
+        status = collect_free(heap, collect_offset(heap, dropped));
+        if (status) break;
+        part = kept;
+    }
+    if (part->item_count == 0 && part->used_count > 0) part_set_empty(table, part);
+    return status ? status : words_halve(heap, table);
+}
+
+evh_status hash_table_remove(evh_heap *heap, struct hash_table *table, uint64_t hash,
+                             unsigned char *control)
 {
     const uint64_t *const word = hash_word(heap, table, hash);
     if (!word) return EVH_CORRUPT;
-    struct hash_part *const part = part_find_block(heap, table, *word, hash);
+    struct hash_part *const part = part_find(heap, table, *word, hash);
     if (!part) return EVH_CORRUPT;
-    if (part->item_count == 0)
+    if (part->item_count == 0 || table->count == 0)
         return collect_corrupt(*word & ~15ull, "a part of a hash table counts too few items");
-    const uint64_t stride = hash_stride(table);
-    const uint64_t distance = (uint64_t)((unsigned char *)item - part_groups(part));
-    unsigned char *const group = part_groups(part) + distance / stride * stride;
-    const uint64_t slot = (distance % stride - 8) / table->item_size;
-    assert(distance < stride << part->group_bits);
-    assert(slot < HASH_SLOTS);
-
-    const bool may_be_empty = hash_empty_slots(hash_control(group)) != 0;
-    group[slot] = may_be_empty ? HASH_EMPTY : HASH_ERASED;
+    assert(control > (unsigned char *)part);
+    assert((*control & 0x80) == 0);
+    const uint64_t slot = (uintptr_t)control % HASH_SLOTS; /* groups are aligned to 8 bytes */
+    const bool may_be_empty = hash_empty_slots(hash_control(control - slot)) != 0;
+    *control = may_be_empty ? HASH_EMPTY : HASH_ERASED;
     part->used_count -= may_be_empty;
     part->item_count--;
     table->count--;
-    if (part->item_count > 0) return EVH_OK;
-    if (part->depth > 0) return table_merge(heap, table, part);
-    if (part->used_count > 0) part_set_empty(table, part);
-    return EVH_OK;
+    return part->item_count > 0 ? EVH_OK : table_merge(heap, table, part);
 }
 
 evh_status hash_table_clear(evh_heap *heap, struct hash_table *table)
@@ -526,8 +540,11 @@ static evh_status check_part(evh_heap *heap, const struct hash_table *table, str
         const uint64_t control = hash_control(group);
         for (uint64_t slot = 0; slot < HASH_SLOTS; slot++) {
             const unsigned char *const item = group + 8 + slot * table->item_size;
-            if (group[slot] > HASH_EMPTY && group[slot] != HASH_ERASED)
+            const bool is_last = slot == HASH_ITEMS;
+            if (group[slot] > HASH_EMPTY && group[slot] != (is_last ? HASH_NO_SLOT : HASH_ERASED))
                 return collect_corrupt(offset, "a control byte that is none");
+            if (is_last && group[slot] != HASH_NO_SLOT)
+                return collect_corrupt(offset, "a group of eight slots");
             if (group[slot] & 0x80) continue;
             item_count++;
             if (!check_is_found(heap, table, item) ||
@@ -535,7 +552,7 @@ static evh_status check_part(evh_heap *heap, const struct hash_table *table, str
                 return collect_corrupt(collect_offset(heap, item), "an item is not found");
             if (check_item && check_item(heap, item, context)) return EVH_CORRUPT;
         }
-        used_count += HASH_SLOTS - base_count_bits(hash_empty_slots(control));
+        used_count += HASH_ITEMS - base_count_bits(hash_empty_slots(control));
     }
     if (used_count != part->used_count || item_count != part->item_count)
         return collect_corrupt(offset, "a part of a hash table counts wrongly");
@@ -560,7 +577,8 @@ evh_status hash_table_check(evh_heap *heap, const struct hash_table *table, uint
         const uint64_t prefix = table->depth == 0 ? 0 : i << (64 - table->depth);
         struct hash_part *const part = part_find_block(heap, table, words[i], prefix);
         if (!part) return EVH_CORRUPT;
-        if (part->prefix != prefix || part->reserved || part->reserved2)
+        if (part->prefix != prefix || part->reserved ||
+            !heap_is_zero(part->reserved2, sizeof part->reserved2))
             return collect_corrupt(words[i] & ~15ull, "a part of a hash table in two places");
         for (uint64_t k = 1; k < words_of(table, part->depth); k++)
             if (words[i + k] != words[i])

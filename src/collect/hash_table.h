@@ -2,14 +2,14 @@
  *
  * Extendible hashing (Fagin, Nievergelt, Pippenger, Strong 1979) for growth in parts: a full part
  * becomes two, and the words of the directory that led to it lead to these; nothing else changes.
- * Within a part, open addressing by groups of eight slots with a byte of the hash each, compared
- * eight at a time within a word (as Abseil's and Go's "Swiss tables" do). docs/collect.md has the
+ * Within a part, open addressing by groups of seven slots with a byte of the hash each, compared
+ * at a time within a word (as Abseil's and Go's "Swiss tables" do). docs/collect.md has the
  * numbers. Invariants:
  *
  *  1. A probe passes over the groups at its start, + 1, + 3, + 6, ... and ends at one with an empty
  *     slot: so an erased slot becomes empty only if its group has another empty one, because then
  *     no probe ever went past it.
- *  2. A part always has an empty slot: at most 7/8 of its slots are not empty.
+ *  2. A part always has an empty slot: at most 6/7 of its slots are not empty.
  *  3. Erasing moves no item, and no part is split by it; a part that is empty goes, if its twin is
  *     there, and the twin stands for both.
  */
@@ -20,6 +20,7 @@
 
 #define HASH_LOW_BITS 0x0101010101010101u
 #define HASH_HIGH_BITS 0x8080808080808080u
+#define HASH_WORD_MASK 0x0000ffffffffffffu /* of a word: addresses have 47 bits */
 
 /* A place where the items of a hash may be: a walk over groups and, in each, over the slots whose
  * control byte is that of the hash. */
@@ -32,12 +33,13 @@ struct hash_probe {
     uint64_t tags;         /* the hash's control byte, eight times */
     uint64_t control;      /* the group's control word */
     uint64_t matches;      /* high bits of slots still to be looked at */
+    uint64_t slot;         /* of the item that was found last */
     uint32_t item_size;
 };
 
 static inline uint64_t hash_stride(const struct hash_table *table)
 {
-    return 8 + (uint64_t)HASH_SLOTS * table->item_size;
+    return evh_map_stride_(table->item_size);
 }
 
 static inline uint64_t hash_control(const unsigned char *group)
@@ -79,18 +81,24 @@ static inline uint64_t *hash_word(const evh_heap *heap, const struct hash_table 
     return words ? words + (hash >> (64 - table->depth)) : NULL;
 }
 
-/** Begin a walk over the items that may have `hash`. */
-static inline struct hash_probe hash_probe_begin(const evh_heap *heap,
-                                                 const struct hash_table *table, uint64_t hash)
+/**
+ * Begin a walk over the items that may have `hash`. A word's upper bits, which are zero, are masked
+ * away, so that no sum overflows and one comparison tells whether the part lies in the heap.
+ */
+static inline __attribute__((always_inline)) struct hash_probe hash_probe_begin(
+    const evh_heap *heap, const struct hash_table *table, uint64_t hash)
 {
     struct hash_probe probe = {.item_size = table->item_size, .stride = hash_stride(table)};
-    const uint64_t *const word = hash_word(heap, table, hash);
-    if (UNLIKELY(!word || *word == 0)) return probe; /* damaged; or an empty table */
-    const uint32_t group_bits = *word & 15;
-    const struct hash_part *const part =
-        collect_at(heap, *word & ~15ull, sizeof *part + (probe.stride << group_bits));
-    if (UNLIKELY(!part)) return probe;
-    probe.groups = (unsigned char *)(uintptr_t)(part + 1);
+    const uint64_t *const found = hash_word(heap, table, hash);
+    const uint64_t word = LIKELY(found != NULL) ? *found & HASH_WORD_MASK : 0;
+    if (UNLIKELY(word == 0)) return probe; /* damaged; or an empty table */
+    const uint32_t group_bits = word & 15;
+    const uint64_t first = (word & ~15ull) + sizeof(struct hash_part);
+    if (UNLIKELY(first + (probe.stride << group_bits) > heap_end_bytes(heap))) {
+        (void)collect_corrupt(word & ~15ull, "a part of a hash table reaches beyond the heap");
+        return probe;
+    }
+    probe.groups = heap->view.base + first;
     probe.mask = (1ull << group_bits) - 1;
     probe.tags = (hash & 0x7f) * HASH_LOW_BITS;
     probe.group = hash >> 7 & probe.mask;
@@ -100,13 +108,14 @@ static inline struct hash_probe hash_probe_begin(const evh_heap *heap,
 }
 
 /** The next item that may have the hash; NULL at the end. `probe->groups` is not NULL. */
-static inline void *hash_probe_next(struct hash_probe *probe)
+static inline __attribute__((always_inline)) void *hash_probe_next(struct hash_probe *probe)
 {
     for (;;) {
         if (LIKELY(probe->matches != 0)) {
-            const uint64_t slot = hash_slot_of(probe->matches);
+            probe->slot = hash_slot_of(probe->matches);
             probe->matches &= probe->matches - 1;
-            return probe->groups + probe->group * probe->stride + 8 + slot * probe->item_size;
+            return probe->groups + probe->group * probe->stride + 8 +
+                   probe->slot * probe->item_size;
         }
         if (LIKELY(hash_empty_slots(probe->control) != 0)) return NULL;
         if (UNLIKELY(probe->step >= probe->mask)) return NULL; /* damaged: no slot is empty */
@@ -117,6 +126,14 @@ static inline void *hash_probe_next(struct hash_probe *probe)
     }
 }
 
+/** The control byte of the item that hash_probe_next() returned last. */
+static inline unsigned char *hash_probe_control(const struct hash_probe *probe)
+{
+    assert(probe->groups != NULL);
+    assert(probe->slot < HASH_SLOTS);
+    return probe->groups + probe->group * probe->stride + probe->slot;
+}
+
 /** A table without items. `item_size` is a multiple of 8. */
 EVH_INTERNAL void hash_table_begin(struct hash_table *table, uint32_t item_size, bool is_number);
 
@@ -124,9 +141,9 @@ EVH_INTERNAL void hash_table_begin(struct hash_table *table, uint32_t item_size,
  *  no space, and the table holds what it held. */
 EVH_INTERNAL void *hash_table_add(evh_heap *heap, struct hash_table *table, uint64_t hash);
 
-/** Remove an item of `hash` that a probe found. */
+/** Remove an item of `hash`, whose control byte is `control`: where a probe found it. */
 EVH_INTERNAL evh_status hash_table_remove(evh_heap *heap, struct hash_table *table, uint64_t hash,
-                                          void *item);
+                                          unsigned char *control);
 
 /** Free the parts and the directory: an empty table. Of a damaged one what is found is freed, and
  *  EVH_CORRUPT returned. */

@@ -261,6 +261,6 @@ evh_status evh_str_clear(evh_heap *heap, evh_str *string)
     evh_status status = collect_writable(heap, string);
     if (status) return status;
     status = collect_free(heap, string->offset);
-    if (!status) string->offset = 0;
+    string->offset = 0;
     return status;
 }

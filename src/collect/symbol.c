@@ -56,10 +56,11 @@ static struct collect_symbol *symbol_entry(const evh_heap *heap, const struct co
     return entries ? entries + index : NULL;
 }
 
-/* The number of the string with this hash, and its item in the index; 0 if it is not there. */
+/* The number of the string with this hash, and the control byte of its item in the index; 0 if it
+ * is not there. */
 static evh_symbol symbol_look_up(const evh_heap *heap, const struct collect_symbols *head,
                                  uint64_t hash, const void *bytes, size_t size,
-                                 struct collect_symbol_item **found)
+                                 unsigned char **control)
 {
     struct hash_probe probe = hash_probe_begin(heap, &head->index, hash);
     if (!probe.groups) return 0;
@@ -67,7 +68,7 @@ static evh_symbol symbol_look_up(const evh_heap *heap, const struct collect_symb
         if (item->hash != hash) continue;
         const struct collect_symbol *const entry = symbol_entry(heap, head, item->symbol);
         if (!entry || !collect_text_is(heap, entry->text, bytes, size)) continue;
-        *found = item;
+        *control = hash_probe_control(&probe);
         return item->symbol;
     }
     return 0;
@@ -169,9 +170,9 @@ evh_symbol evh_symbol_intern(evh_heap *heap, evh_symbols *symbols, const void *b
     }
     struct collect_symbols *const head = symbols_change(heap, symbols);
     if (!head) return 0;
-    struct collect_symbol_item *item;
+    unsigned char *control;
     const uint64_t hash = collect_hash_bytes(head->index.key, bytes, size);
-    const evh_symbol symbol = symbol_look_up(heap, head, hash, bytes, size, &item);
+    const evh_symbol symbol = symbol_look_up(heap, head, hash, bytes, size, &control);
     if (symbol == 0) return symbol_make(heap, head, hash, bytes, size);
     if (head->flags & EVH_SYMBOLS_KEEP) return symbol;
     return evh_symbol_retain(heap, symbols, symbol) ? 0 : symbol;
@@ -223,16 +224,16 @@ static evh_status symbol_end(evh_heap *heap, struct collect_symbols *head,
     size_t size;
     const char *const text = collect_text(heap, entry->text, &size);
     if (!text || collect_block_bytes(heap, entry->text) == 0) return EVH_CORRUPT;
-    struct collect_symbol_item *item;
+    unsigned char *control;
     const uint64_t hash = collect_hash_bytes(head->index.key, text, size);
-    if (symbol_look_up(heap, head, hash, text, size, &item) != symbol)
+    if (symbol_look_up(heap, head, hash, text, size, &control) != symbol)
         return collect_corrupt(collect_offset(heap, entry), "a symbol that its index lacks");
-    const evh_status status = hash_table_remove(heap, &head->index, hash, item);
+    const evh_status status = hash_table_remove(heap, &head->index, hash, control);
     if (status) return status;
-    evh_free(heap, heap->view.base + entry->text);
+    const uint64_t freed = entry->text;
     *entry = (struct collect_symbol){.references = head->free};
     head->free = symbol;
-    return EVH_OK;
+    return collect_free(heap, freed);
 }
 
 evh_status evh_symbol_release(evh_heap *heap, evh_symbols *symbols, evh_symbol symbol)
@@ -253,11 +254,11 @@ evh_status evh_symbol_release(evh_heap *heap, evh_symbols *symbols, evh_symbol s
 evh_symbol evh_symbol_find(const evh_heap *heap, const evh_symbols *symbols, const void *bytes,
                            size_t size)
 {
-    struct collect_symbol_item *item;
+    unsigned char *control;
     const struct collect_symbols *const head = symbols_head(heap, symbols);
     if (!head || (!bytes && size > 0)) return 0;
     const uint64_t hash = collect_hash_bytes(head->index.key, bytes, size);
-    return symbol_look_up(heap, head, hash, bytes, size, &item);
+    return symbol_look_up(heap, head, hash, bytes, size, &control);
 }
 
 const char *evh_symbol_text(const evh_heap *heap, const evh_symbols *symbols, evh_symbol symbol,
@@ -326,8 +327,8 @@ evh_status evh_symbols_clear(evh_heap *heap, evh_symbols *symbols)
     for (uint32_t i = 0; i < SYMBOL_CHUNKS; i++)
         if (collect_free(heap, head->chunks[i])) status = EVH_CORRUPT;
     if (hash_table_clear(heap, &head->index)) status = EVH_CORRUPT;
+    if (collect_free(heap, symbols->offset)) status = EVH_CORRUPT;
     symbols->offset = 0;
-    evh_free(heap, head);
     return status;
 }
 
@@ -343,9 +344,9 @@ static evh_status symbol_check_item(evh_heap *heap, const void *item, void *cont
     if (collect_check_text(heap, entry->text)) return EVH_CORRUPT;
     size_t size = 0;
     const char *const text = collect_text(heap, entry->text, &size);
-    struct collect_symbol_item *found;
+    unsigned char *control;
     if (!text || collect_hash_bytes(head->index.key, text, size) != given->hash ||
-        symbol_look_up(heap, head, given->hash, text, size, &found) != given->symbol)
+        symbol_look_up(heap, head, given->hash, text, size, &control) != given->symbol)
         return collect_corrupt(offset, "a symbol is not found under its text");
     return EVH_OK;
 }

@@ -1,0 +1,416 @@
+/* map_test.c -- hash tables. */
+#include "collect/collect.h"
+#include "support/collect_model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+EVH_MAP(counts, uint64_t, uint32_t);
+EVH_MAP_STR(ages, uint64_t);
+
+static evh_heap *open_memory(void)
+{
+    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
+    CHECK(heap);
+    return heap;
+}
+
+static uint64_t live_blocks(evh_heap *heap)
+{
+    evh_info info;
+    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+    return info.live_blocks;
+}
+
+TEST(a_zero_handle_is_an_empty_map)
+{
+    evh_heap *heap = open_memory();
+    evh_map map = {0};
+    evh_map_cursor cursor = {0};
+    CHECK(!evh_map_get(heap, &map, 7));
+    CHECK(!evh_map_get_str(heap, &map, "seven"));
+    CHECK(!evh_map_erase(heap, &map, 7));
+    CHECK(!evh_map_next(heap, &map, &cursor));
+    CHECK_EQUAL(evh_map_count(heap, &map), 0);
+    CHECK_EQUAL(evh_map_key_kind(heap, &map), EVH_KEY_NONE);
+    CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
+    CHECK_EQUAL(evh_map_clear(heap, &map), EVH_OK);
+    evh_close(heap);
+}
+
+TEST(typed_maps_keep_what_is_put)
+{
+    evh_heap *heap = open_memory();
+    const uint64_t blocks = live_blocks(heap);
+    counts numbers = {0};
+    ages people = {0};
+    for (uint64_t i = 0; i < 3000; i++) *counts_put(heap, &numbers, i * i) = (uint32_t)i;
+    for (uint64_t i = 0; i < 3000; i++) CHECK_EQUAL(*counts_get(heap, &numbers, i * i), i);
+    CHECK(!counts_get(heap, &numbers, 2));
+    *ages_put(heap, &people, "Ann") = 40;
+    *ages_put(heap, &people, "") = 41;
+    ++*ages_put(heap, &people, "Ann");
+    CHECK_EQUAL(*ages_get(heap, &people, "Ann"), 41);
+    CHECK_EQUAL(ages_count(heap, &people), 2);
+    CHECK(ages_erase(heap, &people, ""));
+    CHECK(!ages_erase(heap, &people, ""));
+    CHECK(counts_erase(heap, &numbers, 9));
+    CHECK_EQUAL(counts_count(heap, &numbers), 2999);
+    CHECK_EQUAL(counts_clear(heap, &numbers), EVH_OK);
+    CHECK_EQUAL(ages_clear(heap, &people), EVH_OK);
+    CHECK_EQUAL(live_blocks(heap), blocks);
+    evh_close(heap);
+}
+
+TEST(a_key_of_another_kind_is_refused)
+{
+    evh_heap *heap = open_memory();
+    evh_map map = {0};
+    CHECK(evh_map_put_symbol(heap, &map, 7, 8));
+    CHECK_EQUAL(evh_map_key_kind(heap, &map), EVH_KEY_SYMBOL);
+    CHECK(!evh_map_put(heap, &map, 7, 8));
+    CHECK_EQUAL(evh_last_error()->status, EVH_INVALID);
+    CHECK(!evh_map_put_str(heap, &map, "7", 8));
+    CHECK(!evh_map_get_str(heap, &map, "7"));
+    CHECK(!evh_map_put_symbol(heap, &map, 7, 16));
+    CHECK_EQUAL(evh_last_error()->status, EVH_INVALID);
+    CHECK(evh_map_get_symbol(heap, &map, 7));
+    CHECK_EQUAL(evh_map_count(heap, &map), 1);
+    CHECK(!evh_map_put(heap, &(evh_map){0}, 7, EVH_ITEM_SIZE_MAX + 1));
+    evh_close(heap);
+}
+
+TEST(a_set_is_a_map_to_nothing)
+{
+    evh_heap *heap = open_memory();
+    evh_map set = {0};
+    for (uint64_t i = 0; i < 10000; i += 3) CHECK(evh_map_put(heap, &set, i, 0));
+    for (uint64_t i = 0; i < 10000; i++)
+        CHECK_EQUAL(evh_map_get(heap, &set, i) != NULL, i % 3 == 0);
+    CHECK_EQUAL(evh_map_check(heap, &set), EVH_OK);
+    evh_close(heap);
+}
+
+TEST(values_of_many_sizes_are_kept)
+{
+    static const size_t sizes[] = {1, 7, 8, 9, 100, 4096, EVH_ITEM_SIZE_MAX};
+    evh_heap *heap = open_memory();
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        evh_map map = {0};
+        const uint64_t count = sizes[s] > 4096 ? 100 : 1000;
+        for (uint64_t i = 0; i < count; i++) {
+            unsigned char *value = evh_map_put(heap, &map, i, sizes[s]);
+            CHECK(value);
+            for (size_t k = 0; k < sizes[s]; k++) CHECK_EQUAL(value[k], 0);
+            memset(value, (int)i, sizes[s]);
+        }
+        for (uint64_t i = 0; i < count; i++) {
+            const unsigned char *value = evh_map_get(heap, &map, i);
+            CHECK(value && value[0] == (unsigned char)i && value[sizes[s] - 1] == value[0]);
+        }
+        CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
+        CHECK_EQUAL(evh_map_clear(heap, &map), EVH_OK);
+    }
+    evh_close(heap);
+}
+
+TEST(an_iteration_may_erase_what_it_sees)
+{
+    enum { ITEMS = 30000 };
+    evh_heap *heap = open_memory();
+    evh_map map = {0};
+    for (uint64_t i = 0; i < ITEMS; i++) CHECK(evh_map_put(heap, &map, i, 8));
+    static unsigned char seen[ITEMS];
+    memset(seen, 0, sizeof seen);
+    evh_map_cursor cursor = {0};
+    while (evh_map_next(heap, &map, &cursor)) {
+        CHECK(cursor.key < ITEMS);
+        CHECK_EQUAL(seen[cursor.key]++, 0);
+        CHECK(evh_map_erase(heap, &map, cursor.key));
+    }
+    for (uint64_t i = 0; i < ITEMS; i++) CHECK_EQUAL(seen[i], 1);
+    CHECK_EQUAL(evh_map_count(heap, &map), 0);
+    CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
+    CHECK_EQUAL(live_blocks(heap), 1 + 2); /* the catalog; the head and one part */
+    evh_close(heap);
+}
+
+/*
+ * Strategy: iterate, and erase random items meanwhile, among them the present one, until parts
+ * merge.
+ * Invariants: no item is seen twice or after it was erased; none that was not erased is missed.
+ */
+TEST(an_iteration_misses_and_repeats_nothing_while_others_are_erased)
+{
+    enum { ITEMS = 6000 };
+    uint64_t random = test_seed();
+    for (int round = 0; round < 20; round++) {
+        evh_heap *heap = open_memory();
+        evh_map map = {0};
+        static unsigned char seen[ITEMS], erased[ITEMS];
+        memset(seen, 0, sizeof seen);
+        memset(erased, 0, sizeof erased);
+        for (uint64_t i = 0; i < ITEMS; i++) CHECK(evh_map_put(heap, &map, i, 8));
+        evh_map_cursor cursor = {0};
+        while (evh_map_next(heap, &map, &cursor)) {
+            CHECK(!erased[cursor.key]);
+            CHECK_EQUAL(seen[cursor.key]++, 0);
+            for (int k = 0; k < round; k++) {
+                const uint64_t key = k == 0 ? cursor.key : test_random(&random) % ITEMS;
+                CHECK_EQUAL(evh_map_erase(heap, &map, key), !erased[key]);
+                erased[key] = 1;
+            }
+        }
+        for (uint64_t i = 0; i < ITEMS; i++) CHECK(seen[i] || erased[i]);
+        CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
+        evh_close(heap);
+    }
+}
+
+TEST(a_map_that_empties_gives_its_parts_back)
+{
+    evh_heap *heap = open_memory();
+    evh_map map = {0};
+    for (int round = 0; round < 3; round++) {
+        for (uint64_t i = 0; i < 20000; i++) CHECK(evh_map_put(heap, &map, i, 8));
+        CHECK(live_blocks(heap) > 40);
+        CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
+        for (uint64_t i = 0; i < 20000; i++) CHECK(evh_map_erase(heap, &map, i));
+        CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
+        CHECK_EQUAL(live_blocks(heap), 1 + 2);
+    }
+    evh_close(heap);
+}
+
+/* One put may dirty two parts and the directory, never the table: of a map of some 250 pages, a few
+ * at a time. */
+TEST(one_put_never_dirties_the_whole_table)
+{
+    evh_heap *heap = evh_open(test_path("map.heap"), NULL);
+    CHECK(heap);
+    evh_map *map = evh_root(heap, "map", sizeof *map);
+    CHECK(map);
+    for (uint64_t i = 0; i < 40000; i++) CHECK(evh_map_put(heap, map, i, 8));
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    evh_info info;
+    uint64_t pages_max = 0;
+    for (uint64_t i = 40000; i < 40600; i++) {
+        CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+        const uint64_t before = info.pages_committed;
+        CHECK(evh_map_put(heap, map, i, 8));
+        CHECK_EQUAL(evh_commit(heap), EVH_OK);
+        CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+        if (info.pages_committed - before > pages_max) pages_max = info.pages_committed - before;
+    }
+    CHECK(pages_max > 0);
+    CHECK(pages_max <= 16);
+    evh_close(heap);
+}
+
+/* ---- the hash functions ---- */
+
+/* Computed by a program in Python that gives the authors' vector for SipHash-2-4. */
+TEST(siphash_13_is_what_others_compute)
+{
+    const uint64_t key[2] = {0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
+    unsigned char bytes[16];
+    for (unsigned i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)i;
+    CHECK_EQUAL(collect_hash_bytes(key, bytes, 0), 0xabac0158050fc4dcu);
+    CHECK_EQUAL(collect_hash_bytes(key, bytes, 1), 0xc9f49bf37d57ca93u);
+    CHECK_EQUAL(collect_hash_bytes(key, bytes, 8), 0x369095118d299a8eu);
+    CHECK_EQUAL(collect_hash_bytes(key, bytes, 15), 0xd320d86d2a519956u);
+}
+
+/* The largest number of keys that share some bits of the hash, for keys that step by `step`. */
+static unsigned most_in_a_bucket(uint64_t step, unsigned shift)
+{
+    enum { KEYS = 1 << 16, BUCKETS = 1 << 12 };
+    static unsigned counts_of[BUCKETS];
+    uint64_t key[2];
+    unsigned most = 0;
+    collect_new_key(key);
+    memset(counts_of, 0, sizeof counts_of);
+    for (uint64_t i = 0; i < KEYS; i++) {
+        const unsigned bucket = evh_map_hash_(key, i * step) >> shift & (BUCKETS - 1);
+        if (++counts_of[bucket] > most) most = counts_of[bucket];
+    }
+    return most;
+}
+
+/* Of 2^16 random numbers in 2^12 buckets, 16 each, a bucket with 52 has a probability of 1e-8. */
+TEST(numbers_in_patterns_hash_as_random_ones)
+{
+    for (unsigned bit = 0; bit < 48; bit++) {
+        CHECK(most_in_a_bucket(1ull << bit, 0) < 52);
+        CHECK(most_in_a_bucket(1ull << bit, 7) < 52);
+        CHECK(most_in_a_bucket(1ull << bit, 52) < 52);
+        CHECK(most_in_a_bucket((1ull << bit) + 1, 52) < 52);
+        CHECK(most_in_a_bucket((1ull << bit) * 10007, 40) < 52);
+    }
+}
+
+TEST(no_two_maps_hash_alike)
+{
+    uint64_t first[2], second[2];
+    collect_new_key(first);
+    collect_new_key(second);
+    CHECK(first[0] != second[0] && first[1] != second[1]);
+    CHECK(evh_map_hash_(first, 1) != evh_map_hash_(second, 1));
+}
+
+/* ---- beside a model ---- */
+
+enum { KEYS = 5000 };
+
+struct map_model {
+    uint64_t values[KEYS]; /* 0: the key is not there */
+};
+
+/* Keys in patterns: small numbers, multiples, large ones. */
+static uint64_t number_key(uint64_t i)
+{
+    return i % 3 == 0 ? i : i % 3 == 1 ? i << 32 : i * 0x9e3779b97f4a7c15u;
+}
+
+static size_t text_key(uint64_t i, char text[64])
+{
+    return i == 0
+               ? 0
+               : (size_t)snprintf(text, 64, "%.*s%llu", (int)(i % 37),
+                                  "/a/rather/long/prefix/of/a/path/to/it", (unsigned long long)i);
+}
+
+/* Which of the two kinds a root's map is. */
+static uint64_t *put_key(evh_heap *heap, evh_map *map, bool is_text, uint64_t i)
+{
+    char text[64];
+    if (!is_text) return evh_map_put(heap, map, number_key(i), 8);
+    const size_t size = text_key(i, text);
+    return evh_map_put_bytes(heap, map, text, size, 8);
+}
+
+static uint64_t *get_key(evh_heap *heap, const evh_map *map, bool is_text, uint64_t i)
+{
+    char text[64];
+    if (!is_text) return evh_map_get(heap, map, number_key(i));
+    const size_t size = text_key(i, text);
+    return evh_map_get_bytes(heap, map, text, size);
+}
+
+static bool erase_key(evh_heap *heap, evh_map *map, bool is_text, uint64_t i)
+{
+    char text[64];
+    if (!is_text) return evh_map_erase(heap, map, number_key(i));
+    const size_t size = text_key(i, text);
+    return evh_map_erase_bytes(heap, map, text, size);
+}
+
+static bool map_step(evh_heap *heap, void *root, void *model, uint64_t random, bool is_text)
+{
+    struct map_model *const all = model;
+    const uint64_t i = (random >> 8) % ((random >> 50) % 3 ? KEYS : 20);
+    /* More puts than erasures in some stretches, fewer in others: it grows and shrinks. */
+    const bool puts = random % 16 < ((all->values[0] & 1) ? 11 : 5);
+    if (puts) {
+        uint64_t *const value = heap ? put_key(heap, root, is_text, i) : NULL;
+        if (heap && !value) return false;
+        if (heap) CHECK_EQUAL(*value, all->values[i]);
+        if (heap) *value = random | 2;
+        all->values[i] = random | 2;
+    } else {
+        if (heap) CHECK_EQUAL(erase_key(heap, root, is_text, i), all->values[i] != 0);
+        all->values[i] = 0;
+    }
+    return true;
+}
+
+static void map_verify(evh_heap *heap, void *root, const void *model, bool is_text)
+{
+    const struct map_model *const all = model;
+    uint64_t count = 0;
+    for (uint64_t i = 0; i < KEYS; i++) {
+        const uint64_t *const value = get_key(heap, root, is_text, i);
+        CHECK_EQUAL(value ? *value : 0, all->values[i]);
+        count += value != NULL;
+    }
+    CHECK_EQUAL(evh_map_count(heap, root), count);
+    evh_map_cursor cursor = {0};
+    while (evh_map_next(heap, root, &cursor)) {
+        CHECK_EQUAL(cursor.bytes != NULL, is_text);
+        const void *const value = is_text ? evh_map_get_bytes(heap, root, cursor.bytes, cursor.size)
+                                          : evh_map_get(heap, root, cursor.key);
+        CHECK(value == cursor.value);
+        count--;
+    }
+    CHECK_EQUAL(count, 0);
+}
+
+static void map_exercise(evh_heap *heap, void *root, uint64_t random, bool is_text)
+{
+    (void)put_key(heap, root, is_text, random % KEYS);
+    (void)get_key(heap, root, is_text, (random >> 16) % KEYS);
+    (void)erase_key(heap, root, is_text, (random >> 32) % KEYS);
+    if (random % 8) return;
+    evh_map_cursor cursor = {0};
+    for (uint64_t i = 0; evh_map_next(heap, root, &cursor); i++)
+        if (i % 7 == 0) (void)erase_key(heap, root, is_text, i % KEYS);
+}
+
+static evh_status map_check(evh_heap *heap, void *root)
+{
+    return evh_map_check(heap, root);
+}
+
+static evh_status map_clear(evh_heap *heap, void *root)
+{
+    return evh_map_clear(heap, root);
+}
+
+#define MAP_KIND(kind_name, is_text)                                                               \
+    static bool kind_name##_step(evh_heap *heap, void *root, void *model, uint64_t random)         \
+    {                                                                                              \
+        return map_step(heap, root, model, random, is_text);                                       \
+    }                                                                                              \
+    static void kind_name##_verify(evh_heap *heap, void *root, const void *model)                  \
+    {                                                                                              \
+        map_verify(heap, root, model, is_text);                                                    \
+    }                                                                                              \
+    static void kind_name##_exercise(evh_heap *heap, void *root, uint64_t random)                  \
+    {                                                                                              \
+        map_exercise(heap, root, random, is_text);                                                 \
+    }                                                                                              \
+    static const struct collect_kind kind_name = {                                                 \
+        .name = #kind_name,                                                                        \
+        .model_bytes = sizeof(struct map_model),                                                   \
+        .root_bytes = sizeof(evh_map),                                                             \
+        .step = kind_name##_step,                                                                  \
+        .verify = kind_name##_verify,                                                              \
+        .exercise = kind_name##_exercise,                                                          \
+        .check = map_check,                                                                        \
+        .clear = map_clear,                                                                        \
+    }
+
+MAP_KIND(map_of_numbers, false);
+MAP_KIND(map_of_texts, true);
+
+TEST(maps_of_numbers_agree_with_a_model_over_commits_rollbacks_and_kills)
+{
+    collect_model_run(&map_of_numbers, test_effort(100000));
+}
+
+TEST(maps_of_texts_agree_with_a_model_over_commits_rollbacks_and_kills)
+{
+    collect_model_run(&map_of_texts, test_effort(100000));
+}
+
+TEST(maps_in_a_full_heap_are_unchanged)
+{
+    collect_full_run(&map_of_numbers, test_effort(40000), 32 << 10);
+    collect_full_run(&map_of_texts, test_effort(40000), 64 << 10);
+}
+
+TEST(damaged_maps_are_survived)
+{
+    collect_damage_run(&map_of_numbers, test_effort(300));
+    collect_damage_run(&map_of_texts, test_effort(300));
+}

@@ -196,6 +196,10 @@ MODEL_TESTS := str symbol map tree vec
 model-collect: $(MODEL_TESTS:%=$(BUILD)/tests/%_test) ## compare every collection with a plain one over two million operations
 	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test agree || exit 1; done
 
+.PHONY: numbers
+numbers: $(BUILD)/release/tests/number_test ## read and write 20 million random doubles, bit for bit as the C library
+	@EFFORT=$(or $(EFFORT),400) $< -v
+
 .PHONY: cover
 cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
 	@find $(BUILD)/objects/cover -name '*.gcda' -delete

@@ -40,12 +40,14 @@ static char *make_text(void)
 {
     char *text = malloc(200000);
     CHECK(text != NULL);
-    size_t size = (size_t)snprintf(text, 1000,
-                                   "{\"a\":{\"b\":[1,2.5,\"short\",null,true,1e999,{\"$base64\":\"AAEC\"}]},"
-                                   "\"r\":{\"$ref\":\"/a\"},\"s\":{\"$ref\":\"/a/b/2\"},\"t\":{\"$ref\":\"/a/x\"},"
-                                   "\"list\":[");
+    size_t size = (size_t)snprintf(
+        text, 1000,
+        "{\"a\":{\"b\":[1,2.5,\"short\",null,true,1e999,{\"$base64\":\"AAEC\"}]},"
+        "\"r\":{\"$ref\":\"/a\"},\"s\":{\"$ref\":\"/a/b/2\"},\"t\":{\"$ref\":\"/a/x\"},"
+        "\"list\":[");
     for (int i = 0; i < 3000; i++)
-        size += (size_t)snprintf(text + size, 64, i % 3 ? "%s%d" : "%s[\"item %d\"]", i ? "," : "", i);
+        size +=
+            (size_t)snprintf(text + size, 64, i % 3 ? "%s%d" : "%s[\"item %d\"]", i ? "," : "", i);
     size += (size_t)snprintf(text + size, 64, "],\"many\":{");
     for (int i = 0; i < 2000; i++)
         size += (size_t)snprintf(text + size, 64, "%s\"key %d\":%d", i ? "," : "", i, i);
@@ -125,8 +127,8 @@ static void read_all(evh_json *json)
     count = 0;
     (void)evh_json_write(json, root, swallow, &count,
                          &(evh_json_write_options){.sort_keys = true, .indent = 1, .ascii = true});
-    static const char *const pointers[] = {"/a/b/2", "/r/b/0", "/s", "/list/1500/0", "/many/key 1000",
-                                           "/some/k17/x", "/large", "/t"};
+    static const char *const pointers[] = {
+        "/a/b/2", "/r/b/0", "/s", "/list/1500/0", "/many/key 1000", "/some/k17/x", "/large", "/t"};
     for (size_t i = 0; i < 8; i++) {
         const evh_value value = evh_json_get(json, pointers[i]);
         char path[64];
@@ -161,9 +163,10 @@ static void change_all(evh_json *json, uint64_t *state)
     const evh_value copy = evh_json_detached(json);
     (void)evh_json_copy(json, copy, evh_json_get(json, "/some"));
     (void)evh_json_erase(json, copy);
-    static const char patch[] = "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/some/k3\"},"
-                                "{\"op\":\"remove\",\"path\":\"/list\"},{\"op\":\"test\",\"path\":\"/r\","
-                                "\"value\":5}]";
+    static const char patch[] =
+        "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/some/k3\"},"
+        "{\"op\":\"remove\",\"path\":\"/list\"},{\"op\":\"test\",\"path\":\"/r\","
+        "\"value\":5}]";
     (void)evh_json_patch_text(json, evh_json_root(json), patch, sizeof patch - 1);
     (void)evh_json_set_null(json, evh_json_root(json));
 }

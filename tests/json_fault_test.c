@@ -36,22 +36,25 @@ static void check_unchanged(evh_json *json, const char *before, const char *what
 
 static evh_status do_parse(evh_json *json)
 {
-    static const char text[] = "{\"new\":[1,\"text\\u00e4\",{\"$ref\":\"/a\"},{\"$base64\":\"AAEC\"},1e999,"
-                               "[[[[]]]]],\"other\":{\"a\":{\"b\":{\"c\":null}}}}";
+    static const char text[] =
+        "{\"new\":[1,\"text\\u00e4\",{\"$ref\":\"/a\"},{\"$base64\":\"AAEC\"},1e999,"
+        "[[[[]]]]],\"other\":{\"a\":{\"b\":{\"c\":null}}}}";
     return evh_json_parse(json, evh_json_root(json), text, sizeof text - 1, NULL, NULL);
 }
 
 static evh_status do_patch(evh_json *json)
 {
-    static const char patch[] = "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/b/c\"},{\"op\":\"copy\",\"from\":"
-                                "\"/b\",\"path\":\"/d\"},{\"op\":\"remove\",\"path\":\"/list/0\"},{\"op\":\"add\","
-                                "\"path\":\"/list/-\",\"value\":{\"x\":[1,2,3]}}]";
+    static const char patch[] =
+        "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/b/c\"},{\"op\":\"copy\",\"from\":"
+        "\"/b\",\"path\":\"/d\"},{\"op\":\"remove\",\"path\":\"/list/0\"},{\"op\":\"add\","
+        "\"path\":\"/list/-\",\"value\":{\"x\":[1,2,3]}}]";
     return evh_json_patch_text(json, evh_json_root(json), patch, sizeof patch - 1);
 }
 
 static evh_status do_merge(evh_json *json)
 {
-    static const char patch[] = "{\"a\":{\"x\":null,\"y\":{\"z\":1}},\"list\":null,\"deep\":{\"er\":{\"e\":[1]}}}";
+    static const char patch[] =
+        "{\"a\":{\"x\":null,\"y\":{\"z\":1}},\"list\":null,\"deep\":{\"er\":{\"e\":[1]}}}";
     return evh_json_merge_text(json, evh_json_root(json), patch, sizeof patch - 1);
 }
 

@@ -1,4 +1,5 @@
-/* json_kill_test.c -- a program that changes a document is killed; the document is that of a commit.
+/* json_kill_test.c -- a program that changes a document is killed; the document is that of a
+ * commit.
  *
  * Strategy: a child makes random changes, each followed by a commit and a word to the parent, who
  * kills it at a random moment, opens the heap, and makes the same changes from the same seed in
@@ -71,14 +72,17 @@ static void change(evh_json *json, uint64_t seed, uint64_t n)
         break;
     case 5:
         snprintf(text, sizeof text,
-                 "[{\"op\":\"add\",\"path\":\"/list/0\",\"value\":{\"x\":[1,2]}},{\"op\":\"move\",\"from\":"
-                 "\"/map/k%llu\",\"path\":\"/list/1\"}]", (unsigned long long)(random >> 8) % 3000);
+                 "[{\"op\":\"add\",\"path\":\"/list/"
+                 "0\",\"value\":{\"x\":[1,2]}},{\"op\":\"move\",\"from\":"
+                 "\"/map/k%llu\",\"path\":\"/list/1\"}]",
+                 (unsigned long long)(random >> 8) % 3000);
         (void)evh_json_patch_text(json, evh_json_root(json), text, strlen(text));
         break;
     case 6:
         memset(text, 'q', sizeof text);
         if (evh_json_count(json, evh_json_get(json, "/list")))
-            check_ok(evh_json_set_text(json, item_of(json, "/list", random >> 8), text, sizeof text));
+            check_ok(
+                evh_json_set_text(json, item_of(json, "/list", random >> 8), text, sizeof text));
         break;
     default:
         if (random % 64 == 7) check_ok(evh_json_set_array(json, evh_json_get(json, "/list")));
@@ -99,7 +103,8 @@ static void run_child(const char *path, uint64_t seed, int pipe_end)
     }
 }
 
-static uint64_t run_and_kill(const char *path, uint64_t seed, uint64_t kill_after_us, uint64_t least)
+static uint64_t run_and_kill(const char *path, uint64_t seed, uint64_t kill_after_us,
+                             uint64_t least)
 {
     int ends[2];
     CHECK(pipe(ends) == 0);

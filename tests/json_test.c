@@ -474,17 +474,11 @@ TEST(pointers_of_rfc_6901_find_what_they_name)
         CHECK(!evh_json_is(evh_json_get(f.json, absent[i])));
         CHECK(evh_last_error()->status == EVH_NOT_FOUND);
     }
-    static const char *const fragments[][2] = {/* RFC 6901, section 6 */
-                                               {"#/foo/0", "\"bar\""},
-                                               {"#/", "0"},
-                                               {"#/a~1b", "1"},
-                                               {"#/c%25d", "2"},
-                                               {"#/e%5Ef", "3"},
-                                               {"#/g%7Ch", "4"},
-                                               {"#/i%5Cj", "5"},
-                                               {"#/k%22l", "6"},
-                                               {"#/%20", "7"},
-                                               {"#/m~0n", "8"}};
+    static const char *const fragments[][2] = {
+        /* RFC 6901, section 6 */
+        {"#/foo/0", "\"bar\""}, {"#/", "0"},      {"#/a~1b", "1"},  {"#/c%25d", "2"},
+        {"#/e%5Ef", "3"},       {"#/g%7Ch", "4"}, {"#/i%5Cj", "5"}, {"#/k%22l", "6"},
+        {"#/%20", "7"},         {"#/m~0n", "8"}};
     for (size_t i = 0; i < sizeof fragments / sizeof fragments[0]; i++)
         check_text(f.json, get(&f, fragments[i][0]), fragments[i][1]);
     CHECK(evh_json_type_of(f.json, get(&f, "#")) == EVH_JSON_OBJECT);

@@ -1,7 +1,8 @@
 /* undo.c -- a list of small changes, each with what takes it back.
  *
  * What a change removes is kept until all of them have succeeded, so that taking back needs no
- * copies. Bodies keep their room meanwhile, so that taking back allocates only pages that were freed.
+ * copies. Bodies keep their room meanwhile, so that taking back allocates only pages that were
+ * freed.
  */
 #include "json/undo.h"
 #include "os/os.h"

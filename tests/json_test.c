@@ -595,6 +595,27 @@ TEST(containers_keep_their_names_while_others_change)
     end(&f);
 }
 
+TEST(what_is_missing_on_a_path_is_made_or_nothing_is)
+{
+    struct fixture f = begin();
+    static const char *const paths[] = {"/a/b/0/c", "/a/b/-", "/a/b/2", "/a/d", "/a/b/0/c"};
+    for (int i = 0; i < 5; i++) {
+        const evh_value value =
+            evh_json_make(f.json, evh_json_root(f.json), paths[i], strlen(paths[i]));
+        check_ok(evh_json_set_integer(f.json, value, i));
+    }
+    check_document(&f, "{\"a\":{\"b\":[{\"c\":4},1,2],\"d\":3}}");
+    static const char *const wrong[] = {"/a/b/9",   "/a/b/x",   "/a/d/e",
+                                        "/a/new/1", "/a/b/-/1", "/~2"};
+    for (int i = 0; i < 6; i++) {
+        CHECK(
+            !evh_json_is(evh_json_make(f.json, evh_json_root(f.json), wrong[i], strlen(wrong[i]))));
+        check_document(&f, "{\"a\":{\"b\":[{\"c\":4},1,2],\"d\":3}}");
+    }
+    check_ok(evh_json_check(f.json));
+    end(&f);
+}
+
 TEST(members_are_renamed_erased_and_keep_their_order)
 {
     struct fixture f = begin();

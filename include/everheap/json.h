@@ -181,6 +181,13 @@ EVH_API evh_status evh_json_append(evh_json *json, evh_value array, evh_value *i
  *  EVH_SYNTAX. */
 EVH_API evh_status evh_json_put(evh_json *json, evh_value object, const char *key, size_t size,
                                 evh_value *member);
+/**
+ * The value at a JSON Pointer below `from`; what is missing on the way is made: a null becomes an
+ * array if the next token is a number or "-", else an object; a new member or item is a null. An
+ * item is appended at the array's end, by its number or by "-". References are followed.
+ * Returns   the value, or none, and nothing has changed: as evh_json_find() and every change.
+ */
+EVH_API evh_value evh_json_make(evh_json *json, evh_value from, const char *pointer, size_t size);
 /** Give a member another key, in its place. EVH_EXISTS. */
 EVH_API evh_status evh_json_rename(evh_json *json, evh_value member, const char *key, size_t size);
 /** Take a value out of its container and free it. The outermost becomes null; a detached one ends.

@@ -27,7 +27,7 @@ struct check {
     uint64_t short_bytes; /* of entries of strings in slabs */
 };
 
-static evh_status check_leaf(struct check *check, const struct json_slot *slot, uint32_t number)
+static evh_status check_value(struct check *check, const struct json_slot *slot, uint32_t number)
 {
     struct evh_json *json = check->json;
     uint64_t size = 0;
@@ -72,7 +72,7 @@ static evh_status check_slot(struct check *check, const struct json_slot *slot, 
         return json_corrupt(json_offset(json, slot), "a value of no type");
     check->counts[slot->type]++;
     if (slot->type != JSON_ARRAY && slot->type != JSON_OBJECT)
-        return check_leaf(check, slot, number);
+        return check_value(check, slot, number);
     const struct json_container *container = container_in(json, slot);
     if (!container) return EVH_CORRUPT;
     if (container_peek(json, slot->id) != container || container->parent != number ||
@@ -112,7 +112,7 @@ static evh_status check_inner(struct check *check, struct json_page *inner, uint
 static evh_status check_tree(struct check *check, const struct json_container *container)
 {
     struct evh_json *json = check->json;
-    const struct json_tree *tree = tree_of(json, container);
+    const struct json_tree *tree = pages_of(json, container);
     if (!tree) return EVH_CORRUPT;
     const uint32_t leaf_kind =
         container->kind == JSON_KIND_OBJECT ? JSON_PAGE_MEMBERS : JSON_PAGE_ITEMS;

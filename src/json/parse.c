@@ -47,7 +47,7 @@ static enum parse_result parse_put_away(struct parser *parser, struct parse_fram
     if (frame->container->count == 0) {
         status = container_fill(json, frame->container, frame->number, slots, keys, count);
     } else {
-        status = tree_append(json, frame->container, frame->number, slots, keys, count);
+        status = pages_append(json, frame->container, frame->number, slots, keys, count);
     }
     if (UNLIKELY(status)) return parse_fail_with(parser, status);
     parser->count = frame->first;

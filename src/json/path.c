@@ -230,3 +230,67 @@ evh_value evh_json_walk(evh_json *json, evh_value from, evh_json_path *path)
     }
     return value_of_step(json, &at);
 }
+
+/* ---- making what is missing ---- */
+
+/* One step down from `value`, made if it is not there. A null becomes what the token asks for. */
+static evh_status path_make_step(struct evh_json *json, evh_value *value, const char *token,
+                                 size_t size, evh_value *made, bool *was_null)
+{
+    uint64_t index = 0;
+    const bool is_item = pointer_index(token, size, &index) || (size == 1 && token[0] == '-');
+    evh_status status = EVH_OK;
+    evh_value at = evh_json_follow(json, *value);
+    if (!evh_json_is(at)) return evh_last_error()->status;
+    if (evh_json_type_of(json, at) == EVH_JSON_NULL) {
+        status = is_item ? evh_json_set_array(json, at) : evh_json_set_object(json, at);
+        if (status) return status;
+        if (!evh_json_is(*made)) {
+            *made = at;
+            *was_null = true;
+        }
+    }
+    const size_t count = evh_json_count(json, at);
+    if (evh_json_type_of(json, at) == EVH_JSON_OBJECT) {
+        status = evh_json_put(json, at, token, size, value);
+    } else if (evh_json_type_of(json, at) != EVH_JSON_ARRAY) {
+        return base_fail(EVH_INVALID, NO_OFFSET,
+                         "json: a path through a value that is no container");
+    } else if (!is_item) {
+        return base_fail(EVH_NOT_FOUND, NO_OFFSET, "json: \"%.*s\" is no item of an array",
+                         (int)base_min(size, 100), token);
+    } else if (token[0] == '-' || index == count) {
+        status = evh_json_append(json, at, value);
+    } else {
+        *value = evh_json_at(json, at, index);
+        if (!evh_json_is(*value))
+            return base_fail(EVH_NOT_FOUND, NO_OFFSET, "json: item %llu of an array of %zu",
+                             (unsigned long long)index, count);
+    }
+    if (!status && !evh_json_is(*made) && evh_json_count(json, at) > count) *made = *value;
+    return status;
+}
+
+evh_value evh_json_make(evh_json *json, evh_value from, const char *pointer, size_t size)
+{
+    if (json_writable(json) || path_check(pointer, size)) return value_none();
+    struct pointer walk;
+    evh_value value = from;
+    evh_value made = value_none(); /* the topmost that was not there */
+    bool was_null = false;
+    pointer_begin(&walk, pointer, size);
+    evh_status status = pointer_step(&walk);
+    while (!status) {
+        status = path_make_step(json, &value, walk.token, walk.token_size, &made, &was_null);
+        if (status == EVH_NOT_FOUND) status = EVH_INVALID; /* not the end of the pointer */
+        if (!status) status = pointer_step(&walk);
+    }
+    pointer_end(&walk);
+    if (status == EVH_NOT_FOUND) return value;
+    if (evh_json_is(made)) {
+        const evh_error error = *evh_last_error();
+        (void)(was_null ? evh_json_set_null(json, made) : evh_json_erase(json, made));
+        (void)base_fail(error.status, error.offset, "%s", error.message);
+    }
+    return value_none();
+}

@@ -1,4 +1,4 @@
-/* tree_index.c -- the members of a large object: an extendible hash from symbol to leaf.
+/* pages_index.c -- the members of a large object: an extendible hash from symbol to leaf.
  *
  * R. Fagin, J. Nievergelt, N. Pippenger, H. R. Strong, "Extendible Hashing", TODS 4 (1979). The
  * highest `directory_depth` bits of a symbol's hash choose a bucket, a page of entries with linear

@@ -1,17 +1,17 @@
-/* tree.c -- arrays and objects of many values: a counted B+ tree of 4 KiB pages.
+/* pages.c -- arrays and objects of many values: a counted B+ tree of 4 KiB pages.
  *
  * Leaves hold the values, inner pages how many values are below their first i + 1 children, so that
  * a position is found by one guess per level: leaves that were filled in order are equally full,
  * and the guess (position / total x children) is right or next to right. Inserting or erasing
  * anywhere changes one leaf and the counts above it: 2 to 4 pages.
  *
- * Which leaf a key is in is what tree_index.c knows; a page that splits or is joined tells it. The
+ * Which leaf a key is in is what pages_index.c knows; a page that splits or is joined tells it. The
  * position of a member is found upwards, by the pages' parents.
  */
 #include "json/json.h"
 
 /* The way from the root to a leaf. */
-struct tree_path {
+struct pages_path {
     uint32_t pages[JSON_HEIGHT_MAX + 1]; /* [0]: leaf */
     uint32_t index[JSON_HEIGHT_MAX + 1]; /* [h]: child of pages[h] on the way */
     uint32_t position;                   /* in the leaf */
@@ -67,17 +67,17 @@ static inline struct json_slot *page_slots(struct json_page *page)
     return (struct json_slot *)(void *)((char *)page + JSON_PAGE_BYTES) - JSON_MEMBERS_MAX;
 }
 
-static inline uint32_t tree_leaf_kind(const struct json_container *container)
+static inline uint32_t pages_leaf_kind(const struct json_container *container)
 {
     return container->kind == JSON_KIND_OBJECT ? JSON_PAGE_MEMBERS : JSON_PAGE_ITEMS;
 }
 
-static inline uint32_t tree_leaf_max(const struct json_container *container)
+static inline uint32_t pages_leaf_max(const struct json_container *container)
 {
     return container->kind == JSON_KIND_OBJECT ? JSON_MEMBERS_MAX : JSON_ITEMS_MAX;
 }
 
-struct json_tree *tree_of(const struct evh_json *json, const struct json_container *container)
+struct json_tree *pages_of(const struct evh_json *json, const struct json_container *container)
 {
     struct json_tree *tree = json_at(json, container->body, sizeof *tree);
     if (LIKELY(tree && tree->magic == (JSON_MAGIC ^ container->body) &&
@@ -91,7 +91,7 @@ struct json_tree *tree_of(const struct evh_json *json, const struct json_contain
 
 /* The child of `inner` that has `position`, which becomes the position in it. A position at the end
  * is in the last one. False on damage. */
-static inline bool tree_child(struct json_page *inner, uint32_t *position, uint32_t *index)
+static inline bool pages_child(struct json_page *inner, uint32_t *position, uint32_t *index)
 {
     const uint32_t count = inner->count;
     if (UNLIKELY(count == 0)) return false;
@@ -108,22 +108,23 @@ static inline bool tree_child(struct json_page *inner, uint32_t *position, uint3
     return true;
 }
 
-static struct json_page *tree_descend(struct evh_json *json, const struct json_container *container,
-                                      const struct json_tree *tree, uint32_t position,
-                                      struct tree_path *path)
+static struct json_page *pages_walk_down(struct evh_json *json,
+                                         const struct json_container *container,
+                                         const struct json_tree *tree, uint32_t position,
+                                         struct pages_path *path)
 {
     uint32_t number = tree->root;
     for (uint32_t height = tree->height; height > 0; height--) {
         struct json_page *inner = page_at(json, number, JSON_PAGE_INNER);
         if (UNLIKELY(!inner)) return NULL;
-        if (UNLIKELY(!tree_child(inner, &position, &path->index[height]))) {
+        if (UNLIKELY(!pages_child(inner, &position, &path->index[height]))) {
             (void)json_corrupt(page_offset(number), "a page that miscounts");
             return NULL;
         }
         path->pages[height] = number;
         number = page_children(inner)[path->index[height]];
     }
-    struct json_page *leaf = page_at(json, number, tree_leaf_kind(container));
+    struct json_page *leaf = page_at(json, number, pages_leaf_kind(container));
     if (UNLIKELY(!leaf)) return NULL;
     if (UNLIKELY(position > leaf->count)) {
         (void)json_corrupt(page_offset(number), "a page that miscounts");
@@ -134,13 +135,13 @@ static struct json_page *tree_descend(struct evh_json *json, const struct json_c
     return leaf;
 }
 
-bool tree_span(struct evh_json *json, const struct json_container *container, uint32_t position,
-               struct json_span *span)
+bool pages_span(struct evh_json *json, const struct json_container *container, uint32_t position,
+                struct json_span *span)
 {
-    const struct json_tree *tree = tree_of(json, container);
+    const struct json_tree *tree = pages_of(json, container);
     if (!tree) return false;
-    struct tree_path path;
-    struct json_page *leaf = tree_descend(json, container, tree, position, &path);
+    struct pages_path path;
+    struct json_page *leaf = pages_walk_down(json, container, tree, position, &path);
     if (!leaf) return false;
     if (path.position >= leaf->count) {
         (void)json_corrupt(page_offset(path.pages[0]), "a page that miscounts");
@@ -153,8 +154,8 @@ bool tree_span(struct evh_json *json, const struct json_container *container, ui
 }
 
 /* The position of a leaf's first value, found upwards. */
-static bool tree_position(struct evh_json *json, const struct json_tree *tree, uint32_t number,
-                          uint32_t parent, uint32_t *position)
+static bool pages_position(struct evh_json *json, const struct json_tree *tree, uint32_t number,
+                           uint32_t parent, uint32_t *position)
 {
     *position = 0;
     for (uint32_t height = 0; height < tree->height; height++) {
@@ -172,11 +173,11 @@ static bool tree_position(struct evh_json *json, const struct json_tree *tree, u
     return true;
 }
 
-struct json_slot *tree_find(struct evh_json *json, const struct json_container *object,
-                            uint32_t key, uint32_t *position)
+struct json_slot *pages_find(struct evh_json *json, const struct json_container *object,
+                             uint32_t key, uint32_t *position)
 {
     assert(object->kind == JSON_KIND_OBJECT);
-    const struct json_tree *tree = tree_of(json, object);
+    const struct json_tree *tree = pages_of(json, object);
     if (!tree) return NULL;
     const uint32_t number = members_find(json, tree, key);
     if (!number) return NULL;
@@ -188,7 +189,7 @@ struct json_slot *tree_find(struct evh_json *json, const struct json_container *
         return NULL;
     }
     if (position) {
-        if (!tree_position(json, tree, number, leaf->parent, position)) return NULL;
+        if (!pages_position(json, tree, number, leaf->parent, position)) return NULL;
         *position += at;
         if (*position >= object->count) {
             (void)json_corrupt(page_offset(number), "a page that miscounts");
@@ -200,7 +201,7 @@ struct json_slot *tree_find(struct evh_json *json, const struct json_container *
 
 /* ---- growing ---- */
 
-evh_status tree_make(struct evh_json *json, struct json_container *container, uint32_t number)
+evh_status pages_make(struct evh_json *json, struct json_container *container, uint32_t number)
 {
     assert(container->count == 0);
     void *address = NULL;
@@ -209,7 +210,7 @@ evh_status tree_make(struct evh_json *json, struct json_container *container, ui
     struct json_tree *tree = address;
     struct json_page *leaf = NULL;
     *tree = (struct json_tree){.magic = JSON_MAGIC ^ offset};
-    tree->root = page_make(json, tree_leaf_kind(container), &leaf);
+    tree->root = page_make(json, pages_leaf_kind(container), &leaf);
     evh_status status = tree->root ? EVH_OK : evh_last_error()->status;
     if (!status && container->kind == JSON_KIND_OBJECT) status = members_make(json, tree);
     if (status) {
@@ -225,28 +226,28 @@ evh_status tree_make(struct evh_json *json, struct json_container *container, ui
 }
 
 /* Pages that a split will need, made before anything changes. */
-struct tree_spare {
+struct pages_spare {
     uint32_t numbers[JSON_HEIGHT_MAX + 2];
     struct json_page *pages[JSON_HEIGHT_MAX + 2];
     uint32_t count;
 };
 
-static void tree_spare_end(struct evh_json *json, struct tree_spare *spare)
+static void pages_spare_end(struct evh_json *json, struct pages_spare *spare)
 {
     for (uint32_t i = 0; i < spare->count; i++)
         (void)json_free(json, page_offset(spare->numbers[i]));
 }
 
 /* One for the leaf, one for each full page above it, one for a new root. */
-static evh_status tree_spare_make(struct evh_json *json, const struct json_container *container,
-                                  const struct json_tree *tree, const struct tree_path *path,
-                                  uint32_t owner, struct tree_spare *spare)
+static evh_status pages_spare_make(struct evh_json *json, const struct json_container *container,
+                                   const struct json_tree *tree, const struct pages_path *path,
+                                   uint32_t owner, struct pages_spare *spare)
 {
     spare->count = 0;
     for (uint32_t height = 0; height <= tree->height + 1; height++) {
         struct json_page *page = NULL;
         uint32_t kind = JSON_PAGE_INNER;
-        if (height == 0) kind = tree_leaf_kind(container);
+        if (height == 0) kind = pages_leaf_kind(container);
         if (height > JSON_HEIGHT_MAX)
             return json_corrupt(container->body, "a large container that is too high");
         if (height > 0 && height <= tree->height) {
@@ -265,12 +266,13 @@ static evh_status tree_spare_make(struct evh_json *json, const struct json_conta
 }
 
 /* What came of a split: how many values are left and right now, and the page on the right. */
-struct tree_split {
+struct pages_split {
     uint32_t left, right, page;
 };
 
 /* Put `split` for the child at `index` into an inner page that has room. */
-static void tree_put_child(struct json_page *inner, uint32_t index, const struct tree_split *split)
+static void pages_put_child(struct json_page *inner, uint32_t index,
+                            const struct pages_split *split)
 {
     assert(inner->count < JSON_CHILDREN_MAX);
     assert(index < inner->count);
@@ -289,9 +291,10 @@ static void tree_put_child(struct json_page *inner, uint32_t index, const struct
 }
 
 /* Split a full inner page, then put the child into its half. */
-static evh_status tree_split_inner(struct evh_json *json, uint32_t number, struct json_page *inner,
-                                   uint32_t index, struct tree_split *split, uint32_t right_number,
-                                   struct json_page *right, bool is_leaf_below)
+static evh_status pages_split_inner(struct evh_json *json, uint32_t number, struct json_page *inner,
+                                    uint32_t index, struct pages_split *split,
+                                    uint32_t right_number, struct json_page *right,
+                                    bool is_leaf_below)
 {
     assert(inner->count == JSON_CHILDREN_MAX);
     /* A child at the very end goes to a page of its own: so pages that are filled in order stay
@@ -322,19 +325,19 @@ static evh_status tree_split_inner(struct evh_json *json, uint32_t number, struc
         right->count = 1;
         added->parent = right_number;
     } else if (index < keep) {
-        tree_put_child(inner, index, split);
+        pages_put_child(inner, index, split);
         added->parent = number;
     } else {
-        tree_put_child(right, index - keep, split);
+        pages_put_child(right, index - keep, split);
         added->parent = right_number;
     }
-    *split = (struct tree_split){ends[inner->count - 1], page_ends(right)[right->count - 1],
-                                 right_number};
+    *split = (struct pages_split){ends[inner->count - 1], page_ends(right)[right->count - 1],
+                                  right_number};
     return EVH_OK;
 }
 
-static void tree_put_root(struct evh_json *json, struct json_tree *tree,
-                          const struct tree_split *split, uint32_t number, struct json_page *root)
+static void pages_put_root(struct evh_json *json, struct json_tree *tree,
+                           const struct pages_split *split, uint32_t number, struct json_page *root)
 {
     assert(tree->height < JSON_HEIGHT_MAX);
     page_ends(root)[0] = split->left;
@@ -368,8 +371,8 @@ static void leaf_put(struct json_page *leaf, uint32_t position, uint32_t key,
 }
 
 /* Add `change` to the counts above a leaf. */
-static evh_status tree_recount(struct evh_json *json, const struct json_tree *tree,
-                               const struct tree_path *path, uint32_t change)
+static evh_status pages_recount(struct evh_json *json, const struct json_tree *tree,
+                                const struct pages_path *path, uint32_t change)
 {
     for (uint32_t height = 1; height <= tree->height; height++) {
         struct json_page *inner = page_at(json, path->pages[height], JSON_PAGE_INNER);
@@ -381,10 +384,10 @@ static evh_status tree_recount(struct evh_json *json, const struct json_tree *tr
 }
 
 /* Split the leaf of `path`, which is full, and what is full above it, putting the value in. */
-static evh_status tree_insert_split(struct evh_json *json, struct json_tree *tree,
-                                    struct tree_path *path, struct json_page *leaf,
-                                    struct tree_spare *spare, uint32_t key,
-                                    const struct json_slot *slot)
+static evh_status pages_insert_split(struct evh_json *json, struct json_tree *tree,
+                                     struct pages_path *path, struct json_page *leaf,
+                                     struct pages_spare *spare, uint32_t key,
+                                     const struct json_slot *slot)
 {
     uint32_t used = 0;
     struct json_page *right = spare->pages[used];
@@ -406,7 +409,7 @@ static evh_status tree_insert_split(struct evh_json *json, struct json_tree *tre
     } else {
         leaf_put(leaf, path->position, key, slot);
     }
-    struct tree_split split = {leaf->count, right->count, right_number};
+    struct pages_split split = {leaf->count, right->count, right_number};
     uint32_t height = 1;
     for (; height <= tree->height; height++) {
         struct json_page *inner = page_at(json, path->pages[height], JSON_PAGE_INNER);
@@ -414,17 +417,17 @@ static evh_status tree_insert_split(struct evh_json *json, struct json_tree *tre
         if (inner->count < JSON_CHILDREN_MAX) {
             struct json_page *added = json_at(json, page_offset(split.page), JSON_PAGE_BYTES);
             added->parent = path->pages[height];
-            tree_put_child(inner, path->index[height], &split);
+            pages_put_child(inner, path->index[height], &split);
             break;
         }
         const evh_status status =
-            tree_split_inner(json, path->pages[height], inner, path->index[height], &split,
-                             spare->numbers[used], spare->pages[used], height == 1);
+            pages_split_inner(json, path->pages[height], inner, path->index[height], &split,
+                              spare->numbers[used], spare->pages[used], height == 1);
         if (status) return status;
         used++;
     }
     if (height > tree->height) {
-        tree_put_root(json, tree, &split, spare->numbers[used], spare->pages[used]);
+        pages_put_root(json, tree, &split, spare->numbers[used], spare->pages[used]);
         used++;
     } else {
         for (height++; height <= tree->height; height++) {
@@ -439,25 +442,25 @@ static evh_status tree_insert_split(struct evh_json *json, struct json_tree *tre
     return EVH_OK;
 }
 
-evh_status tree_insert(struct evh_json *json, struct json_container *container, uint32_t number,
-                       uint32_t position, uint32_t key, const struct json_slot *slot)
+evh_status pages_insert(struct evh_json *json, struct json_container *container, uint32_t number,
+                        uint32_t position, uint32_t key, const struct json_slot *slot)
 {
     assert(position <= container->count);
-    struct json_tree *tree = tree_of(json, container);
+    struct json_tree *tree = pages_of(json, container);
     if (!tree) return EVH_CORRUPT;
     if (container->count == UINT32_MAX) return base_fail(EVH_LIMIT, NO_OFFSET, "json: 2^32 values");
-    struct tree_path path;
-    struct json_page *leaf = tree_descend(json, container, tree, position, &path);
+    struct pages_path path;
+    struct json_page *leaf = pages_walk_down(json, container, tree, position, &path);
     if (!leaf) return EVH_CORRUPT;
     evh_status status = EVH_OK;
-    if (leaf->count < tree_leaf_max(container)) {
+    if (leaf->count < pages_leaf_max(container)) {
         leaf_put(leaf, path.position, key, slot);
-        status = tree_recount(json, tree, &path, 1);
+        status = pages_recount(json, tree, &path, 1);
     } else {
-        struct tree_spare spare = {.count = 0};
-        status = tree_spare_make(json, container, tree, &path, number, &spare);
-        if (!status) status = tree_insert_split(json, tree, &path, leaf, &spare, key, slot);
-        if (status) tree_spare_end(json, &spare);
+        struct pages_spare spare = {.count = 0};
+        status = pages_spare_make(json, container, tree, &path, number, &spare);
+        if (!status) status = pages_insert_split(json, tree, &path, leaf, &spare, key, slot);
+        if (status) pages_spare_end(json, &spare);
     }
     if (status) return status;
     container->count++;
@@ -467,34 +470,34 @@ evh_status tree_insert(struct evh_json *json, struct json_container *container, 
         uint32_t gone = 0;
         struct json_slot was;
         const evh_error error = *evh_last_error();
-        (void)tree_remove(json, container, position, &gone, &was);
+        (void)pages_remove(json, container, position, &gone, &was);
         (void)base_fail(status, error.offset, "%s", error.message);
     }
     return status;
 }
 
-evh_status tree_append(struct evh_json *json, struct json_container *container, uint32_t number,
-                       const struct json_slot *slots, const uint32_t *keys, uint32_t count)
+evh_status pages_append(struct evh_json *json, struct json_container *container, uint32_t number,
+                        const struct json_slot *slots, const uint32_t *keys, uint32_t count)
 {
     assert(slots != NULL || count == 0);
     while (count > 0) {
-        struct json_tree *tree = tree_of(json, container);
+        struct json_tree *tree = pages_of(json, container);
         if (!tree) return EVH_CORRUPT;
-        struct tree_path path;
-        struct json_page *leaf = tree_descend(json, container, tree, container->count, &path);
+        struct pages_path path;
+        struct json_page *leaf = pages_walk_down(json, container, tree, container->count, &path);
         if (!leaf) return EVH_CORRUPT;
-        const uint32_t room = tree_leaf_max(container) - leaf->count;
+        const uint32_t room = pages_leaf_max(container) - leaf->count;
         uint32_t part = (uint32_t)base_min(count, room);
         if (part == 0) { /* one by itself, which makes a new leaf */
             part = 1;
             const evh_status status =
-                tree_insert(json, container, number, container->count, keys ? *keys : 0, slots);
+                pages_insert(json, container, number, container->count, keys ? *keys : 0, slots);
             if (status) return status;
         } else {
             memcpy(page_slots(leaf) + leaf->count, slots, sizeof *slots * part);
             if (keys) memcpy(page_keys(leaf) + leaf->count, keys, sizeof *keys * part);
             leaf->count += part;
-            evh_status status = tree_recount(json, tree, &path, part);
+            evh_status status = pages_recount(json, tree, &path, part);
             container->count += part;
             for (uint32_t i = 0; keys && !status && i < part; i++)
                 status = members_insert(json, tree, keys[i], path.pages[0]);
@@ -512,8 +515,8 @@ evh_status tree_append(struct evh_json *json, struct json_container *container, 
 /* Take the child at path->index[height] out of its inner page, and that page too if nothing is left
  * in it. The counts are right already: the child has no values, or its values are in the one before
  * it, whose end was moved. */
-static evh_status tree_drop_child(struct evh_json *json, struct json_tree *tree,
-                                  struct tree_path *path, uint32_t height)
+static evh_status pages_drop_child(struct evh_json *json, struct json_tree *tree,
+                                   struct pages_path *path, uint32_t height)
 {
     for (; height <= tree->height; height++) {
         struct json_page *inner = page_at(json, path->pages[height], JSON_PAGE_INNER);
@@ -548,13 +551,13 @@ static evh_status tree_drop_child(struct evh_json *json, struct json_tree *tree,
 }
 
 /* Join a leaf that has become small with the one behind it, or it with the one before. */
-static evh_status tree_join(struct evh_json *json, const struct json_container *container,
-                            struct json_tree *tree, struct tree_path *path)
+static evh_status pages_join(struct evh_json *json, const struct json_container *container,
+                             struct json_tree *tree, struct pages_path *path)
 {
     if (tree->height == 0) return EVH_OK;
     struct json_page *inner = page_at(json, path->pages[1], JSON_PAGE_INNER);
     if (!inner) return EVH_CORRUPT;
-    const uint32_t kind = tree_leaf_kind(container);
+    const uint32_t kind = pages_leaf_kind(container);
     const uint32_t index = path->index[1];
     const uint32_t right_index = index + 1 < inner->count ? index + 1 : index;
     if (right_index == 0) return EVH_OK;
@@ -563,7 +566,7 @@ static evh_status tree_join(struct evh_json *json, const struct json_container *
     struct json_page *left = page_at(json, left_number, kind);
     struct json_page *right = page_at(json, right_number, kind);
     if (!left || !right) return EVH_CORRUPT;
-    if (left->count + right->count > tree_leaf_max(container) * 3 / 4) return EVH_OK;
+    if (left->count + right->count > pages_leaf_max(container) * 3 / 4) return EVH_OK;
     const uint32_t *keys = page_keys(right);
     for (uint32_t i = 0; keys && i < right->count; i++) {
         page_keys(left)[left->count + i] = keys[i];
@@ -574,18 +577,18 @@ static evh_status tree_join(struct evh_json *json, const struct json_container *
     left->count += right->count;
     page_ends(inner)[right_index - 1] = page_ends(inner)[right_index];
     path->index[1] = right_index;
-    const evh_status status = tree_drop_child(json, tree, path, 1);
+    const evh_status status = pages_drop_child(json, tree, path, 1);
     return status ? status : json_free(json, page_offset(right_number));
 }
 
-evh_status tree_remove(struct evh_json *json, struct json_container *container, uint32_t position,
-                       uint32_t *key, struct json_slot *slot)
+evh_status pages_remove(struct evh_json *json, struct json_container *container, uint32_t position,
+                        uint32_t *key, struct json_slot *slot)
 {
     assert(position < container->count);
-    struct json_tree *tree = tree_of(json, container);
+    struct json_tree *tree = pages_of(json, container);
     if (!tree) return EVH_CORRUPT;
-    struct tree_path path;
-    struct json_page *leaf = tree_descend(json, container, tree, position, &path);
+    struct pages_path path;
+    struct json_page *leaf = pages_walk_down(json, container, tree, position, &path);
     if (!leaf) return EVH_CORRUPT;
     if (path.position >= leaf->count)
         return json_corrupt(page_offset(path.pages[0]), "a page that miscounts");
@@ -599,24 +602,25 @@ evh_status tree_remove(struct evh_json *json, struct json_container *container, 
     if (keys) memmove(keys + path.position, keys + path.position + 1, sizeof *keys * behind);
     leaf->count--;
     container->count--;
-    const evh_status status = tree_recount(json, tree, &path, (uint32_t)-1);
+    const evh_status status = pages_recount(json, tree, &path, (uint32_t)-1);
     if (status) return status;
     if (leaf->count == 0 && tree->height > 0) {
-        const evh_status dropped = tree_drop_child(json, tree, &path, 1);
+        const evh_status dropped = pages_drop_child(json, tree, &path, 1);
         return dropped ? dropped : json_free(json, page_offset(path.pages[0]));
     }
-    if (leaf->count < tree_leaf_max(container) / 4) return tree_join(json, container, tree, &path);
+    if (leaf->count < pages_leaf_max(container) / 4)
+        return pages_join(json, container, tree, &path);
     return EVH_OK;
 }
 
-evh_status tree_rename(struct evh_json *json, struct json_container *object, uint32_t position,
-                       uint32_t key)
+evh_status pages_rename(struct evh_json *json, struct json_container *object, uint32_t position,
+                        uint32_t key)
 {
     assert(object->kind == JSON_KIND_OBJECT);
-    struct json_tree *tree = tree_of(json, object);
+    struct json_tree *tree = pages_of(json, object);
     if (!tree) return EVH_CORRUPT;
-    struct tree_path path;
-    struct json_page *leaf = tree_descend(json, object, tree, position, &path);
+    struct pages_path path;
+    struct json_page *leaf = pages_walk_down(json, object, tree, position, &path);
     if (!leaf || path.position >= leaf->count) return EVH_CORRUPT;
     const evh_status status = members_insert(json, tree, key, path.pages[0]);
     if (status) return status;
@@ -626,9 +630,9 @@ evh_status tree_rename(struct evh_json *json, struct json_container *object, uin
 }
 
 /* Free all pages: the leftmost way down again and again, emptying inner pages from their end. */
-void tree_clear(struct evh_json *json, struct json_container *container)
+void pages_clear(struct evh_json *json, struct json_container *container)
 {
-    struct json_tree *tree = tree_of(json, container);
+    struct json_tree *tree = pages_of(json, container);
     container->form = JSON_FLAT;
     container->count = 0;
     if (!tree) return;

@@ -217,14 +217,17 @@ HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
 BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1)
 BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) -ldl -lm
 
-.PHONY: bench bench-commit bench-alloc bench-open
-bench: bench-commit bench-alloc bench-open ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-open bench-json
+bench: bench-commit bench-alloc bench-open bench-json ## run all benchmarks
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
 	@$<
 bench-alloc: $(BUILD)/bench/alloc_bench ## measure allocation beside glibc, mimalloc and jemalloc
 	@$<
 bench-open: $(BUILD)/bench/open_bench ## measure opening, after a close and after a kill
 	@$<
+
+bench-json: $(BUILD)/bench/json_bench ## measure JSON documents [FILE=text]
+	@$< $(if $(FILE),--file=$(FILE))
 
 # ---- house --------------------------------------------------------------------------------------
 

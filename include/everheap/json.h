@@ -28,7 +28,8 @@ extern "C" {
  *            EVH_FORKED, EVH_POISONED, EVH_INVALID (a null argument, a value of the wrong type),
  *            EVH_NOT_FOUND (the value is no more), EVH_CORRUPT (the file is damaged; the offset
  *            says where). Nothing has changed after any of them but EVH_CORRUPT.
- *   Threads  one thread changes a document while no other uses it; any number may read.
+ *   Threads  one thread changes a document while no other uses it; any number may read. Following a
+ *            reference that was never followed is a change: evh_json_resolve() follows all.
  *   Crash    as everything in the heap: the last commit stands.
  *   Cost     a member of an object: constant. An item of an array: constant up to 1024 items, then
  *            logarithmic. Inserting and erasing: likewise, after at most 1024 moved values.

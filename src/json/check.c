@@ -112,7 +112,7 @@ static evh_status check_inner(struct check *check, struct json_page *inner, uint
 static evh_status check_tree(struct check *check, const struct json_container *container)
 {
     struct evh_json *json = check->json;
-    const struct json_tree *tree = pages_of(json, container);
+    const struct json_tree *tree = json_tree_of(json, container);
     if (!tree) return EVH_CORRUPT;
     const uint32_t leaf_kind =
         container->kind == JSON_KIND_OBJECT ? JSON_PAGE_MEMBERS : JSON_PAGE_ITEMS;

@@ -123,7 +123,7 @@ bool container_span(struct evh_json *json, const struct json_container *containe
 {
     assert(span != NULL);
     if (position >= container->count) return false;
-    if (container->form == JSON_TREE) return pages_span(json, container, position, span);
+    if (container->form == JSON_TREE) return json_tree_span(json, container, position, span);
     struct container_flat flat;
     if (!container_flat(json, container, &flat)) return false;
     span->slots = flat.slots + position;
@@ -185,7 +185,7 @@ struct json_slot *object_find(struct evh_json *json, const struct json_container
 {
     assert(object->kind == JSON_KIND_OBJECT);
     if (object->count == 0 || key == 0) return NULL;
-    if (object->form == JSON_TREE) return pages_find(json, object, key, position);
+    if (object->form == JSON_TREE) return json_tree_find(json, object, key, position);
     struct container_flat flat;
     if (!container_flat(json, object, &flat)) return NULL;
     const uint32_t at = container_search(&flat, object->count, key);
@@ -257,10 +257,10 @@ static evh_status container_to_tree(struct evh_json *json, struct json_container
     if (!container_flat(json, container, &flat)) return EVH_CORRUPT;
     const struct json_container before = *container;
     container->count = 0;
-    evh_status status = pages_make(json, container, number);
+    evh_status status = json_tree_make(json, container, number);
     if (!status) {
-        status = pages_append(json, container, number, flat.slots, flat.keys, before.count);
-        if (status) pages_clear(json, container);
+        status = json_tree_append(json, container, number, flat.slots, flat.keys, before.count);
+        if (status) json_tree_clear(json, container);
     }
     if (status) {
         *container = before;
@@ -283,7 +283,7 @@ static void container_to_flat(struct evh_json *json, struct json_container *cont
     const uint32_t count = container->count;
     struct json_span span;
     uint32_t done = 0;
-    while (done < count && pages_span(json, container, done, &span)) {
+    while (done < count && json_tree_span(json, container, done, &span)) {
         const uint32_t part = (uint32_t)base_min(span.count, count - done);
         memcpy(flat.slots + done, span.slots, sizeof *flat.slots * part);
         if (flat.keys) memcpy(flat.keys + done, span.keys, sizeof *flat.keys * part);
@@ -294,7 +294,7 @@ static void container_to_flat(struct evh_json *json, struct json_container *cont
         return;
     }
     container_index_all(&flat, kind, capacity, count);
-    pages_clear(json, container);
+    json_tree_clear(json, container);
     container->form = JSON_FLAT;
     container->count = count;
     container->capacity = capacity;
@@ -313,7 +313,7 @@ evh_status container_insert(struct evh_json *json, struct json_container *contai
         if (status) return status;
     }
     if (container->form == JSON_TREE)
-        return pages_insert(json, container, number, position, key, slot);
+        return json_tree_insert(json, container, number, position, key, slot);
     if (container->count == container->capacity) {
         const uint64_t more = base_max(4, 2ull * container->capacity);
         const uint32_t capacity = (uint32_t)base_min(more, JSON_FLAT_MAX);
@@ -341,7 +341,7 @@ evh_status container_remove(struct evh_json *json, struct json_container *contai
     assert(position < container->count);
     (void)number;
     if (container->form == JSON_TREE) {
-        const evh_status status = pages_remove(json, container, position, key, slot);
+        const evh_status status = json_tree_remove(json, container, position, key, slot);
         if (!status && container->count < JSON_FLAT_MIN && !json->keeps_room)
             container_to_flat(json, container);
         return status;
@@ -369,9 +369,9 @@ evh_status container_fill(struct evh_json *json, struct json_container *containe
     assert(container->body == 0);
     if (count == 0) return EVH_OK;
     if (count > JSON_FLAT_MAX) {
-        evh_status status = pages_make(json, container, number);
+        evh_status status = json_tree_make(json, container, number);
         if (status) return status;
-        status = pages_append(json, container, number, slots, keys, count);
+        status = json_tree_append(json, container, number, slots, keys, count);
         if (status) container_clear(json, container);
         return status;
     }
@@ -395,7 +395,7 @@ evh_status object_rename(struct evh_json *json, struct json_container *object, u
 {
     assert(position < object->count);
     assert(key != 0);
-    if (object->form == JSON_TREE) return pages_rename(json, object, position, key);
+    if (object->form == JSON_TREE) return json_tree_rename(json, object, position, key);
     struct container_flat flat;
     if (!container_flat(json, object, &flat)) return EVH_CORRUPT;
     flat.keys[position] = key;
@@ -406,7 +406,7 @@ evh_status object_rename(struct evh_json *json, struct json_container *object, u
 void container_clear(struct evh_json *json, struct json_container *container)
 {
     if (container->form == JSON_TREE) {
-        pages_clear(json, container);
+        json_tree_clear(json, container);
     } else {
         (void)json_free(json, container->body);
     }

@@ -173,30 +173,30 @@ EVH_INTERNAL void container_clear(struct evh_json *json, struct json_container *
 
 /* ---- pages.c ---- */
 
-EVH_INTERNAL bool pages_span(struct evh_json *json, const struct json_container *container,
-                             uint32_t position, struct json_span *span);
-EVH_INTERNAL evh_status pages_make(struct evh_json *json, struct json_container *container,
-                                   uint32_t number);
-EVH_INTERNAL evh_status pages_insert(struct evh_json *json, struct json_container *container,
-                                     uint32_t number, uint32_t position, uint32_t key,
-                                     const struct json_slot *slot);
+EVH_INTERNAL bool json_tree_span(struct evh_json *json, const struct json_container *container,
+                                 uint32_t position, struct json_span *span);
+EVH_INTERNAL evh_status json_tree_make(struct evh_json *json, struct json_container *container,
+                                       uint32_t number);
+EVH_INTERNAL evh_status json_tree_insert(struct evh_json *json, struct json_container *container,
+                                         uint32_t number, uint32_t position, uint32_t key,
+                                         const struct json_slot *slot);
 /** Append `count` values; keys of an object are unlike each other and what is there. After a
  *  failure some of them are appended. */
-EVH_INTERNAL evh_status pages_append(struct evh_json *json, struct json_container *container,
-                                     uint32_t number, const struct json_slot *slots,
-                                     const uint32_t *keys, uint32_t count);
-EVH_INTERNAL evh_status pages_remove(struct evh_json *json, struct json_container *container,
-                                     uint32_t position, uint32_t *key, struct json_slot *slot);
-EVH_INTERNAL struct json_slot *pages_find(struct evh_json *json,
-                                          const struct json_container *object, uint32_t key,
-                                          uint32_t *position);
-EVH_INTERNAL evh_status pages_rename(struct evh_json *json, struct json_container *object,
-                                     uint32_t position, uint32_t key);
-EVH_INTERNAL void pages_clear(struct evh_json *json, struct json_container *container);
+EVH_INTERNAL evh_status json_tree_append(struct evh_json *json, struct json_container *container,
+                                         uint32_t number, const struct json_slot *slots,
+                                         const uint32_t *keys, uint32_t count);
+EVH_INTERNAL evh_status json_tree_remove(struct evh_json *json, struct json_container *container,
+                                         uint32_t position, uint32_t *key, struct json_slot *slot);
+EVH_INTERNAL struct json_slot *json_tree_find(struct evh_json *json,
+                                              const struct json_container *object, uint32_t key,
+                                              uint32_t *position);
+EVH_INTERNAL evh_status json_tree_rename(struct evh_json *json, struct json_container *object,
+                                         uint32_t position, uint32_t key);
+EVH_INTERNAL void json_tree_clear(struct evh_json *json, struct json_container *container);
 
 /** The tree of a container of that form, a page of it: NULL and EVH_CORRUPT. */
-EVH_INTERNAL struct json_tree *pages_of(const struct evh_json *json,
-                                        const struct json_container *container);
+EVH_INTERNAL struct json_tree *json_tree_of(const struct evh_json *json,
+                                            const struct json_container *container);
 EVH_INTERNAL struct json_page *page_at(const struct evh_json *json, uint32_t number, uint32_t kind);
 /** The position of `key` in `keys`, of which `count` count and which reach to a multiple of 16
  *  bytes; `count` if it is not there. */

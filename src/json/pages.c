@@ -11,7 +11,7 @@
 #include "json/json.h"
 
 /* The way from the root to a leaf. */
-struct pages_path {
+struct tree_way {
     uint32_t pages[JSON_HEIGHT_MAX + 1]; /* [0]: leaf */
     uint32_t index[JSON_HEIGHT_MAX + 1]; /* [h]: child of pages[h] on the way */
     uint32_t position;                   /* in the leaf */
@@ -67,17 +67,17 @@ static inline struct json_slot *page_slots(struct json_page *page)
     return (struct json_slot *)(void *)((char *)page + JSON_PAGE_BYTES) - JSON_MEMBERS_MAX;
 }
 
-static inline uint32_t pages_leaf_kind(const struct json_container *container)
+static inline uint32_t json_tree_leaf_kind(const struct json_container *container)
 {
     return container->kind == JSON_KIND_OBJECT ? JSON_PAGE_MEMBERS : JSON_PAGE_ITEMS;
 }
 
-static inline uint32_t pages_leaf_max(const struct json_container *container)
+static inline uint32_t json_tree_leaf_max(const struct json_container *container)
 {
     return container->kind == JSON_KIND_OBJECT ? JSON_MEMBERS_MAX : JSON_ITEMS_MAX;
 }
 
-struct json_tree *pages_of(const struct evh_json *json, const struct json_container *container)
+struct json_tree *json_tree_of(const struct evh_json *json, const struct json_container *container)
 {
     struct json_tree *tree = json_at(json, container->body, sizeof *tree);
     if (LIKELY(tree && tree->magic == (JSON_MAGIC ^ container->body) &&
@@ -91,7 +91,7 @@ struct json_tree *pages_of(const struct evh_json *json, const struct json_contai
 
 /* The child of `inner` that has `position`, which becomes the position in it. A position at the end
  * is in the last one. False on damage. */
-static inline bool pages_child(struct json_page *inner, uint32_t *position, uint32_t *index)
+static inline bool json_tree_child(struct json_page *inner, uint32_t *position, uint32_t *index)
 {
     const uint32_t count = inner->count;
     if (UNLIKELY(count == 0)) return false;
@@ -108,23 +108,23 @@ static inline bool pages_child(struct json_page *inner, uint32_t *position, uint
     return true;
 }
 
-static struct json_page *pages_walk_down(struct evh_json *json,
-                                         const struct json_container *container,
-                                         const struct json_tree *tree, uint32_t position,
-                                         struct pages_path *path)
+static struct json_page *json_tree_walk_down(struct evh_json *json,
+                                             const struct json_container *container,
+                                             const struct json_tree *tree, uint32_t position,
+                                             struct tree_way *path)
 {
     uint32_t number = tree->root;
     for (uint32_t height = tree->height; height > 0; height--) {
         struct json_page *inner = page_at(json, number, JSON_PAGE_INNER);
         if (UNLIKELY(!inner)) return NULL;
-        if (UNLIKELY(!pages_child(inner, &position, &path->index[height]))) {
+        if (UNLIKELY(!json_tree_child(inner, &position, &path->index[height]))) {
             (void)json_corrupt(page_offset(number), "a page that miscounts");
             return NULL;
         }
         path->pages[height] = number;
         number = page_children(inner)[path->index[height]];
     }
-    struct json_page *leaf = page_at(json, number, pages_leaf_kind(container));
+    struct json_page *leaf = page_at(json, number, json_tree_leaf_kind(container));
     if (UNLIKELY(!leaf)) return NULL;
     if (UNLIKELY(position > leaf->count)) {
         (void)json_corrupt(page_offset(number), "a page that miscounts");
@@ -135,13 +135,13 @@ static struct json_page *pages_walk_down(struct evh_json *json,
     return leaf;
 }
 
-bool pages_span(struct evh_json *json, const struct json_container *container, uint32_t position,
-                struct json_span *span)
+bool json_tree_span(struct evh_json *json, const struct json_container *container,
+                    uint32_t position, struct json_span *span)
 {
-    const struct json_tree *tree = pages_of(json, container);
+    const struct json_tree *tree = json_tree_of(json, container);
     if (!tree) return false;
-    struct pages_path path;
-    struct json_page *leaf = pages_walk_down(json, container, tree, position, &path);
+    struct tree_way path;
+    struct json_page *leaf = json_tree_walk_down(json, container, tree, position, &path);
     if (!leaf) return false;
     if (path.position >= leaf->count) {
         (void)json_corrupt(page_offset(path.pages[0]), "a page that miscounts");
@@ -154,8 +154,8 @@ bool pages_span(struct evh_json *json, const struct json_container *container, u
 }
 
 /* The position of a leaf's first value, found upwards. */
-static bool pages_position(struct evh_json *json, const struct json_tree *tree, uint32_t number,
-                           uint32_t parent, uint32_t *position)
+static bool json_tree_position(struct evh_json *json, const struct json_tree *tree, uint32_t number,
+                               uint32_t parent, uint32_t *position)
 {
     *position = 0;
     for (uint32_t height = 0; height < tree->height; height++) {
@@ -173,11 +173,11 @@ static bool pages_position(struct evh_json *json, const struct json_tree *tree, 
     return true;
 }
 
-struct json_slot *pages_find(struct evh_json *json, const struct json_container *object,
-                             uint32_t key, uint32_t *position)
+struct json_slot *json_tree_find(struct evh_json *json, const struct json_container *object,
+                                 uint32_t key, uint32_t *position)
 {
     assert(object->kind == JSON_KIND_OBJECT);
-    const struct json_tree *tree = pages_of(json, object);
+    const struct json_tree *tree = json_tree_of(json, object);
     if (!tree) return NULL;
     const uint32_t number = members_find(json, tree, key);
     if (!number) return NULL;
@@ -189,7 +189,7 @@ struct json_slot *pages_find(struct evh_json *json, const struct json_container 
         return NULL;
     }
     if (position) {
-        if (!pages_position(json, tree, number, leaf->parent, position)) return NULL;
+        if (!json_tree_position(json, tree, number, leaf->parent, position)) return NULL;
         *position += at;
         if (*position >= object->count) {
             (void)json_corrupt(page_offset(number), "a page that miscounts");
@@ -201,7 +201,7 @@ struct json_slot *pages_find(struct evh_json *json, const struct json_container 
 
 /* ---- growing ---- */
 
-evh_status pages_make(struct evh_json *json, struct json_container *container, uint32_t number)
+evh_status json_tree_make(struct evh_json *json, struct json_container *container, uint32_t number)
 {
     assert(container->count == 0);
     void *address = NULL;
@@ -210,7 +210,7 @@ evh_status pages_make(struct evh_json *json, struct json_container *container, u
     struct json_tree *tree = address;
     struct json_page *leaf = NULL;
     *tree = (struct json_tree){.magic = JSON_MAGIC ^ offset};
-    tree->root = page_make(json, pages_leaf_kind(container), &leaf);
+    tree->root = page_make(json, json_tree_leaf_kind(container), &leaf);
     evh_status status = tree->root ? EVH_OK : evh_last_error()->status;
     if (!status && container->kind == JSON_KIND_OBJECT) status = members_make(json, tree);
     if (status) {
@@ -226,28 +226,29 @@ evh_status pages_make(struct evh_json *json, struct json_container *container, u
 }
 
 /* Pages that a split will need, made before anything changes. */
-struct pages_spare {
+struct tree_spares {
     uint32_t numbers[JSON_HEIGHT_MAX + 2];
     struct json_page *pages[JSON_HEIGHT_MAX + 2];
     uint32_t count;
 };
 
-static void pages_spare_end(struct evh_json *json, struct pages_spare *spare)
+static void json_tree_spare_end(struct evh_json *json, struct tree_spares *spare)
 {
     for (uint32_t i = 0; i < spare->count; i++)
         (void)json_free(json, page_offset(spare->numbers[i]));
 }
 
 /* One for the leaf, one for each full page above it, one for a new root. */
-static evh_status pages_spare_make(struct evh_json *json, const struct json_container *container,
-                                   const struct json_tree *tree, const struct pages_path *path,
-                                   uint32_t owner, struct pages_spare *spare)
+static evh_status json_tree_spare_make(struct evh_json *json,
+                                       const struct json_container *container,
+                                       const struct json_tree *tree, const struct tree_way *path,
+                                       uint32_t owner, struct tree_spares *spare)
 {
     spare->count = 0;
     for (uint32_t height = 0; height <= tree->height + 1; height++) {
         struct json_page *page = NULL;
         uint32_t kind = JSON_PAGE_INNER;
-        if (height == 0) kind = pages_leaf_kind(container);
+        if (height == 0) kind = json_tree_leaf_kind(container);
         if (height > JSON_HEIGHT_MAX)
             return json_corrupt(container->body, "a large container that is too high");
         if (height > 0 && height <= tree->height) {
@@ -266,13 +267,13 @@ static evh_status pages_spare_make(struct evh_json *json, const struct json_cont
 }
 
 /* What came of a split: how many values are left and right now, and the page on the right. */
-struct pages_split {
+struct tree_halves {
     uint32_t left, right, page;
 };
 
 /* Put `split` for the child at `index` into an inner page that has room. */
-static void pages_put_child(struct json_page *inner, uint32_t index,
-                            const struct pages_split *split)
+static void json_tree_put_child(struct json_page *inner, uint32_t index,
+                                const struct tree_halves *split)
 {
     assert(inner->count < JSON_CHILDREN_MAX);
     assert(index < inner->count);
@@ -291,10 +292,10 @@ static void pages_put_child(struct json_page *inner, uint32_t index,
 }
 
 /* Split a full inner page, then put the child into its half. */
-static evh_status pages_split_inner(struct evh_json *json, uint32_t number, struct json_page *inner,
-                                    uint32_t index, struct pages_split *split,
-                                    uint32_t right_number, struct json_page *right,
-                                    bool is_leaf_below)
+static evh_status json_tree_split_inner(struct evh_json *json, uint32_t number,
+                                        struct json_page *inner, uint32_t index,
+                                        struct tree_halves *split, uint32_t right_number,
+                                        struct json_page *right, bool is_leaf_below)
 {
     assert(inner->count == JSON_CHILDREN_MAX);
     /* A child at the very end goes to a page of its own: so pages that are filled in order stay
@@ -325,19 +326,20 @@ static evh_status pages_split_inner(struct evh_json *json, uint32_t number, stru
         right->count = 1;
         added->parent = right_number;
     } else if (index < keep) {
-        pages_put_child(inner, index, split);
+        json_tree_put_child(inner, index, split);
         added->parent = number;
     } else {
-        pages_put_child(right, index - keep, split);
+        json_tree_put_child(right, index - keep, split);
         added->parent = right_number;
     }
-    *split = (struct pages_split){ends[inner->count - 1], page_ends(right)[right->count - 1],
+    *split = (struct tree_halves){ends[inner->count - 1], page_ends(right)[right->count - 1],
                                   right_number};
     return EVH_OK;
 }
 
-static void pages_put_root(struct evh_json *json, struct json_tree *tree,
-                           const struct pages_split *split, uint32_t number, struct json_page *root)
+static void json_tree_put_root(struct evh_json *json, struct json_tree *tree,
+                               const struct tree_halves *split, uint32_t number,
+                               struct json_page *root)
 {
     assert(tree->height < JSON_HEIGHT_MAX);
     page_ends(root)[0] = split->left;
@@ -371,8 +373,8 @@ static void leaf_put(struct json_page *leaf, uint32_t position, uint32_t key,
 }
 
 /* Add `change` to the counts above a leaf. */
-static evh_status pages_recount(struct evh_json *json, const struct json_tree *tree,
-                                const struct pages_path *path, uint32_t change)
+static evh_status json_tree_recount(struct evh_json *json, const struct json_tree *tree,
+                                    const struct tree_way *path, uint32_t change)
 {
     for (uint32_t height = 1; height <= tree->height; height++) {
         struct json_page *inner = page_at(json, path->pages[height], JSON_PAGE_INNER);
@@ -384,10 +386,10 @@ static evh_status pages_recount(struct evh_json *json, const struct json_tree *t
 }
 
 /* Split the leaf of `path`, which is full, and what is full above it, putting the value in. */
-static evh_status pages_insert_split(struct evh_json *json, struct json_tree *tree,
-                                     struct pages_path *path, struct json_page *leaf,
-                                     struct pages_spare *spare, uint32_t key,
-                                     const struct json_slot *slot)
+static evh_status json_tree_insert_split(struct evh_json *json, struct json_tree *tree,
+                                         struct tree_way *path, struct json_page *leaf,
+                                         struct tree_spares *spare, uint32_t key,
+                                         const struct json_slot *slot)
 {
     uint32_t used = 0;
     struct json_page *right = spare->pages[used];
@@ -409,7 +411,7 @@ static evh_status pages_insert_split(struct evh_json *json, struct json_tree *tr
     } else {
         leaf_put(leaf, path->position, key, slot);
     }
-    struct pages_split split = {leaf->count, right->count, right_number};
+    struct tree_halves split = {leaf->count, right->count, right_number};
     uint32_t height = 1;
     for (; height <= tree->height; height++) {
         struct json_page *inner = page_at(json, path->pages[height], JSON_PAGE_INNER);
@@ -417,17 +419,17 @@ static evh_status pages_insert_split(struct evh_json *json, struct json_tree *tr
         if (inner->count < JSON_CHILDREN_MAX) {
             struct json_page *added = json_at(json, page_offset(split.page), JSON_PAGE_BYTES);
             added->parent = path->pages[height];
-            pages_put_child(inner, path->index[height], &split);
+            json_tree_put_child(inner, path->index[height], &split);
             break;
         }
         const evh_status status =
-            pages_split_inner(json, path->pages[height], inner, path->index[height], &split,
-                              spare->numbers[used], spare->pages[used], height == 1);
+            json_tree_split_inner(json, path->pages[height], inner, path->index[height], &split,
+                                  spare->numbers[used], spare->pages[used], height == 1);
         if (status) return status;
         used++;
     }
     if (height > tree->height) {
-        pages_put_root(json, tree, &split, spare->numbers[used], spare->pages[used]);
+        json_tree_put_root(json, tree, &split, spare->numbers[used], spare->pages[used]);
         used++;
     } else {
         for (height++; height <= tree->height; height++) {
@@ -442,25 +444,26 @@ static evh_status pages_insert_split(struct evh_json *json, struct json_tree *tr
     return EVH_OK;
 }
 
-evh_status pages_insert(struct evh_json *json, struct json_container *container, uint32_t number,
-                        uint32_t position, uint32_t key, const struct json_slot *slot)
+evh_status json_tree_insert(struct evh_json *json, struct json_container *container,
+                            uint32_t number, uint32_t position, uint32_t key,
+                            const struct json_slot *slot)
 {
     assert(position <= container->count);
-    struct json_tree *tree = pages_of(json, container);
+    struct json_tree *tree = json_tree_of(json, container);
     if (!tree) return EVH_CORRUPT;
     if (container->count == UINT32_MAX) return base_fail(EVH_LIMIT, NO_OFFSET, "json: 2^32 values");
-    struct pages_path path;
-    struct json_page *leaf = pages_walk_down(json, container, tree, position, &path);
+    struct tree_way path;
+    struct json_page *leaf = json_tree_walk_down(json, container, tree, position, &path);
     if (!leaf) return EVH_CORRUPT;
     evh_status status = EVH_OK;
-    if (leaf->count < pages_leaf_max(container)) {
+    if (leaf->count < json_tree_leaf_max(container)) {
         leaf_put(leaf, path.position, key, slot);
-        status = pages_recount(json, tree, &path, 1);
+        status = json_tree_recount(json, tree, &path, 1);
     } else {
-        struct pages_spare spare = {.count = 0};
-        status = pages_spare_make(json, container, tree, &path, number, &spare);
-        if (!status) status = pages_insert_split(json, tree, &path, leaf, &spare, key, slot);
-        if (status) pages_spare_end(json, &spare);
+        struct tree_spares spare = {.count = 0};
+        status = json_tree_spare_make(json, container, tree, &path, number, &spare);
+        if (!status) status = json_tree_insert_split(json, tree, &path, leaf, &spare, key, slot);
+        if (status) json_tree_spare_end(json, &spare);
     }
     if (status) return status;
     container->count++;
@@ -470,34 +473,36 @@ evh_status pages_insert(struct evh_json *json, struct json_container *container,
         uint32_t gone = 0;
         struct json_slot was;
         const evh_error error = *evh_last_error();
-        (void)pages_remove(json, container, position, &gone, &was);
+        (void)json_tree_remove(json, container, position, &gone, &was);
         (void)base_fail(status, error.offset, "%s", error.message);
     }
     return status;
 }
 
-evh_status pages_append(struct evh_json *json, struct json_container *container, uint32_t number,
-                        const struct json_slot *slots, const uint32_t *keys, uint32_t count)
+evh_status json_tree_append(struct evh_json *json, struct json_container *container,
+                            uint32_t number, const struct json_slot *slots, const uint32_t *keys,
+                            uint32_t count)
 {
     assert(slots != NULL || count == 0);
     while (count > 0) {
-        struct json_tree *tree = pages_of(json, container);
+        struct json_tree *tree = json_tree_of(json, container);
         if (!tree) return EVH_CORRUPT;
-        struct pages_path path;
-        struct json_page *leaf = pages_walk_down(json, container, tree, container->count, &path);
+        struct tree_way path;
+        struct json_page *leaf =
+            json_tree_walk_down(json, container, tree, container->count, &path);
         if (!leaf) return EVH_CORRUPT;
-        const uint32_t room = pages_leaf_max(container) - leaf->count;
+        const uint32_t room = json_tree_leaf_max(container) - leaf->count;
         uint32_t part = (uint32_t)base_min(count, room);
         if (part == 0) { /* one by itself, which makes a new leaf */
             part = 1;
-            const evh_status status =
-                pages_insert(json, container, number, container->count, keys ? *keys : 0, slots);
+            const evh_status status = json_tree_insert(json, container, number, container->count,
+                                                       keys ? *keys : 0, slots);
             if (status) return status;
         } else {
             memcpy(page_slots(leaf) + leaf->count, slots, sizeof *slots * part);
             if (keys) memcpy(page_keys(leaf) + leaf->count, keys, sizeof *keys * part);
             leaf->count += part;
-            evh_status status = pages_recount(json, tree, &path, part);
+            evh_status status = json_tree_recount(json, tree, &path, part);
             container->count += part;
             for (uint32_t i = 0; keys && !status && i < part; i++)
                 status = members_insert(json, tree, keys[i], path.pages[0]);
@@ -515,8 +520,8 @@ evh_status pages_append(struct evh_json *json, struct json_container *container,
 /* Take the child at path->index[height] out of its inner page, and that page too if nothing is left
  * in it. The counts are right already: the child has no values, or its values are in the one before
  * it, whose end was moved. */
-static evh_status pages_drop_child(struct evh_json *json, struct json_tree *tree,
-                                   struct pages_path *path, uint32_t height)
+static evh_status json_tree_drop_child(struct evh_json *json, struct json_tree *tree,
+                                       struct tree_way *path, uint32_t height)
 {
     for (; height <= tree->height; height++) {
         struct json_page *inner = page_at(json, path->pages[height], JSON_PAGE_INNER);
@@ -551,13 +556,13 @@ static evh_status pages_drop_child(struct evh_json *json, struct json_tree *tree
 }
 
 /* Join a leaf that has become small with the one behind it, or it with the one before. */
-static evh_status pages_join(struct evh_json *json, const struct json_container *container,
-                             struct json_tree *tree, struct pages_path *path)
+static evh_status json_tree_join(struct evh_json *json, const struct json_container *container,
+                                 struct json_tree *tree, struct tree_way *path)
 {
     if (tree->height == 0) return EVH_OK;
     struct json_page *inner = page_at(json, path->pages[1], JSON_PAGE_INNER);
     if (!inner) return EVH_CORRUPT;
-    const uint32_t kind = pages_leaf_kind(container);
+    const uint32_t kind = json_tree_leaf_kind(container);
     const uint32_t index = path->index[1];
     const uint32_t right_index = index + 1 < inner->count ? index + 1 : index;
     if (right_index == 0) return EVH_OK;
@@ -566,7 +571,7 @@ static evh_status pages_join(struct evh_json *json, const struct json_container 
     struct json_page *left = page_at(json, left_number, kind);
     struct json_page *right = page_at(json, right_number, kind);
     if (!left || !right) return EVH_CORRUPT;
-    if (left->count + right->count > pages_leaf_max(container) * 3 / 4) return EVH_OK;
+    if (left->count + right->count > json_tree_leaf_max(container) * 3 / 4) return EVH_OK;
     const uint32_t *keys = page_keys(right);
     for (uint32_t i = 0; keys && i < right->count; i++) {
         page_keys(left)[left->count + i] = keys[i];
@@ -577,18 +582,18 @@ static evh_status pages_join(struct evh_json *json, const struct json_container 
     left->count += right->count;
     page_ends(inner)[right_index - 1] = page_ends(inner)[right_index];
     path->index[1] = right_index;
-    const evh_status status = pages_drop_child(json, tree, path, 1);
+    const evh_status status = json_tree_drop_child(json, tree, path, 1);
     return status ? status : json_free(json, page_offset(right_number));
 }
 
-evh_status pages_remove(struct evh_json *json, struct json_container *container, uint32_t position,
-                        uint32_t *key, struct json_slot *slot)
+evh_status json_tree_remove(struct evh_json *json, struct json_container *container,
+                            uint32_t position, uint32_t *key, struct json_slot *slot)
 {
     assert(position < container->count);
-    struct json_tree *tree = pages_of(json, container);
+    struct json_tree *tree = json_tree_of(json, container);
     if (!tree) return EVH_CORRUPT;
-    struct pages_path path;
-    struct json_page *leaf = pages_walk_down(json, container, tree, position, &path);
+    struct tree_way path;
+    struct json_page *leaf = json_tree_walk_down(json, container, tree, position, &path);
     if (!leaf) return EVH_CORRUPT;
     if (path.position >= leaf->count)
         return json_corrupt(page_offset(path.pages[0]), "a page that miscounts");
@@ -602,25 +607,25 @@ evh_status pages_remove(struct evh_json *json, struct json_container *container,
     if (keys) memmove(keys + path.position, keys + path.position + 1, sizeof *keys * behind);
     leaf->count--;
     container->count--;
-    const evh_status status = pages_recount(json, tree, &path, (uint32_t)-1);
+    const evh_status status = json_tree_recount(json, tree, &path, (uint32_t)-1);
     if (status) return status;
     if (leaf->count == 0 && tree->height > 0) {
-        const evh_status dropped = pages_drop_child(json, tree, &path, 1);
+        const evh_status dropped = json_tree_drop_child(json, tree, &path, 1);
         return dropped ? dropped : json_free(json, page_offset(path.pages[0]));
     }
-    if (leaf->count < pages_leaf_max(container) / 4)
-        return pages_join(json, container, tree, &path);
+    if (leaf->count < json_tree_leaf_max(container) / 4)
+        return json_tree_join(json, container, tree, &path);
     return EVH_OK;
 }
 
-evh_status pages_rename(struct evh_json *json, struct json_container *object, uint32_t position,
-                        uint32_t key)
+evh_status json_tree_rename(struct evh_json *json, struct json_container *object, uint32_t position,
+                            uint32_t key)
 {
     assert(object->kind == JSON_KIND_OBJECT);
-    struct json_tree *tree = pages_of(json, object);
+    struct json_tree *tree = json_tree_of(json, object);
     if (!tree) return EVH_CORRUPT;
-    struct pages_path path;
-    struct json_page *leaf = pages_walk_down(json, object, tree, position, &path);
+    struct tree_way path;
+    struct json_page *leaf = json_tree_walk_down(json, object, tree, position, &path);
     if (!leaf || path.position >= leaf->count) return EVH_CORRUPT;
     const evh_status status = members_insert(json, tree, key, path.pages[0]);
     if (status) return status;
@@ -630,9 +635,9 @@ evh_status pages_rename(struct evh_json *json, struct json_container *object, ui
 }
 
 /* Free all pages: the leftmost way down again and again, emptying inner pages from their end. */
-void pages_clear(struct evh_json *json, struct json_container *container)
+void json_tree_clear(struct evh_json *json, struct json_container *container)
 {
-    struct json_tree *tree = pages_of(json, container);
+    struct json_tree *tree = json_tree_of(json, container);
     container->form = JSON_FLAT;
     container->count = 0;
     if (!tree) return;

@@ -47,7 +47,7 @@ static enum parse_result parse_put_away(struct parser *parser, struct parse_fram
     if (frame->container->count == 0) {
         status = container_fill(json, frame->container, frame->number, slots, keys, count);
     } else {
-        status = pages_append(json, frame->container, frame->number, slots, keys, count);
+        status = json_tree_append(json, frame->container, frame->number, slots, keys, count);
     }
     if (UNLIKELY(status)) return parse_fail_with(parser, status);
     parser->count = frame->first;
@@ -274,7 +274,7 @@ static enum parse_result parse_value(struct parser *parser)
         return PARSE_DONE;
     }
     if (first == '-' || (first >= '0' && first <= '9')) {
-        struct json_slot slot;
+        struct json_slot slot = {.type = JSON_NONE};
         const enum parse_result result = parse_number(parser, &slot);
         if (UNLIKELY(result)) return result;
         parser->counts[slot.type]++;

@@ -171,6 +171,31 @@ static void change_all(evh_json *json, uint64_t *state)
     (void)evh_json_set_null(json, evh_json_root(json));
 }
 
+TEST(containers_in_a_ring_are_damage)
+{
+    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
+    evh_json *json = evh_json_open(heap, NULL);
+    static const char text[] = "{\"a\":{\"b\":{\"c\":1}},\"d\":0}";
+    check_ok(evh_json_parse(json, evh_json_root(json), text, sizeof text - 1, NULL, NULL));
+    struct json_place root;
+    struct json_place inner;
+    check_ok(value_place(json, evh_json_get(json, "/a"), &root));
+    check_ok(value_place(json, evh_json_get(json, "/a/b/c"), &inner));
+    *inner.slot = *root.slot; /* c leads to a */
+    size_t count = 0;
+    const evh_value d = evh_json_get(json, "/d");
+    CHECK(evh_json_check(json) == EVH_CORRUPT);
+    CHECK(evh_json_write(json, evh_json_root(json), swallow, &count, NULL) == EVH_CORRUPT);
+    CHECK(evh_json_copy(json, d, evh_json_get(json, "/a")) == EVH_CORRUPT);
+    evh_json_query *query = evh_json_query_compile("$..c", 4);
+    CHECK(evh_json_query_run(json, evh_json_root(json), query, ignore, &count) == EVH_CORRUPT);
+    evh_json_query_end(query);
+    CHECK(evh_json_merge(json, d, evh_json_get(json, "/a")) == EVH_CORRUPT);
+    check_ok(evh_json_set_null(json, evh_json_root(json))); /* freeing ends too */
+    evh_json_close(json);
+    CHECK(evh_close(heap) == EVH_OK);
+}
+
 TEST(damage_of_a_document_is_an_error_and_never_a_crash)
 {
     static struct image image;

@@ -13,10 +13,12 @@ struct copy_level {
 struct copy_stack {
     struct copy_level *levels;
     size_t count, capacity;
+    uint64_t left; /* containers that there may be: a sound document has each once */
 };
 
 static evh_status copy_push(struct copy_stack *stack, const struct copy_level *level)
 {
+    if (stack->left-- == 0) return json_corrupt(NO_OFFSET, "containers in a ring");
     if (stack->count == stack->capacity) {
         const size_t capacity = stack->capacity ? 2 * stack->capacity : 16;
         struct copy_level *grown =
@@ -108,7 +110,7 @@ evh_status value_copy(struct evh_json *json, const struct json_slot *source, uin
                       struct json_slot *copy)
 {
     assert(source != copy);
-    struct copy_stack stack = {NULL, 0, 0};
+    struct copy_stack stack = {.left = json->root->containers.used_count};
     evh_status status = copy_one(json, &stack, source, owner, copy);
     const bool is_made = !status;
     while (!status && stack.count > 0) {
@@ -214,7 +216,7 @@ evh_status value_equal(struct evh_json *json, const struct json_slot *first,
                        const struct json_slot *second, bool *equal)
 {
     assert(equal != NULL);
-    struct copy_stack stack = {NULL, 0, 0};
+    struct copy_stack stack = {.left = json->root->containers.used_count};
     evh_status status = equal_one(json, &stack, first, second, equal);
     while (!status && *equal && stack.count > 0) {
         struct copy_level *level = &stack.levels[stack.count - 1];

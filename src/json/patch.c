@@ -331,12 +331,14 @@ struct merge_level {
 struct merge_stack {
     struct merge_level *levels;
     size_t count, capacity;
+    uint64_t left; /* containers that there may be: a sound patch has each once */
 };
 
 static evh_status merge_push(struct merge_stack *stack, uint32_t target,
                              const struct json_container *source)
 {
     if (!source) return EVH_CORRUPT;
+    if (stack->left-- == 0) return json_corrupt(NO_OFFSET, "containers in a ring");
     if (stack->count == stack->capacity) {
         const size_t capacity = stack->capacity ? 2 * stack->capacity : 16;
         struct merge_level *grown = os->memory_resize(stack->levels, capacity * sizeof *grown);
@@ -408,7 +410,7 @@ static evh_status merge_apply(struct patch *patch, evh_value source)
     struct json_slot value;
     evh_status status = value_load(patch->json, source, &value);
     if (status) return status;
-    struct merge_stack stack = {NULL, 0, 0};
+    struct merge_stack stack = {.left = patch->json->root->containers.used_count};
     status = merge_value(patch, &stack, patch->place.number, patch->place.position,
                          patch->place.slot, 0, &value);
     while (!status && stack.count > 0) {

@@ -27,6 +27,15 @@ static inline size_t utf8_size(const unsigned char *text, size_t left)
     return 4;
 }
 
+/* Whether 3 bytes (4 are readable) are a character of most scripts beyond the Latin: in one
+ * comparison, but for the lead bytes 0xe0 and 0xed, whose second byte needs a look. */
+static inline bool utf8_is_plain_3(const unsigned char *text)
+{
+    uint32_t word = 0;
+    memcpy(&word, text, sizeof word);
+    return (word & 0x00c0c0f0) == 0x008080e0 && text[0] != 0xe0 && text[0] != 0xed;
+}
+
 const char *utf8_check(const char *text, const char *end)
 {
     assert(text <= end);
@@ -42,6 +51,10 @@ const char *utf8_check(const char *text, const char *end)
             } else {
                 next++;
             }
+            continue;
+        }
+        if (last - next >= 4 && utf8_is_plain_3(next)) {
+            next += 3;
             continue;
         }
         const size_t size = utf8_size(next, (size_t)(last - next));

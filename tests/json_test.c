@@ -690,6 +690,7 @@ TEST(refs_are_followed_to_containers_and_to_other_values)
     size_t loose = 9;
     check_ok(evh_json_resolve(f.json, &loose));
     CHECK_EQUAL(loose, 0);
+    check_ok(evh_json_check(f.json)); /* a ref to a member holds its key */
     end(&f);
 }
 
@@ -750,5 +751,6 @@ TEST(a_ref_knows_when_its_target_goes_and_comes_back)
     check_text(f.json, get(&f, "/a/b"), "{\"x\":[],\"c\":2}");
     check_ok(evh_json_rename(f.json, get(&f, "/a/b/c"), "d", 1));
     CHECK(!evh_json_is(evh_json_follow(f.json, get(&f, "/s"))));
+    check_ok(evh_json_check(f.json));
     end(&f);
 }

@@ -267,6 +267,10 @@ MODEL_TESTS := str symbol map tree vec
 model-collect: $(MODEL_TESTS:%=$(BUILD)/tests/%_test) ## compare every collection with a plain one over two million operations
 	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test agree || exit 1; done
 
+.PHONY: numbers
+numbers: $(BUILD)/release/tests/number_test ## read and write 20 million random doubles, bit for bit as the C library
+	@EFFORT=$(or $(EFFORT),400) $< -v
+
 .PHONY: cover
 cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(CXX_TESTS:$(BUILD)/%=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
 	@find $(BUILD)/objects/cover -name '*.gcda' -delete
@@ -297,8 +301,8 @@ $(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
 $(BUILD)/bench/collect_bench: $(BUILD)/objects/bench/collect_std.o
 $(BUILD)/bench/collect_bench: BENCH_LIBRARIES += -lstdc++
 
-.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect
-bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-json
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-json ## run all benchmarks
 bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
 	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
@@ -318,6 +322,8 @@ $(BUILD)/bench/arena_boost: bench/arena_boost.cpp
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX   $@")
 	$(Q)$(CXX) -std=c++17 -O2 $< -lboost_context -o $@
+bench-json: $(BUILD)/bench/json_bench ## measure JSON documents [FILE=text]
+	@$< $(if $(FILE),--file=$(FILE))
 
 # ---- house --------------------------------------------------------------------------------------
 

@@ -38,7 +38,10 @@ static void table_forked(void)
             heap->is_forked = true;
             region_forked(heap->region);
         }
-        if (!heap->compact) slices_forked(heap);
+        if (heap->compact)
+            compact_forked(heap);
+        else
+            slices_forked(heap);
     }
 }
 

@@ -180,7 +180,11 @@ static SLOW evh_status free_checked(evh_heap *heap, void *block)
 static __attribute__((noinline)) void free_slow(evh_heap *heap, void *block)
 {
     assert(!block || !heap || heap->view.base != NULL);
-    if (block) (void)free_checked(heap, block);
+    if (!block) return;
+    if (heap && heap->compact && heap->is_writable)
+        (void)compact_free(heap, block); /* memory: no child of a fork is kept out */
+    else
+        (void)free_checked(heap, block);
 }
 
 void evh_free(evh_heap *heap, void *block)

@@ -16,7 +16,8 @@
  *  3. No free run that is as long as the shortest request of class c begins in a word of the
  *     bitmap below hints[c]; and hints[c] <= hints[c + 1].
  *
- * All of it runs under one lock, except walk, check and info, beside which nobody may write.
+ * All of it runs under one lock, also check and info. Walking takes it for each step, so that the
+ * callback may free. Only the report of a check that found something runs without it.
  */
 #include "heap/compact_layout.h"
 #include "heap/heap.h"
@@ -125,16 +126,18 @@ static uint64_t compact_free_before(const struct compact *compact, uint64_t firs
 
 /* ---- classes of requests ---- */
 
-/* The class of a request for `count` granules: the largest one whose shortest request fits. */
+/* The class of a request for `count` granules: the largest one whose shortest request fits. Without
+ * branches: what a free joins is of any length. */
 static inline uint32_t compact_class_of(uint64_t count)
 {
     assert(count > 0);
-    if (count <= COMPACT_EXACT) return (uint32_t)count - 1;
-    const uint32_t shift = 63 - (uint32_t)__builtin_clzll(count);
-    if (shift > COMPACT_HINT_SHIFT) return COMPACT_CLASSES - 1;
-    const uint32_t half = (uint32_t)(count >> (shift - 1)) & 1;
-    assert(shift >= COMPACT_EXACT_SHIFT);
-    return COMPACT_EXACT - 1 + 2 * (shift - COMPACT_EXACT_SHIFT) + half;
+    const uint64_t longest = 3ull << (COMPACT_HINT_SHIFT - 1);
+    const uint64_t rounded = base_min(base_max(count, COMPACT_EXACT), longest);
+    const uint32_t shift = 63 - (uint32_t)__builtin_clzll(rounded);
+    const uint32_t half = (uint32_t)(rounded >> (shift - 1)) & 1;
+    const uint32_t inexact = COMPACT_EXACT - 1 + 2 * (shift - COMPACT_EXACT_SHIFT) + half;
+    assert(inexact < COMPACT_CLASSES);
+    return count <= COMPACT_EXACT ? (uint32_t)count - 1 : inexact;
 }
 
 /* The shortest request of a class. */
@@ -627,12 +630,15 @@ evh_status compact_walk(evh_heap *heap, evh_visit *visit, void *context)
 {
     assert(heap->compact != NULL);
     assert(visit != NULL);
-    const struct compact *compact = heap->compact;
+    struct compact *compact = heap->compact;
     const uint64_t limit = compact->granule_count;
     uint64_t end = 0;
-    for (uint64_t first = compact_next_set(compact->start, 0, limit); first < limit;
-         first = compact_next_set(compact->start, end, limit)) {
-        end = compact_block_end(compact, first); /* before the callback, which may free the block */
+    for (uint64_t from = 0; from < limit; from = end) {
+        heap_lock_take(&compact->lock);
+        const uint64_t first = compact_next_set(compact->start, from, limit);
+        if (first < limit) end = compact_block_end(compact, first);
+        heap_lock_drop(&compact->lock);
+        if (first == limit) break;
         const evh_block block = {
             .address = compact->granules + (first << COMPACT_GRANULE_SHIFT),
             .ref = {compact_offset_of(compact, first)},
@@ -661,7 +667,7 @@ static const char *compact_check_word(const struct compact *compact, uint64_t in
     return NULL;
 }
 
-evh_status compact_check(evh_heap *heap, evh_report *report, void *context)
+static evh_status compact_check_all(evh_heap *heap, evh_report *report, void *context)
 {
     assert(heap->view.base == (unsigned char *)heap->compact->header);
     assert(heap->compact != NULL);
@@ -695,11 +701,22 @@ evh_status compact_check(evh_heap *heap, evh_report *report, void *context)
     return first;
 }
 
+evh_status compact_check(evh_heap *heap, evh_report *report, void *context)
+{
+    assert(heap->compact != NULL);
+    assert(heap->view.base != NULL);
+    heap_lock_take(&heap->compact->lock);
+    const evh_status status = compact_check_all(heap, NULL, NULL);
+    heap_lock_drop(&heap->compact->lock);
+    return status && report ? compact_check_all(heap, report, context) : status;
+}
+
 evh_status compact_info(evh_heap *heap, evh_info *info)
 {
     assert(heap->compact != NULL);
     assert(info != NULL);
-    const struct compact *compact = heap->compact;
+    struct compact *compact = heap->compact;
+    heap_lock_take(&compact->lock);
     const uint64_t limit = compact->granule_count;
     uint64_t used = 0;
     for (uint64_t index = 0; index < compact_words_of(limit); index++) {
@@ -713,6 +730,7 @@ evh_status compact_info(evh_heap *heap, evh_info *info)
         info->free_runs++;
         free_first = compact_next_clear(compact->used, free_end, limit);
     }
+    heap_lock_drop(&compact->lock);
     info->live_bytes = used << COMPACT_GRANULE_SHIFT;
     info->free_bytes = (limit - used) << COMPACT_GRANULE_SHIFT;
     info->metadata_bytes = compact_offset_of(compact, 0);

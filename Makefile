@@ -187,8 +187,9 @@ crash: $(BUILD)/tests/crash_test $(PLANTS:%=$(BUILD)/plant%/tests/crash_test) ##
 	@$(PYTHON) tools/crash.py --build $(BUILD) --images 1000000 --plants "$(PLANTS)"
 
 .PHONY: kill
-kill: $(BUILD)/tests/kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a real program a thousand times; then writers and readers for a minute
+kill: $(BUILD)/tests/kill_test $(BUILD)/tests/live_kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a real program a thousand times, processes on one live heap 5000 times; then writers and readers for a minute
 	@KILLS=$(or $(KILLS),1000) $(BUILD)/tests/kill_test -v
+	@KILLS=$(or $(KILLS),5000) $(BUILD)/tests/live_kill_test -v
 	@SECONDS=$(or $(SECONDS),60) $(BUILD)/tests/reader_test -v
 
 .PHONY: model

@@ -4,5 +4,6 @@
 
 #include <everheap/heap.h>
 #include <everheap/inspect.h>
+#include <everheap/live.h>
 
 #endif

@@ -89,6 +89,7 @@ typedef uint32_t evh_mode;
 enum {
     EVH_DURABLE = 0, /* one process writes; evh_commit() makes durable all its changes or none */
     /* EVH_READ_ONLY = 1: the newest commit, beside a writer or without one */
+    EVH_LIVE = 3,    /* any processes write; every store survives all of them: live.h */
     EVH_PRIVATE = 2, /* as read-only, but this process may change its copy; never written back */
     EVH_MEMORY = 4,  /* what evh_open_memory() makes; evh_open() refuses it */
 };
@@ -394,5 +395,6 @@ EVH_API const char *evh_version(void);
 #endif
 
 #include <everheap/inspect.h>
+#include <everheap/live.h>
 
 #endif

@@ -3,6 +3,7 @@
 #define EVERHEAP_HEAP_HEAP_H
 
 #include "heap/heap_layout.h"
+#include "heap/live.h"
 #include "heap/slices.h"
 #include "journal/journal.h"
 
@@ -17,6 +18,7 @@ struct evh_heap {
     uint64_t stamp;
     struct heap_slices slices; /* the allocator's ephemeral state: slices.h */
 
+    struct live *live;       /* not NULL: attached to a live heap */
     struct compact *compact; /* not NULL: the compact layout, and `slices` is unused */
     struct region *region;
     struct journal *journal; /* NULL in memory heaps */
@@ -30,6 +32,7 @@ struct evh_heap {
     uint64_t begun;                /* the ticket of that commit; 0: none yet. Atomic. */
     evh_options options;
     evh_mode mode;
+    bool is_live_copy;         /* private or read-only, of a live heap's file */
     bool is_writable;          /* stores are allowed: durable, private, memory */
     bool is_committed_by_save; /* private and memory heaps: nothing to commit to */
     uint32_t open_count;       /* of a buffer that was opened several times */
@@ -193,6 +196,22 @@ EVH_INTERNAL bool heap_finding(evh_report *report, void *context, evh_status *fi
 
 /* ---- roots.c ---- */
 
+/* What is looked for: a name, or a tag if `name` is NULL. */
+struct root_key {
+    const char *name;
+    uint64_t tag;
+    uint64_t hash;
+    size_t name_size;
+};
+
+/** The key of a record or entry; its name is borrowed. */
+EVH_INTERNAL struct root_key roots_key_of_record(const struct heap_root *record);
+/** What evh_root_next() tells of it. */
+EVH_INTERNAL void roots_describe(const struct heap_root *entry, evh_root_info *root);
+
+/** A block that exists becomes a root, whose key is none yet. */
+EVH_INTERNAL evh_status roots_enter(evh_heap *heap, const evh_root_info *root);
+
 /** Allocate the catalog of a new heap. */
 EVH_INTERNAL evh_status roots_create(evh_heap *heap);
 EVH_INTERNAL evh_status roots_check(evh_heap *heap, evh_report *report, void *context);
@@ -209,7 +228,7 @@ EVH_INTERNAL void roots_each_internal(evh_heap *heap, void (*visit)(uint64_t off
 /** The heap's end, also while other threads make it grow. */
 static inline uint64_t heap_end_bytes(const evh_heap *heap)
 {
-    return __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    return base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
 }
 
 static inline bool heap_is_zero(const void *data, size_t size)

@@ -25,7 +25,7 @@ const char *heap_path(const evh_heap *heap)
 uint64_t heap_new_stamp(void)
 {
     static uint64_t last;
-    const uint64_t stamp = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+    const uint64_t stamp = base_add_fetch(&last, 1, __ATOMIC_RELAXED);
     assert(stamp != 0);
     assert(stamp != UINT64_MAX);
     return stamp;
@@ -62,7 +62,7 @@ void heap_set_end(evh_heap *heap, uint64_t heap_bytes)
     assert(heap_bytes % SLICE_BYTES == 0);
     assert(heap_bytes <= heap->region->reserved_bytes);
     heap->state.heap_bytes = heap_bytes;
-    __atomic_store_n(&heap->view.end_bytes, heap_bytes, __ATOMIC_RELAXED);
+    base_store(&heap->view.end_bytes, heap_bytes, __ATOMIC_RELAXED);
     if (heap->mode == EVH_MEMORY) heap_store_header(heap);
 }
 
@@ -83,11 +83,12 @@ static evh_status options_check_mode(const char *path, const evh_options *option
         return options_refuse(EVH_INVALID, path, "must_exist and must_create contradict");
     switch (options->mode) {
     case EVH_DURABLE:
+    case EVH_LIVE:
     case EVH_MEMORY: return EVH_OK;
     case EVH_READ_ONLY:
     case EVH_PRIVATE:
         if (!options->must_create) return EVH_OK;
-        return options_refuse(EVH_INVALID, path, "must_create needs the durable mode");
+        return options_refuse(EVH_INVALID, path, "must_create needs the durable or the live mode");
     default: return options_refuse(EVH_INVALID, path, "no such mode");
     }
 }
@@ -152,6 +153,7 @@ evh_status heap_end(evh_heap *heap)
         compact_close(heap);
     else if (heap->has_slices)
         slices_close(heap);
+    live_detach(heap->live);
     const evh_status closed = region_close(heap->region);
     if (!status) status = closed;
     if (heap->memory) (void)os->release(heap->memory, heap->memory_bytes);
@@ -198,7 +200,16 @@ static evh_status open_existing(evh_heap *heap, const char *path)
     assert(heap->region == NULL);
     evh_status status = region_open(path, &heap->options, &heap->region);
     if (status) return status;
-    status = journal_open(heap->region, &heap->options, &heap->journal, &heap->state);
+    if (heap->mode == EVH_LIVE) {
+        status = live_attach(heap);
+        heap->has_slices = !status;
+        return status;
+    }
+    if (heap->region->header.mode == EVH_LIVE) {
+        status = live_copy_open(heap);
+    } else {
+        status = journal_open(heap->region, &heap->options, &heap->journal, &heap->state);
+    }
     if (status) return status;
     open_settle(heap);
     status = slices_open(heap);
@@ -335,8 +346,14 @@ static evh_status open_path(evh_heap **heap, const char *path)
         return base_fail(EVH_EXISTS, NO_OFFSET, "%s: it exists already", path);
     if (!options.must_create) status = open_existing(*heap, path);
     if (status == EVH_NOT_HEAP) return open_compact_file(*heap, path, status);
-    if (status != EVH_NOT_FOUND || options.must_exist || options.mode != EVH_DURABLE) return status;
+    const bool makes = options.mode == EVH_DURABLE || options.mode == EVH_LIVE;
+    if (status != EVH_NOT_FOUND || options.must_exist || !makes) return status;
     assert((*heap)->region == NULL);
+    if (options.mode == EVH_LIVE) {
+        status = live_create(path, &options);
+        return status && (status != EVH_EXISTS || options.must_create) ? status
+                                                                       : open_existing(*heap, path);
+    }
     status = open_create(*heap, path);
     if (status != EVH_EXISTS || options.must_create) return status;
     /* Another process was faster: its heap is as good as ours. */

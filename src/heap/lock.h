@@ -25,29 +25,29 @@ EVH_INTERNAL void heap_lock_wait(struct heap_lock *lock);
 static inline bool heap_lock_is_taken(const struct heap_lock *lock)
 {
     assert(lock != NULL);
-    return __atomic_load_n(&lock->state, __ATOMIC_RELAXED) != HEAP_LOCK_OPEN;
+    return base_load(&lock->state, __ATOMIC_RELAXED) != HEAP_LOCK_OPEN;
 }
 
 static inline void heap_lock_take(struct heap_lock *lock)
 {
     assert(lock != NULL);
     if (os_is_single_threaded() && !heap_lock_is_taken(lock)) {
-        __atomic_store_n(&lock->state, HEAP_LOCK_TAKEN, __ATOMIC_RELAXED);
+        base_store(&lock->state, HEAP_LOCK_TAKEN, __ATOMIC_RELAXED);
         return;
     }
     uint32_t open = HEAP_LOCK_OPEN;
-    if (UNLIKELY(!__atomic_compare_exchange_n(&lock->state, &open, HEAP_LOCK_TAKEN, false,
-                                              __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
+    if (UNLIKELY(!base_compare_exchange(&lock->state, &open, HEAP_LOCK_TAKEN, false,
+                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
         heap_lock_wait(lock);
 }
 
 static inline void heap_lock_drop(struct heap_lock *lock)
 {
-    if (os_is_single_threaded()) { /* nobody waits */
-        __atomic_store_n(&lock->state, HEAP_LOCK_OPEN, __ATOMIC_RELEASE);
+    if (os_is_single_threaded() && base_load(&lock->state, __ATOMIC_RELAXED) == HEAP_LOCK_TAKEN) {
+        base_store(&lock->state, HEAP_LOCK_OPEN, __ATOMIC_RELEASE);
         return;
     }
-    const uint32_t state = __atomic_exchange_n(&lock->state, HEAP_LOCK_OPEN, __ATOMIC_RELEASE);
+    const uint32_t state = base_exchange(&lock->state, HEAP_LOCK_OPEN, __ATOMIC_RELEASE);
     assert(state != HEAP_LOCK_OPEN);
     if (UNLIKELY(state == HEAP_LOCK_AWAITED)) os->wake(&lock->state);
 }

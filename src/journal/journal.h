@@ -160,6 +160,10 @@ EVH_INTERNAL evh_status journal_save(const struct region *region, const struct j
 
 /** Write `size` bytes as a file, as safely. */
 EVH_INTERNAL evh_status journal_save_bytes(const void *data, uint64_t size, const char *path,
-                                           unsigned permissions);
+                                           unsigned permissions, bool replace);
+
+/** Everything that was stored into a live heap's file before is durable (evh_sync). A failure says
+ *  nothing about which pages are; never tried again by the library. EVH_IO. */
+EVH_INTERNAL evh_status journal_flush_shared(struct region *region);
 
 #endif

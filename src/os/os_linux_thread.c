@@ -172,6 +172,13 @@ EVH_INTERNAL void os_thread_wake(uint32_t *word)
     (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
+EVH_INTERNAL void os_thread_pause(uint64_t nanoseconds)
+{
+    const struct timespec time = {.tv_sec = (time_t)(nanoseconds / 1000000000u),
+                                  .tv_nsec = (long)(nanoseconds % 1000000000u)};
+    (void)nanosleep(&time, NULL);
+}
+
 static int thread_membarrier(int command)
 {
     return syscall(SYS_membarrier, command, 0, 0) == 0 ? 0 : errno;

@@ -4,7 +4,8 @@
  *  1. base + offset is the byte at `offset` of the file, for every offset below mapped_bytes that
  *     lies neither in slice 0 nor in a journal extent (those are mapped without access).
  *  2. Every mapped byte has space allocated for it, except in slices that the heap marked as holes.
- *  3. Stores through base never reach the file: the mapping is private.
+ *  3. Stores through base never reach the file: the mapping is private. A live heap's is shared,
+ *     over all reserved addresses, and mapped_bytes is reserved_bytes.
  *  4. header is the valid slot with the highest generation; the other slot is the next to be
  *     written.
  *  5. Only the journal writes the header, status and home pages, and flushes.
@@ -80,6 +81,10 @@ EVH_INTERNAL evh_status region_open_buffer(void *buffer, uint64_t size, struct r
 
 /** Unmap, unlock, close; a created file that was not published vanishes. NULL is fine. */
 EVH_INTERNAL evh_status region_close(struct region *region);
+
+/** In a forked child of a process that is attached to a live heap: a lock description of its
+ *  own. */
+EVH_INTERNAL evh_status region_lock_again(struct region *region);
 
 /** In a forked child: drop the lock description, so that the parent's death frees the lock. */
 EVH_INTERNAL void region_forked(struct region *region);

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <memory>
@@ -38,7 +39,8 @@
  * is created, loaded, destroyed or saved; what validate() and the statistics say is exact only if
  * nobody changes the heap meanwhile. Failures leave their reason in evh_last_error().
  */
-namespace pmm {
+namespace pmm
+{
 
 constexpr std::size_t kDefaultAlignment = 16;
 constexpr std::size_t kMinAlignment = 8;
@@ -80,9 +82,10 @@ struct AllocationInfo {
 
 class PersistMemoryManager;
 
-namespace detail {
+namespace detail
+{
 
-constexpr std::size_t kGranule = 16; /* what the compact layout allocates in */
+constexpr std::size_t kGranule = 16;      /* what the compact layout allocates in */
 constexpr std::size_t kUsedAtFirst = 136; /* what used_size() has always said of an empty manager */
 constexpr std::uint32_t kVersion = 1;
 
@@ -107,8 +110,9 @@ inline evh_options image_options(bool create)
 }
 
 /* The open heap of one buffer. */
-class Session {
-public:
+class Session
+{
+  public:
     std::atomic<const void *> memory{nullptr}; /* null: not in use */
     evh_heap *heap = nullptr;
     unsigned char *notes = nullptr;
@@ -226,8 +230,7 @@ public:
         if (evh_get_info(heap, &info)) return 0;
         std::size_t slack = 0;
         const std::size_t count = image_size / kGranule;
-        for (std::size_t i = 0; i < count; i++)
-            slack += get_note(&notes[i]) % kGranule;
+        for (std::size_t i = 0; i < count; i++) slack += get_note(&notes[i]) % kGranule;
         return info.live_bytes > slack ? static_cast<std::size_t>(info.live_bytes) - slack : 0;
     }
 
@@ -244,7 +247,7 @@ public:
         return true;
     }
 
-private:
+  private:
     static constexpr std::size_t kBucketShift = 10;
 
     static std::atomic<Session *> *buckets()
@@ -307,18 +310,24 @@ private:
 /* ---- files ---- */
 
 /** The file's descriptor, closed at the end. */
-class File {
-public:
-    explicit File(int file) : file_(file) {}
+class File
+{
+  public:
+    explicit File(int file) : file_(file)
+    {
+    }
     File(const File &) = delete;
     File &operator=(const File &) = delete;
     ~File()
     {
         if (file_ >= 0) (void)::close(file_);
     }
-    int get() const { return file_; }
+    int get() const
+    {
+        return file_;
+    }
 
-private:
+  private:
     int file_;
 };
 
@@ -375,15 +384,26 @@ inline bool replace_file(const char *name, const unsigned char *bytes, std::size
 /* ---- pointers that persist -------------------------------------------------------------------- */
 
 /** An offset from the manager's start, in place of a pointer; 0 is null. */
-template <typename T>
-class pptr {
-public:
+template <typename T> class pptr
+{
+  public:
     pptr() noexcept = default;
-    explicit pptr(std::ptrdiff_t offset) noexcept : offset_(offset) {}
+    explicit pptr(std::ptrdiff_t offset) noexcept : offset_(offset)
+    {
+    }
 
-    bool is_null() const noexcept { return offset_ == 0; }
-    explicit operator bool() const noexcept { return offset_ != 0; }
-    std::ptrdiff_t offset() const noexcept { return offset_; }
+    bool is_null() const noexcept
+    {
+        return offset_ == 0;
+    }
+    explicit operator bool() const noexcept
+    {
+        return offset_ != 0;
+    }
+    std::ptrdiff_t offset() const noexcept
+    {
+        return offset_;
+    }
 
     /** The address in this process. Null for a null pointer or manager, and for an object that does
      *  not lie in the manager as a whole. */
@@ -393,20 +413,33 @@ public:
     inline T *resolve_at(PersistMemoryManager *manager, std::size_t index) const noexcept;
     inline const T *resolve_at(const PersistMemoryManager *manager,
                                std::size_t index) const noexcept;
-    T *get(PersistMemoryManager *manager) const noexcept { return resolve(manager); }
-    const T *get(const PersistMemoryManager *manager) const noexcept { return resolve(manager); }
+    T *get(PersistMemoryManager *manager) const noexcept
+    {
+        return resolve(manager);
+    }
+    const T *get(const PersistMemoryManager *manager) const noexcept
+    {
+        return resolve(manager);
+    }
 
-    bool operator==(const pptr &other) const noexcept { return offset_ == other.offset_; }
-    bool operator!=(const pptr &other) const noexcept { return offset_ != other.offset_; }
+    bool operator==(const pptr &other) const noexcept
+    {
+        return offset_ == other.offset_;
+    }
+    bool operator!=(const pptr &other) const noexcept
+    {
+        return offset_ != other.offset_;
+    }
 
-private:
+  private:
     std::ptrdiff_t offset_ = 0;
 };
 
 /* ---- the manager ------------------------------------------------------------------------------ */
 
-class PersistMemoryManager {
-public:
+class PersistMemoryManager
+{
+  public:
     PersistMemoryManager(const PersistMemoryManager &) = delete;
     PersistMemoryManager &operator=(const PersistMemoryManager &) = delete;
     ~PersistMemoryManager() = delete;
@@ -512,8 +545,7 @@ public:
     }
 
     /** Space for `count` objects; no constructor is run. */
-    template <typename T>
-    pptr<T> allocate_typed(std::size_t count = 1)
+    template <typename T> pptr<T> allocate_typed(std::size_t count = 1)
     {
         std::size_t size = 0;
         if (__builtin_mul_overflow(count, sizeof(T), &size)) return pptr<T>();
@@ -521,15 +553,13 @@ public:
         return block ? pptr<T>(offset_of(block)) : pptr<T>();
     }
 
-    template <typename T>
-    void deallocate_typed(pptr<T> pointer)
+    template <typename T> void deallocate_typed(pptr<T> pointer)
     {
         deallocate(offset_to_ptr(pointer.offset()));
     }
 
     /** allocate_typed() and the constructor; destroy_typed() undoes both. */
-    template <typename T, typename... Arguments>
-    pptr<T> create_typed(Arguments &&...arguments)
+    template <typename T, typename... Arguments> pptr<T> create_typed(Arguments &&...arguments)
     {
         const pptr<T> pointer = allocate_typed<T>();
         std::unique_ptr<T, Release> guard(pointer.resolve(this), Release{this});
@@ -540,8 +570,7 @@ public:
         return pointer;
     }
 
-    template <typename T>
-    void destroy_typed(pptr<T> pointer)
+    template <typename T> void destroy_typed(pptr<T> pointer)
     {
         T *object = pointer.resolve(this);
         if (!object) return;
@@ -550,8 +579,14 @@ public:
     }
 
     /** The address of an offset; null for 0 and for one that lies outside. */
-    void *offset_to_ptr(std::ptrdiff_t offset) { return at(offset, 1); }
-    const void *offset_to_ptr(std::ptrdiff_t offset) const { return at(offset, 1); }
+    void *offset_to_ptr(std::ptrdiff_t offset)
+    {
+        return at(offset, 1);
+    }
+    const void *offset_to_ptr(std::ptrdiff_t offset) const
+    {
+        return at(offset, 1);
+    }
 
     /* ---- statistics ---- */
 
@@ -609,14 +644,16 @@ public:
         return session ? session->heap : nullptr;
     }
 
-private:
-    template <typename T>
-    friend class pptr;
+  private:
+    template <typename T> friend class pptr;
     friend AllocationInfo get_info(const PersistMemoryManager *manager, void *ptr);
 
     struct Release {
         PersistMemoryManager *manager;
-        void operator()(void *ptr) const { manager->deallocate(ptr); }
+        void operator()(void *ptr) const
+        {
+            manager->deallocate(ptr);
+        }
     };
 
     static std::uint32_t shift_of(const void *memory)
@@ -656,7 +693,8 @@ static_assert(alignof(PersistMemoryManager) == 1, "a buffer may begin anywhere")
 
 /* ---- asking ----------------------------------------------------------------------------------- */
 
-namespace detail {
+namespace detail
+{
 
 struct StatsWalk {
     MemoryStats stats = {};
@@ -733,20 +771,17 @@ T *pptr<T>::resolve_at(PersistMemoryManager *manager, std::size_t index) const n
 }
 
 template <typename T>
-const T *pptr<T>::resolve_at(const PersistMemoryManager *manager,
-                             std::size_t index) const noexcept
+const T *pptr<T>::resolve_at(const PersistMemoryManager *manager, std::size_t index) const noexcept
 {
     return resolve_at(const_cast<PersistMemoryManager *>(manager), index);
 }
 
-template <typename T>
-T *pptr<T>::resolve(PersistMemoryManager *manager) const noexcept
+template <typename T> T *pptr<T>::resolve(PersistMemoryManager *manager) const noexcept
 {
     return resolve_at(manager, 0);
 }
 
-template <typename T>
-const T *pptr<T>::resolve(const PersistMemoryManager *manager) const noexcept
+template <typename T> const T *pptr<T>::resolve(const PersistMemoryManager *manager) const noexcept
 {
     return resolve_at(manager, 0);
 }

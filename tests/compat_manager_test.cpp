@@ -8,7 +8,8 @@
 using pmm::PersistMemoryManager;
 using pmm::pptr;
 
-namespace {
+namespace
+{
 
 constexpr std::size_t kSize = 1 << 20;
 
@@ -130,8 +131,7 @@ TEST(nothing_is_written_outside_the_buffer)
     for (std::size_t size = 4096; size < 8192; size += 37) {
         PersistMemoryManager *manager = PersistMemoryManager::create(buffer, size);
         CHECK(manager != nullptr);
-        while (void *block = manager->allocate(24))
-            std::memset(block, 0x11, 24);
+        while (void *block = manager->allocate(24)) std::memset(block, 0x11, 24);
         CHECK(manager->validate());
         CHECK(holds(buffer - 32, 0xa5, 32));
         CHECK(holds(buffer + size, 0xa5, 32));
@@ -252,8 +252,7 @@ TEST(a_copy_of_the_buffer_loads_at_another_address)
 {
     PersistMemoryManager *manager = manager_of(65536);
     pptr<int> numbers = manager->allocate_typed<int>(100);
-    for (int i = 0; i < 100; i++)
-        *numbers.resolve_at(manager, static_cast<std::size_t>(i)) = i * i;
+    for (int i = 0; i < 100; i++) *numbers.resolve_at(manager, static_cast<std::size_t>(i)) = i * i;
     unsigned char *copy = reinterpret_cast<unsigned char *>(manager) + 65536 + 4096;
     std::memcpy(copy, manager, 65536);
     std::memset(static_cast<void *>(manager), 0x77, 65536);
@@ -282,7 +281,8 @@ TEST(a_snapshot_that_is_copied_back_is_loaded_as_it_was)
     void *first = manager->allocate(100);
     std::vector<unsigned char> snapshot(65536);
     std::memcpy(snapshot.data(), manager, 65536);
-    while (manager->allocate(100)) {}
+    while (manager->allocate(100)) {
+    }
     std::memcpy(static_cast<void *>(manager), snapshot.data(), 65536);
     CHECK(PersistMemoryManager::load(manager, 65536) == manager);
     CHECK_EQUAL(pmm::get_stats(manager).allocated_blocks, 1);
@@ -324,8 +324,7 @@ TEST(allocate_aligns_the_absolute_address)
 TEST(the_default_alignment_is_16)
 {
     PersistMemoryManager *manager = manager_of();
-    for (std::size_t size = 1; size < 200; size++)
-        CHECK(is_aligned(manager->allocate(size), 16));
+    for (std::size_t size = 1; size < 200; size++) CHECK(is_aligned(manager->allocate(size), 16));
     CHECK_EQUAL(pmm::get_info(manager, manager->allocate(5)).alignment, 16);
 }
 
@@ -338,16 +337,14 @@ TEST(blocks_do_not_overlap)
         std::memset(block, pattern_of(block), size);
         blocks.emplace_back(block, size);
     }
-    for (const auto &[block, size] : blocks)
-        CHECK(holds(block, pattern_of(block), size));
+    for (const auto &[block, size] : blocks) CHECK(holds(block, pattern_of(block), size));
 }
 
 TEST(a_full_manager_gives_null_and_goes_on_once_something_is_free)
 {
     PersistMemoryManager *manager = manager_of(8192);
     std::vector<void *> blocks;
-    while (void *block = manager->allocate(64))
-        blocks.push_back(block);
+    while (void *block = manager->allocate(64)) blocks.push_back(block);
     CHECK(blocks.size() >= 100);
     CHECK(manager->allocate(1 << 20) == nullptr);
     CHECK(manager->allocate(SIZE_MAX) == nullptr);
@@ -362,8 +359,7 @@ TEST(the_overhead_of_a_block_is_below_32_bytes_and_a_tenth)
 {
     PersistMemoryManager *manager = manager_of(kSize);
     std::size_t count = 0;
-    while (manager->allocate(64))
-        count++;
+    while (manager->allocate(64)) count++;
     CHECK(count * 64 >= kSize / 10 * 9);
 }
 
@@ -415,13 +411,11 @@ TEST(freeing_everything_in_any_order_leaves_one_area)
     uint64_t random = test_seed();
     for (int order = 0; order < 3; order++) {
         std::vector<void *> blocks;
-        for (std::size_t i = 0; i < 1000; i++)
-            blocks.push_back(manager->allocate(1 + i % 300));
+        for (std::size_t i = 0; i < 1000; i++) blocks.push_back(manager->allocate(1 + i % 300));
         if (order == 1) std::reverse(blocks.begin(), blocks.end());
         for (std::size_t i = blocks.size(); order == 2 && i > 1; i--)
             std::swap(blocks[i - 1], blocks[test_random(&random) % i]);
-        for (void *block : blocks)
-            manager->deallocate(block);
+        for (void *block : blocks) manager->deallocate(block);
         CHECK_EQUAL(pmm::get_stats(manager).total_blocks, 1);
         CHECK_EQUAL(manager->fragmentation(), 0);
         CHECK_EQUAL(manager->used_size() + manager->free_size(), manager->total_size());
@@ -433,8 +427,7 @@ TEST(a_block_freed_between_two_used_ones_leaves_the_count_of_blocks)
 {
     PersistMemoryManager *manager = manager_of();
     void *blocks[5];
-    for (void *&block : blocks)
-        block = manager->allocate(256);
+    for (void *&block : blocks) block = manager->allocate(256);
     const std::size_t total = pmm::get_stats(manager).total_blocks;
     CHECK_EQUAL(total, 6);
     manager->deallocate(blocks[2]);
@@ -446,8 +439,7 @@ TEST(a_block_freed_between_two_free_areas_lowers_the_count_by_two)
 {
     PersistMemoryManager *manager = manager_of();
     void *blocks[5];
-    for (void *&block : blocks)
-        block = manager->allocate(256);
+    for (void *&block : blocks) block = manager->allocate(256);
     manager->deallocate(blocks[1]);
     manager->deallocate(blocks[3]);
     const std::size_t total = pmm::get_stats(manager).total_blocks;
@@ -595,14 +587,11 @@ TEST(fragmentation_counts_the_areas_beyond_the_first)
 {
     PersistMemoryManager *manager = manager_of();
     std::vector<void *> blocks;
-    for (int i = 0; i < 20; i++)
-        blocks.push_back(manager->allocate(200));
+    for (int i = 0; i < 20; i++) blocks.push_back(manager->allocate(200));
     CHECK_EQUAL(manager->fragmentation(), 0);
-    for (std::size_t i = 0; i < blocks.size(); i += 2)
-        manager->deallocate(blocks[i]);
+    for (std::size_t i = 0; i < blocks.size(); i += 2) manager->deallocate(blocks[i]);
     CHECK_EQUAL(manager->fragmentation(), 10);
-    for (std::size_t i = 1; i < blocks.size(); i += 2)
-        manager->deallocate(blocks[i]);
+    for (std::size_t i = 1; i < blocks.size(); i += 2) manager->deallocate(blocks[i]);
     CHECK_EQUAL(manager->fragmentation(), 0);
 }
 
@@ -611,8 +600,7 @@ TEST(get_stats_measures_areas)
     PersistMemoryManager *manager = manager_of();
     const std::size_t all = pmm::get_stats(manager).largest_free;
     void *blocks[4];
-    for (std::size_t i = 0; i < 4; i++)
-        blocks[i] = manager->allocate(160 * (i + 1));
+    for (std::size_t i = 0; i < 4; i++) blocks[i] = manager->allocate(160 * (i + 1));
     manager->deallocate(blocks[0]);
     manager->deallocate(blocks[2]);
     const pmm::MemoryStats stats = pmm::get_stats(manager);
@@ -785,8 +773,14 @@ TEST(typed_objects_can_be_constructed_and_destroyed)
 {
     static int alive;
     struct Counted {
-        explicit Counted(int number) : value(number) { alive++; }
-        ~Counted() { alive--; }
+        explicit Counted(int number) : value(number)
+        {
+            alive++;
+        }
+        ~Counted()
+        {
+            alive--;
+        }
         int value;
     };
     alive = 0;
@@ -797,7 +791,8 @@ TEST(typed_objects_can_be_constructed_and_destroyed)
     manager->destroy_typed(object);
     manager->destroy_typed(pptr<Counted>());
     CHECK_EQUAL(alive, 0);
-    while (manager->allocate(16)) {}
+    while (manager->allocate(16)) {
+    }
     CHECK(manager->create_typed<Counted>(6).is_null());
     CHECK_EQUAL(alive, 0);
 }
@@ -805,7 +800,10 @@ TEST(typed_objects_can_be_constructed_and_destroyed)
 TEST(a_constructor_that_throws_leaves_no_block)
 {
     struct Thrower {
-        Thrower() { throw 7; }
+        Thrower()
+        {
+            throw 7;
+        }
     };
     PersistMemoryManager *manager = manager_of();
     int caught = 0;

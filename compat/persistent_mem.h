@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,11 +23,11 @@ extern "C" {
  * and of which a killed process loses nothing that was stored. The space's struct is a block of the
  * heap, its root "persistent_mem". Offsets count from the heap's start, as an evh_ref does.
  *
- * A space has the size that it was created with: what is handed out never exceeds it, and it never
- * grows; but PERSISTENT_UNLIMITED as the size makes one that grows as it is used. The file of a
- * small space is larger than the space: 256 KiB at least. Below 64 MiB the bytes in use are counted,
- * with one atomic operation per call, and counted anew when the file is opened by nobody else; above,
- * the heap's own limit holds.
+ * A space has the size that it was created with: the blocks that are in use never take more, and it
+ * never grows; but PERSISTENT_UNLIMITED as the size makes one that grows as it is used. The file is
+ * larger than a small space: 256 KiB at least, and 64 KiB for each size class of each thread. What is
+ * in use is counted, with an atomic operation per call (none in an unlimited space), and counted anew
+ * when the file is opened by nobody else, because a kill may leave it wrong.
  *
  * Null pointers, a space that is none or was destroyed, blocks that are free and pointers that are no
  * block are refused: NULL, false or no effect, and the reason in evh_last_error() where the heap met
@@ -41,7 +40,7 @@ enum { PERSISTENT_CLASSES = 20 };
 
 #define PERSISTENT_MAGIC 0x6d656d7473726570ull /* "perstmem" */
 #define PERSISTENT_UNLIMITED SIZE_MAX
-#define PERSISTENT_COUNTED_MAX (64ull << 20)
+#define PERSISTENT_SIZE_MAX (1ull << 44)
 #define PERSISTENT_ROOT_NAME "persistent_mem"
 
 /** Read these; change nothing. */
@@ -111,7 +110,7 @@ static inline void *persistent_offset_to_ptr(const allocator_space_t *space,
 
 static inline bool persistent_is_counted(const allocator_space_t *space)
 {
-    return space->total_size < PERSISTENT_COUNTED_MAX;
+    return space->total_size != UINT64_MAX;
 }
 
 /* Add to what is in use; false if it would be more than there is. */
@@ -136,7 +135,7 @@ static inline void persistent_recount(evh_heap *heap, allocator_space_t *space)
     uint64_t used = __atomic_load_n(&space->used, __ATOMIC_RELAXED);
     evh_info info;
     if (evh_get_info(heap, &info)) return;
-    space->heap_end = info.heap_bytes;
+    __atomic_store_n(&space->heap_end, info.heap_bytes, __ATOMIC_RELAXED);
     if (info.processes > 1 || !persistent_is_counted(space)) return;
     const uint64_t found =
         info.live_bytes > space->baseline ? info.live_bytes - space->baseline : 0;
@@ -180,8 +179,18 @@ static inline persistent_offset_t persistent_offset_from(const allocator_space_t
                                                          uint64_t base, uint64_t address)
 {
     const uint64_t offset = address - base;
+    const uint64_t end = __atomic_load_n(&space->heap_end, __ATOMIC_RELAXED);
     if (base == 0 || address < base) return 0;
-    return offset >= space->heap_start && offset < space->heap_end ? offset : 0;
+    return offset >= space->heap_start && offset < end ? offset : 0;
+}
+
+/* The heap's end moves while it is in use. */
+static inline bool persistent_update_end(evh_heap *heap, allocator_space_t *space)
+{
+    evh_info info;
+    if (evh_get_info(heap, &info)) return false;
+    return __atomic_exchange_n(&space->heap_end, info.heap_bytes, __ATOMIC_RELAXED) !=
+           info.heap_bytes;
 }
 
 /* ---- opening ---- */
@@ -193,11 +202,9 @@ static inline evh_options persistent_options(evh_mode mode, uint64_t total_size)
     options.mode = mode;
     options.misuse = EVH_MISUSE_STATUS;
     options.must_exist = mode == EVH_PRIVATE;
-    /* Counted spaces need room for a slice per class and thread. */
-    if (total_size < PERSISTENT_COUNTED_MAX)
-        options.size_max_bytes = 4 * PERSISTENT_COUNTED_MAX;
-    else if (total_size < UINT64_MAX / 4)
-        options.size_max_bytes = (total_size + total_size / 16 + (16ull << 20)) >> 16 << 16;
+    /* Counting limits a space; its heap needs room for more, in slices that are partly used. */
+    if (total_size <= PERSISTENT_SIZE_MAX) options.size_max_bytes = 4 * total_size + (256ull << 20);
+    options.size_max_bytes = options.size_max_bytes >> 16 << 16;
     return options;
 }
 
@@ -205,8 +212,8 @@ static inline evh_options persistent_options(evh_mode mode, uint64_t total_size)
 static inline void persistent_remove_empty(const char *filename)
 {
     struct stat status;
-    if (lstat(filename, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0)
-        (void)unlink(filename);
+    if (stat(filename, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0)
+        (void)remove(filename);
 }
 
 static inline void persistent_set_once(uint64_t *field, uint64_t value)
@@ -245,6 +252,20 @@ static inline allocator_space_t *persistent_attach(evh_heap *heap, uint64_t tota
     return space;
 }
 
+/* Open the heap where its space was mapped first, if that is free: raw pointers hold there. */
+static inline evh_heap *persistent_open(const char *filename, evh_options options)
+{
+    evh_heap *heap = evh_open(filename, &options);
+    size_t size = 0;
+    const allocator_space_t *space =
+        heap ? (allocator_space_t *)evh_root_find(heap, PERSISTENT_ROOT_NAME, &size) : NULL;
+    if (size < sizeof *space || !persistent_heap(space)) return heap;
+    if (space->origin == (uint64_t)(uintptr_t)persistent_base(space)) return heap;
+    options.preferred_address = space->origin;
+    (void)evh_close(heap);
+    return evh_open(filename, &options);
+}
+
 /**
  * Open a space, or create one of `requested_size` bytes (4 KiB at least). What an existing file
  * holds is not altered. End it with destroy_persistent_allocator(). NULL on failure, and for a file
@@ -256,11 +277,11 @@ static inline allocator_space_t *create_persistent_allocator(const char *filenam
     const uint64_t minimum = sizeof(allocator_space_t) + 4096;
     uint64_t total_size = requested_size < minimum ? minimum : requested_size;
     if (requested_size == PERSISTENT_UNLIMITED) total_size = UINT64_MAX;
-    if (total_size != UINT64_MAX && total_size > 1ull << 46) return NULL;
+    if (total_size != UINT64_MAX && total_size > PERSISTENT_SIZE_MAX) return NULL;
     const evh_options options = persistent_options(EVH_LIVE, total_size);
     if (!filename) return NULL;
     persistent_remove_empty(filename);
-    evh_heap *heap = evh_open(filename, &options);
+    evh_heap *heap = persistent_open(filename, options);
     allocator_space_t *space = heap ? persistent_attach(heap, total_size) : NULL;
     if (!space) (void)evh_close(heap);
     return space;
@@ -271,7 +292,7 @@ static inline allocator_space_t *create_persistent_allocator(const char *filenam
 static inline allocator_space_t *load_private_persistent_allocator(const char *filename)
 {
     const evh_options options = persistent_options(EVH_PRIVATE, UINT64_MAX);
-    evh_heap *heap = filename ? evh_open(filename, &options) : NULL;
+    evh_heap *heap = filename ? persistent_open(filename, options) : NULL;
     size_t size = 0;
     evh_info info;
     allocator_space_t *space =
@@ -426,8 +447,25 @@ static inline void *persistent_find_root(allocator_space_t *space, uint64_t root
 
 /* ---- pointers of earlier runs ---- */
 
+/* The offset of an address in any mapping, the present one first; 0 if it was in none. */
+static inline persistent_offset_t persistent_find_origin(evh_heap *heap,
+                                                         const allocator_space_t *space,
+                                                         uint64_t address)
+{
+    const uint64_t base = (uint64_t)(uintptr_t)persistent_base(space);
+    persistent_offset_t offset = persistent_offset_from(space, base, address);
+    for (unsigned i = 0; !offset && i < PERSISTENT_ORIGIN_CHUNKS; i++) {
+        struct persistent_origins *chunk = persistent_origins_chunk(heap, i, false);
+        if (!chunk) break;
+        for (unsigned k = 0; !offset && k < PERSISTENT_ORIGINS; k++)
+            offset = persistent_offset_from(
+                space, __atomic_load_n(&chunk->base[k], __ATOMIC_RELAXED), address);
+    }
+    return offset;
+}
+
 /**
- * What a raw pointer that an earlier process stored in the space points at in this one: wherever the
+ * What a raw pointer that an earlier process stored in the space points at in this one, wherever the
  * heap was mapped then. Unchanged if it points into the space as it is mapped now; NULL if it is NULL
  * or points into none of its mappings. Treat as read-only.
  */
@@ -436,19 +474,10 @@ static inline void *persistent_ptr(allocator_space_t *space, const void *ptr)
     evh_heap *heap = persistent_heap(space);
     if (!heap || !ptr) return NULL;
     const uint64_t address = (uint64_t)(uintptr_t)ptr;
-    unsigned char *base = persistent_base(space);
-    if (persistent_offset_from(space, (uint64_t)(uintptr_t)base, address))
-        return (void *)(uintptr_t)address;
-    for (unsigned i = 0; i < PERSISTENT_ORIGIN_CHUNKS; i++) {
-        struct persistent_origins *chunk = persistent_origins_chunk(heap, i, false);
-        for (unsigned k = 0; chunk && k < PERSISTENT_ORIGINS; k++) {
-            const uint64_t from = __atomic_load_n(&chunk->base[k], __ATOMIC_RELAXED);
-            const persistent_offset_t offset = persistent_offset_from(space, from, address);
-            if (offset) return base + offset;
-        }
-        if (!chunk) break;
-    }
-    return NULL;
+    persistent_offset_t offset = persistent_find_origin(heap, space, address);
+    if (!offset && persistent_update_end(heap, space))
+        offset = persistent_find_origin(heap, space, address);
+    return offset ? persistent_base(space) + offset : NULL;
 }
 
 #ifdef __cplusplus

@@ -344,14 +344,9 @@ static inline void persistent_free(allocator_space_t *space, void *ptr)
 {
     evh_heap *heap = persistent_heap(space);
     if (!heap || !ptr || ptr == space) return;
-    if (!persistent_is_counted(space)) {
-        evh_free(heap, ptr);
-        return;
-    }
-    const uint64_t size = evh_usable_size(heap, ptr);
-    evh_ref ref = evh_ref_to(heap, ptr);
-    /* Of two threads that free the same block, one is told so: it is counted once. */
-    if (size && !evh_free_from(heap, &ref)) persistent_unreserve(space, size);
+    const uint64_t size = persistent_is_counted(space) ? evh_usable_size(heap, ptr) : 0;
+    evh_free(heap, ptr);
+    if (size) persistent_unreserve(space, size);
 }
 
 /* Resize the block `ptr` of `old_size` bytes, which may move; NULL and no change without room. */

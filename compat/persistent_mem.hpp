@@ -5,6 +5,8 @@
 #include "persistent_mem.h"
 
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <iterator>
 #include <limits>
 #include <memory>

@@ -121,6 +121,9 @@ void *evh_calloc(evh_heap *heap, size_t count, size_t size)
 
 void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
 {
+    /* At once, because it is the common call on a compact heap, which checks the alignment. */
+    if (heap && heap->compact && heap->is_writable && size - 1 < heap->view.end_bytes)
+        return compact_allocate(heap, size, alignment);
     if (allocate_check(heap, size)) return NULL;
     if (!base_is_power_of_two(alignment) || alignment > SEGMENT_BYTES) {
         (void)base_fail(EVH_INVALID, NO_OFFSET,
@@ -128,7 +131,7 @@ void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
                         (unsigned long long)alignment);
         return NULL;
     }
-    if (heap->compact) return compact_allocate(heap, size, base_max(alignment, 16));
+    assert(!heap->compact);
     if (alignment > SLICE_BYTES && (uintptr_t)heap->view.base % alignment) {
         (void)base_fail(EVH_INVALID, NO_OFFSET, "%s: an alignment of %llu: its buffer has less",
                         heap_path(heap), (unsigned long long)alignment);

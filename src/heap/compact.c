@@ -388,8 +388,39 @@ static bool compact_find(struct compact *compact, uint64_t count, uint64_t align
     return false;
 }
 
-/* The common case of compact_find() and compact_take(): the lowest free run of the class lies in
- * the word that its hint names. */
+static void compact_take(struct compact *compact, uint64_t first, uint64_t count)
+{
+    assert(!compact_bit(compact->used, first));
+    assert(count <= compact->granule_count - first);
+    compact_fill(compact->used, first, first + count, true);
+    compact_fill(compact->start, first, first + 1, true);
+}
+
+/* The free granules of word `index` of the bitmap. */
+static inline uint64_t compact_free_word(const struct compact *compact, uint64_t index)
+{
+    assert(compact != NULL);
+    const uint64_t first = index * 64;
+    if (first >= compact->granule_count) return 0;
+    const uint64_t left = compact->granule_count - first;
+    return ~compact->used[index] & (left < 64 ? ~(UINT64_MAX << left) : UINT64_MAX);
+}
+
+/* Those of the positions at which a run of `length` bits begins where one of `wanted` does. */
+static inline unsigned __int128 compact_longer(unsigned __int128 runs, uint64_t length,
+                                               uint64_t wanted)
+{
+    assert(length > 0);
+    assert(wanted <= 64);
+    while (length < wanted) {
+        const uint64_t step = base_min(length, wanted - length);
+        runs &= runs >> step;
+        length += step;
+    }
+    return runs;
+}
+
+/* The common case of compact_take_short(): the run lies in the word that its hint names. */
 static inline bool compact_take_quickly(struct compact *compact, uint64_t count, uint64_t *found)
 {
     assert(count > 0);
@@ -404,21 +435,42 @@ static inline bool compact_take_quickly(struct compact *compact, uint64_t count,
         length += step;
     }
     if (!fits) return false;
-    const uint32_t shift = (uint32_t)base_lowest_bit(fits);
-    const uint64_t first = index * 64 + shift;
-    if (first + count > compact->granule_count) return false;
+    const uint64_t shift = base_lowest_bit(fits);
+    if (index * 64 + shift + count > compact->granule_count) return false;
     compact->used[index] |= UINT64_MAX >> (64 - count) << shift;
     compact->start[index] |= 1ull << shift;
-    *found = first;
+    *found = index * 64 + shift;
     return true;
 }
 
-static void compact_take(struct compact *compact, uint64_t first, uint64_t count)
+/* As compact_find() and compact_take() for up to 64 granules that need no more alignment, without
+ * a step for each run: all runs that begin in a word are looked at together. */
+static bool compact_take_short(struct compact *compact, uint64_t count, uint64_t *found)
 {
-    assert(!compact_bit(compact->used, first));
-    assert(count <= compact->granule_count - first);
-    compact_fill(compact->used, first, first + count, true);
-    compact_fill(compact->start, first, first + 1, true);
+    assert(count > 0);
+    assert(count <= 64);
+    assert(found != NULL);
+    if (compact_take_quickly(compact, count, found)) return true;
+    const uint32_t class_index = compact_class_of(count);
+    const uint64_t minimum = compact_class_minimum(class_index);
+    const uint64_t words = compact_words_of(compact->granule_count);
+    uint64_t hint = words; /* the first word in which a run of the class begins */
+    uint64_t word = compact_free_word(compact, compact->hints[class_index]);
+    for (uint64_t index = compact->hints[class_index]; index < words; index++) {
+        const uint64_t next = compact_free_word(compact, index + 1);
+        unsigned __int128 runs = (unsigned __int128)next << 64 | word;
+        runs = compact_longer(runs, 1, minimum);
+        if ((uint64_t)runs) hint = base_min(hint, index);
+        if ((uint64_t)runs) runs = compact_longer(runs, minimum, count);
+        word = next;
+        if (!(uint64_t)runs) continue;
+        *found = index * 64 + base_lowest_bit((uint64_t)runs);
+        compact_raise_hints(compact, class_index, hint);
+        compact_take(compact, *found, count);
+        return true;
+    }
+    compact_raise_hints(compact, class_index, hint);
+    return false;
 }
 
 static void compact_give(struct compact *compact, uint64_t first, uint64_t end)
@@ -484,9 +536,10 @@ static void *compact_allocate_locked(struct compact *compact, uint64_t size, uin
     uint64_t first = 0;
     if (compact_request(compact, size, alignment, &count)) return NULL;
     alignment = base_max(alignment, COMPACT_GRANULE_BYTES);
-    if (alignment == COMPACT_GRANULE_BYTES && compact_take_quickly(compact, count, &first))
+    const bool is_short = alignment == COMPACT_GRANULE_BYTES && count <= 64;
+    if (is_short && compact_take_short(compact, count, &first))
         return compact->granules + (first << COMPACT_GRANULE_SHIFT);
-    if (!compact_find(compact, count, alignment, &first)) {
+    if (is_short || !compact_find(compact, count, alignment, &first)) {
         (void)base_fail(EVH_FULL, NO_OFFSET, "memory: full: no %llu bytes in one piece",
                         (unsigned long long)size);
         return NULL;

@@ -1,4 +1,5 @@
-/* persist_memory_manager.h -- the calls of a persistent heap in a caller's buffer, over everheap. */
+/* persist_memory_manager.h -- the calls of a persistent heap in a caller's buffer, over
+ * everheap. */
 #ifndef PERSIST_MEMORY_MANAGER_H
 #define PERSIST_MEMORY_MANAGER_H
 
@@ -21,8 +22,8 @@
 #include <utility>
 
 /*
- * For programs written for `pmm::PersistMemoryManager`: they compile unchanged and link libeverheap.
- * docs/migration.md says what is different underneath, and how to go on from here.
+ * For programs written for `pmm::PersistMemoryManager`: they compile unchanged and link
+ * libeverheap. docs/migration.md says what is different underneath, and how to go on from here.
  *
  * A manager is the buffer: the pointer that create() returns is the buffer's address. The buffer is
  *
@@ -63,7 +64,8 @@ struct Result {
     const char *message;
 };
 
-/** Areas are maximal: a free area lies between two blocks, or a block and an end. Sizes in bytes. */
+/** Areas are maximal: a free area lies between two blocks, or a block and an end. Sizes in
+ *  bytes. */
 struct MemoryStats {
     std::size_t total_blocks; /* free areas and blocks */
     std::size_t free_blocks;
@@ -381,7 +383,8 @@ inline bool replace_file(const char *name, const unsigned char *bytes, std::size
 
 } // namespace detail
 
-/* ---- pointers that persist -------------------------------------------------------------------- */
+/* ---- pointers that persist
+ * -------------------------------------------------------------------- */
 
 /** An offset from the manager's start, in place of a pointer; 0 is null. */
 template <typename T> class pptr
@@ -435,7 +438,8 @@ template <typename T> class pptr
     std::ptrdiff_t offset_ = 0;
 };
 
-/* ---- the manager ------------------------------------------------------------------------------ */
+/* ---- the manager
+ * ------------------------------------------------------------------------------ */
 
 class PersistMemoryManager
 {
@@ -691,7 +695,8 @@ class PersistMemoryManager
 
 static_assert(alignof(PersistMemoryManager) == 1, "a buffer may begin anywhere");
 
-/* ---- asking ----------------------------------------------------------------------------------- */
+/* ---- asking
+ * ----------------------------------------------------------------------------------- */
 
 namespace detail
 {

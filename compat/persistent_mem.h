@@ -16,22 +16,24 @@ extern "C" {
 #endif
 
 /*
- * For programs written for `persistent_malloc()` and its family, in C or C++: they compile unchanged
- * and link libeverheap. docs/migration.md says what is different underneath, and how to go on.
+ * For programs written for `persistent_malloc()` and its family, in C or C++: they compile
+ * unchanged and link libeverheap. docs/migration.md says what is different underneath, and how to
+ * go on.
  *
- * A space is a live heap (live.h): a file that any processes and threads may use at once, lock-free,
- * and of which a killed process loses nothing that was stored. The space's struct is a block of the
- * heap, its root "persistent_mem". Offsets count from the heap's start, as an evh_ref does.
+ * A space is a live heap (live.h): a file that any processes and threads may use at once,
+ * lock-free, and of which a killed process loses nothing that was stored. The space's struct is a
+ * block of the heap, its root "persistent_mem". Offsets count from the heap's start, as an evh_ref
+ * does.
  *
  * A space has the size that it was created with: the blocks that are in use never take more, and it
  * never grows; but PERSISTENT_UNLIMITED as the size makes one that grows as it is used. The file is
- * larger than a small space: 256 KiB at least, and 64 KiB for each size class of each thread. What is
- * in use is counted, with an atomic operation per call (none in an unlimited space), and counted anew
- * when the file is opened by nobody else, because a kill may leave it wrong.
+ * larger than a small space: 256 KiB at least, and 64 KiB for each size class of each thread. What
+ * is in use is counted, with an atomic operation per call (none in an unlimited space), and counted
+ * anew when the file is opened by nobody else, because a kill may leave it wrong.
  *
- * Null pointers, a space that is none or was destroyed, blocks that are free and pointers that are no
- * block are refused: NULL, false or no effect, and the reason in evh_last_error() where the heap met
- * it.
+ * Null pointers, a space that is none or was destroyed, blocks that are free and pointers that are
+ * no block are refused: NULL, false or no effect, and the reason in evh_last_error() where the heap
+ * met it.
  */
 
 typedef uint64_t persistent_offset_t; /* 0 is null */
@@ -74,7 +76,8 @@ struct persistent_origins {
 
 /* ---- from a space to its heap ---- */
 
-/** The heap that a space lies in, borrowed: all of everheap.h works on it. NULL if it is no space. */
+/** The heap that a space lies in, borrowed: all of everheap.h works on it. NULL if it is no
+ *  space. */
 static inline evh_heap *persistent_heap(const allocator_space_t *space)
 {
     evh_heap *heap = space ? evh_heap_of(space) : NULL;
@@ -313,8 +316,8 @@ static inline void destroy_persistent_allocator(allocator_space_t *space)
 
 /* ---- blocks ---- */
 
-/** A block of `size` bytes, not initialised. NULL for 0, without room, and for what is no space. Any
- *  thread, lock-free. */
+/** A block of `size` bytes, not initialised. NULL for 0, without room, and for what is no space.
+ *  Any thread, lock-free. */
 static inline void *persistent_malloc(allocator_space_t *space, size_t size)
 {
     evh_heap *heap = persistent_heap(space);
@@ -379,8 +382,8 @@ static inline bool persistent_realloc_impl(allocator_space_t *space, void **ptr,
     return resized != NULL;
 }
 
-/** Resize a block: NULL allocates, size 0 frees and gives NULL, what fits stays where it is. NULL, and
- *  the block as it was, without room. */
+/** Resize a block: NULL allocates, size 0 frees and gives NULL, what fits stays where it is. NULL,
+ *  and the block as it was, without room. */
 static inline void *persistent_realloc(allocator_space_t *space, void *ptr, size_t size)
 {
     evh_heap *heap = persistent_heap(space);
@@ -460,9 +463,9 @@ static inline persistent_offset_t persistent_find_origin(evh_heap *heap,
 }
 
 /**
- * What a raw pointer that an earlier process stored in the space points at in this one, wherever the
- * heap was mapped then. Unchanged if it points into the space as it is mapped now; NULL if it is NULL
- * or points into none of its mappings. Treat as read-only.
+ * What a raw pointer that an earlier process stored in the space points at in this one, wherever
+ * the heap was mapped then. Unchanged if it points into the space as it is mapped now; NULL if it
+ * is NULL or points into none of its mappings. Treat as read-only.
  */
 static inline void *persistent_ptr(allocator_space_t *space, const void *ptr)
 {

@@ -20,8 +20,8 @@ namespace persistent_mem
 namespace detail
 {
 
-/** A space, by its distance from this object: right wherever the heap is mapped, as long as both lie
- *  in it, and in one run if this object does not. */
+/** A space, by its distance from this object: right wherever the heap is mapped, as long as both
+ *  lie in it, and in one run if this object does not. */
 class SpaceRef
 {
   public:
@@ -73,10 +73,10 @@ template <typename T> using NotVoid = std::conditional_t<std::is_void_v<T>, char
 } // namespace detail
 
 /**
- * A pointer into a space that stays right across restarts: an offset in the heap, and where the space
- * is, relative to the pointer itself. It may live in the space, on the stack or elsewhere. It knows
- * its space from its construction, or from the first pointer that is assigned to it; without one it
- * is null.
+ * A pointer into a space that stays right across restarts: an offset in the heap, and where the
+ * space is, relative to the pointer itself. It may live in the space, on the stack or elsewhere. It
+ * knows its space from its construction, or from the first pointer that is assigned to it; without
+ * one it is null.
  */
 template <typename T> class PersistentPtr
 {
@@ -309,8 +309,8 @@ template <typename T> constexpr T *to_address(T *pointer) noexcept
 }
 
 /**
- * A persistent pointer that threads and processes exchange: its offset is one atomic word. It has the
- * space that it was made with for good.
+ * A persistent pointer that threads and processes exchange: its offset is one atomic word. It has
+ * the space that it was made with for good.
  */
 template <typename T> class AtomicPersistentPtr
 {

@@ -4,7 +4,8 @@
 #include <cstdio>
 #include <cstdlib>
 
-/* Written for the documented interface of pmm::PersistMemoryManager; nothing of it is everheap's. */
+/* Written for the documented interface of pmm::PersistMemoryManager; nothing of it is
+ * everheap's. */
 int main(int argc, char **argv)
 {
     const char *filename = argc > 1 ? argv[1] : "heap.img";

@@ -60,8 +60,7 @@ static int vector_list(allocator_space_t *space, struct vector *vector)
     persistent_offset_t *items = vector_items(space, vector);
     for (size_t i = 0; i < vector->count; i++)
         if (items[i]) printf("%zu %s\n", i, (char *)persistent_offset_to_ptr(space, items[i]));
-    printf("heap extent: %llu bytes\n",
-           (unsigned long long)(space->heap_end - space->heap_start));
+    printf("heap extent: %llu bytes\n", (unsigned long long)(space->heap_end - space->heap_start));
     return 0;
 }
 

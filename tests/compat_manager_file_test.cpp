@@ -193,8 +193,8 @@ TEST(a_save_follows_a_symbolic_link_and_leaves_nothing_beside)
 }
 
 /*
- * Strategy: a child saves over and over while it is killed. Invariant: the file is always one of its
- * images, whole.
+ * Strategy: a child saves over and over while it is killed. Invariant: the file is always one of
+ * its images, whole.
  */
 TEST(a_killed_save_leaves_an_image)
 {

@@ -109,7 +109,7 @@ TEST(opening_an_existing_space_does_not_alter_it)
     const uint64_t origin = space->origin;
     char *block = persistent_malloc(space, 100);
     const persistent_offset_t offset = ptr_to_persistent_offset(space, block);
-    strcpy(block, "still here"); /* NOLINT */
+    memcpy(block, "still here", 11);
     space = space_reopened(space, path);
     CHECK_EQUAL(space->total_size, SMALL);
     CHECK_EQUAL(space->origin, origin);

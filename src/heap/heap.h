@@ -159,8 +159,8 @@ EVH_INTERNAL void slices_forked(evh_heap *heap);
 
 /* ---- compact.c: heaps in small or unaligned buffers ---- */
 
-/* These take the layout's lock themselves; the caller does not hold it. Failures are set as the thread's
- * error; compact_free() and compact_resize() report a misuse through heap_misuse(). */
+/* These take the layout's lock themselves; the caller does not hold it. Failures are set as the
+ * thread's error; compact_free() and compact_resize() report a misuse through heap_misuse(). */
 
 EVH_INTERNAL bool compact_is_image(const void *buffer, uint64_t size);
 /** Format `buffer`. */

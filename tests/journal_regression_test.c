@@ -684,6 +684,46 @@ TEST(a_reader_that_locks_its_commit_too_late_takes_no_newer_home_for_it)
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 
+static struct raw *late_writer;
+
+/* As settle_before_lock(), and the writer is killed: its locks are gone. */
+static int late_lock(int file, uint64_t offset, uint64_t size, enum os_lock_kind kind)
+{
+    struct raw *raw = late_writer;
+    if (raw && kind == OS_LOCK_SHARED && offset >= REGION_LOCK_VIEWS) {
+        late_writer = NULL;
+        *raw_word(raw, 0, 16) = 3;
+        CHECK_EQUAL(raw_commit(raw), EVH_OK);
+        CHECK_EQUAL(checkpoint_now(raw->journal, CHECKPOINT_SETTLE), EVH_OK);
+        raw_kill(raw);
+    }
+    return os_linux()->lock(file, offset, size, kind);
+}
+
+TEST(a_reader_takes_no_newer_home_for_its_commit_though_who_wrote_it_was_killed)
+{
+    struct raw raw = {.options = {.no_thread = true}};
+    struct raw reader = {0};
+    const char *path = test_path("overtaken");
+    hooked_begin();
+    hooked.lock = late_lock;
+    raw_create(&raw, path);
+    *raw_word(&raw, 0, 0) = 1;
+    CHECK_EQUAL(raw_commit(&raw), EVH_OK);
+    CHECK_EQUAL(journal_checkpoint(raw.journal), EVH_OK);
+    *raw_word(&raw, 0, 8) = 2;
+    CHECK_EQUAL(raw_commit(&raw), EVH_OK);
+    late_writer = &raw;
+
+    raw_open(&reader, path, EVH_READ_ONLY);
+
+    CHECK(late_writer == NULL);
+    CHECK_EQUAL(reader.journal->view_sequence, 3);
+    CHECK_EQUAL(*raw_word(&reader, 0, 8), 2);
+    CHECK_EQUAL(*raw_word(&reader, 0, 16), 3);
+    raw_close(&reader);
+}
+
 /* The reader believes the last status that there is: a commit which home is beyond. */
 TEST(a_reader_that_is_told_an_old_commit_takes_no_newer_home_for_it)
 {

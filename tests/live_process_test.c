@@ -60,7 +60,10 @@ static int run_child(int (*run)(void *), void *context)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + status;
 }
 
-enum { CROWD = 4 };
+enum {
+    CROWD = 4,
+    CHILD_SECONDS_MAX = 120, /* a child whose test has failed ends by itself */
+};
 
 struct family {
     evh_heap *heap;
@@ -214,6 +217,7 @@ static int wait_to_be_killed(void *context)
 {
     evh_heap *heap = live_open(context);
     evh_root(heap, "there", 8);
+    (void)alarm(CHILD_SECONDS_MAX);
     for (;;) pause();
     return 0;
 }
@@ -242,6 +246,7 @@ static int stopped_run(void *context)
     evh_heap *heap = live_open(context);
     struct board *board = board_open(heap);
     uint64_t random = 1;
+    (void)alarm(CHILD_SECONDS_MAX);
     for (;;)
         if (board_step(heap, board, 1, &random, true)) return 1;
 }
@@ -423,6 +428,7 @@ static int hold_one(void *context)
     refs[0].offset = 0;
     evh_free(heap, block);
     refs[1].offset = 1;
+    (void)alarm(CHILD_SECONDS_MAX);
     for (;;) pause();
     return 0;
 }

@@ -195,7 +195,7 @@ EVH_INTERNAL void live_root_resolve(struct live *live, uint32_t slot);
 EVH_INTERNAL evh_status live_root_open(evh_heap *heap, const struct root_key *key, size_t size,
                                        bool make, void **block, size_t *found_size);
 EVH_INTERNAL evh_status live_root_remove(evh_heap *heap, const struct root_key *key);
-EVH_INTERNAL bool live_root_next(evh_heap *heap, evh_root_info *root);
+EVH_INTERNAL evh_status live_root_next(evh_heap *heap, evh_root_info *root, bool *is_found);
 EVH_INTERNAL evh_status live_roots_count(evh_heap *heap, uint64_t *count);
 EVH_INTERNAL evh_status live_roots_check(evh_heap *heap, evh_report *report, void *context);
 EVH_INTERNAL void live_roots_each_internal(evh_heap *heap,

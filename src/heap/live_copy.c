@@ -270,7 +270,11 @@ static evh_status copy_convert_roots(evh_heap *heap, struct copy_roots *roots)
     roots->old = os->memory_allocate((size_t)(roots->old_capacity + 1) * sizeof *roots->old);
     if (!roots->roots || !roots->old)
         return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to save it", heap_path(heap));
-    while (done < count && live_root_next(heap, &root)) roots->roots[done++] = root;
+    for (bool is_found = true; done < count && is_found && !status;) {
+        status = live_root_next(heap, &root, &is_found);
+        if (is_found) roots->roots[done++] = root;
+    }
+    if (status) return status;
     live_roots_each_internal(heap, copy_add_old, roots);
     heap->is_live_copy = false; /* from here on it is like any other private heap */
     status = roots_create(heap);

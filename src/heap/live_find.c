@@ -296,6 +296,19 @@ struct find_sweep {
     bool found;
 };
 
+/* Whether a block of the slice is live: mostly the first word tells, and nothing is claimed. */
+static bool find_has_live(struct live *live, uint64_t number, uint32_t class_index)
+{
+    assert(number > 0);
+    assert(class_index < HEAP_CLASS_COUNT);
+    uint64_t *bits = (uint64_t *)(void *)live_place_of(live, number);
+    for (uint32_t i = 0; bits && i < size_classes[class_index].word_count; i++) {
+        const uint64_t freed = base_load(&live_mirror(bits)[i], __ATOMIC_ACQUIRE);
+        if (base_load(&bits[i], __ATOMIC_RELAXED) & ~freed) return true;
+    }
+    return false;
+}
+
 /* A slice of blocks that nobody owns. */
 static void find_sweep_blocks(struct find_sweep *sweep, uint64_t number, uint32_t class_index,
                               bool was_owned)
@@ -310,6 +323,7 @@ static void find_sweep_blocks(struct find_sweep *sweep, uint64_t number, uint32_
         1;
     const bool is_wanted = class_index == sweep->class_index && !sweep->slice;
     if (!sweep->all && !was_owned && !is_pending && !is_wanted) return;
+    if (!is_wanted && find_has_live(live, number, class_index)) return;
     struct slice *slice = find_adopt(sweep->cache, number, HEAP_CLASS_COUNT);
     if (!slice) return;
     if (slice_used(slice) == 0) {

@@ -508,20 +508,24 @@ static bool live_root_at(evh_heap *heap, struct live_catalog *catalog, uint64_t 
     return false;
 }
 
-EVH_INTERNAL bool live_root_next(evh_heap *heap, evh_root_info *root)
+EVH_INTERNAL evh_status live_root_next(evh_heap *heap, evh_root_info *root, bool *is_found)
 {
     assert(root != NULL);
-    assert(heap->live || heap->is_live_copy);
+    assert(is_found != NULL);
     struct live_catalog *catalog = NULL;
-    if (live_root_catalog(heap, &catalog) || !catalog) return false;
-    for (;;) { /* to the end of the last chunk */
-        struct root_word word = {0};
-        if (!live_root_at(heap, catalog, root->position, &word)) return false;
+    *is_found = false;
+    evh_status status = live_root_catalog(heap, &catalog);
+    if (status || !catalog) return status;
+    struct root_word word = {0};
+    while (!*is_found && live_root_at(heap, catalog, root->position, &word)) {
         root->position++;
-        if (live_root_read(heap, &word) || !live_root_is_there(word.value)) continue;
+        status = live_root_read(heap, &word);
+        if (status) return status;
+        if (!live_root_is_there(word.value)) continue;
         roots_describe(&word.record, root);
-        return true;
+        *is_found = true;
     }
+    return EVH_OK;
 }
 
 EVH_INTERNAL evh_status live_roots_count(evh_heap *heap, uint64_t *count)
@@ -529,10 +533,13 @@ EVH_INTERNAL evh_status live_roots_count(evh_heap *heap, uint64_t *count)
     assert(count != NULL);
     assert(heap->live || heap->is_live_copy);
     evh_root_info root = {0};
-    struct live_catalog *catalog = NULL;
+    bool is_found = true;
+    evh_status status = EVH_OK;
     *count = 0;
-    const evh_status status = live_root_catalog(heap, &catalog);
-    while (!status && live_root_next(heap, &root)) ++*count;
+    while (!status && is_found) {
+        status = live_root_next(heap, &root, &is_found);
+        *count += is_found;
+    }
     return status;
 }
 

@@ -201,7 +201,8 @@ static evh_status slots_take(struct live *live, struct cache *cache)
             cache->tag = live_tag(generation, i);
             return EVH_OK;
         }
-        if (round == 0 && !(live_reap(live) | live_dissolve_parked(live))) break;
+        const bool has_reaped = live_reap(live);
+        if (!live_dissolve_parked(live) && !has_reaped) break;
     }
     return base_fail(EVH_LIMIT, NO_OFFSET, "%s: %d threads use it already", heap_path(live->heap),
                      LIVE_THREADS_MAX);

@@ -558,6 +558,7 @@ evh_status roots_next(evh_heap *heap, evh_root_info *root, bool *is_found)
 {
     assert(heap != NULL);
     assert(heap->roots_mutex != NULL);
+    if (roots_are_live(heap)) return live_root_next(heap, root, is_found);
     os->mutex_lock(heap->roots_mutex);
     const evh_status status = roots_step(heap, root, is_found);
     os->mutex_unlock(heap->roots_mutex);
@@ -569,7 +570,6 @@ bool evh_root_next(evh_heap *heap, evh_root_info *root)
 {
     bool is_found = false;
     if (!heap || !root) return false;
-    if (roots_are_live(heap)) return live_root_next(heap, root);
     return !roots_next(heap, root, &is_found) && is_found;
 }
 

@@ -13,6 +13,8 @@
  *      from the journal itself
  *   2. lock byte VIEWS + s, shared. Whoever brings home from commit `from` to T holds the bytes of
  *      `from` to T - 1 until the header says T, so from now on only T <= s can run
+ *      (unless a newer one is published meanwhile: who published it may have brought it home and
+ *      been killed, and his locks are gone; then it begins anew)
  *   3. read the header and the records up to s, lay them over the mapping
  *   4. read the header again: if a checkpoint has finished meanwhile, records that were read may
  *      have been overwritten, and it begins anew
@@ -465,6 +467,19 @@ static evh_status view_build(struct journal *journal, uint64_t sequence,
     return EVH_OK;
 }
 
+/*
+ * Whether home may hold commits beyond `sequence` although its byte could be locked: a writer that
+ * brought them home kept readers out until it was killed, between our learning of `sequence` and
+ * the lock. What goes home was published as durable before.
+ */
+static bool view_is_overtaken(struct region *region, uint64_t sequence)
+{
+    assert(region->lock_file >= 0);
+    assert(sequence >= region->header.sequence);
+    struct region_status status;
+    return region_read_status(region, &status) && status.durable_sequence > sequence;
+}
+
 /* One attempt at a view of the newest commit. */
 static evh_status view_attempt(struct journal *journal, struct journal_state *state,
                                uint64_t *sequence, bool *is_stable)
@@ -482,7 +497,8 @@ static evh_status view_attempt(struct journal *journal, struct journal_state *st
     const int error = view_lock(journal, *sequence, OS_LOCK_SHARED);
     if (error == EAGAIN) return EVH_OK; /* a checkpoint beyond it runs: there is a newer commit */
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot lock a view", region->path);
-    status = view_build(journal, *sequence, state, is_stable);
+    if (!view_is_overtaken(region, *sequence))
+        status = view_build(journal, *sequence, state, is_stable);
     if (!status && *is_stable) return EVH_OK;
     view_uncover(journal);
     if (*sequence != journal->view_sequence || !journal->has_view)

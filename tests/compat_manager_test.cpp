@@ -300,7 +300,7 @@ TEST(allocate_refuses_size_0)
 TEST(allocate_refuses_alignments_that_are_no_power_of_two_from_8_to_4096)
 {
     PersistMemoryManager *manager = manager_of();
-    for (std::size_t alignment : {0, 1, 2, 4, 7, 12, 24, 48, 4095, 8192})
+    for (std::size_t alignment : {0u, 1u, 2u, 4u, 7u, 12u, 24u, 48u, 4095u, 8192u})
         CHECK(manager->allocate(64, alignment) == nullptr);
     CHECK(manager->allocate(64, std::size_t(1) << 63) == nullptr);
     CHECK_EQUAL(pmm::get_stats(manager).allocated_blocks, 0);
@@ -308,10 +308,10 @@ TEST(allocate_refuses_alignments_that_are_no_power_of_two_from_8_to_4096)
 
 TEST(allocate_aligns_the_absolute_address)
 {
-    for (std::size_t shift : {0, 16, 48, 1040, 4080}) {
+    for (std::size_t shift : {0u, 16u, 48u, 1040u, 4080u}) {
         PersistMemoryManager *manager = manager_of(kSize, shift);
         for (std::size_t alignment = 8; alignment <= 4096; alignment *= 2)
-            for (std::size_t size : {1, 17, 100, 5000}) {
+            for (std::size_t size : {1u, 17u, 100u, 5000u}) {
                 void *block = manager->allocate(size, alignment);
                 CHECK(block != nullptr);
                 CHECK(is_aligned(block, alignment));
@@ -634,7 +634,7 @@ TEST(get_stats_of_null_is_zeros)
 TEST(get_info_tells_what_was_asked_for)
 {
     PersistMemoryManager *manager = manager_of();
-    for (std::size_t size : {1, 15, 16, 17, 31, 32, 33, 1000}) {
+    for (std::size_t size : {1u, 15u, 16u, 17u, 31u, 32u, 33u, 1000u}) {
         void *block = manager->allocate(size, 64);
         const pmm::AllocationInfo info = pmm::get_info(manager, block);
         CHECK(info.is_valid && info.ptr == block);

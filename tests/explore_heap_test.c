@@ -32,13 +32,6 @@ static void *prepare_and_end(void *context)
     return NULL;
 }
 
-static bool count_block(const evh_block *block, void *context)
-{
-    (void)block;
-    ++*(uint64_t *)context;
-    return true;
-}
-
 static uint64_t count_blocks(void)
 {
     uint64_t count = 0;
@@ -122,39 +115,6 @@ static const char *judge(void)
     if (!all_is_folded()) return "the owner was not told of a free";
     if (evh_check(heap, NULL, NULL)) return evh_last_error()->message;
     return count_blocks() == (uint64_t)expected ? NULL : "a fold lost or made blocks";
-}
-
-struct totals {
-    uint64_t executions, redundant, steps, longest, incomplete;
-};
-
-static void explore(const struct interleave_plan *plan, const char *what, struct totals *totals)
-{
-    struct interleave_result result;
-    thread_count = plan->thread_count;
-    if (!interleave_run(plan, &result)) {
-        test_fail(__FILE__, __LINE__, "%s: %s", what, result.problem);
-        test_stop();
-    }
-    if (getenv("V"))
-        printf("    %s: %llu executions, %llu redundant, %u steps%s\n", what,
-               (unsigned long long)result.executions, (unsigned long long)result.redundant,
-               result.longest, result.is_complete ? "" : ", not complete");
-    CHECK(result.is_complete || plan->executions_max);
-    totals->executions += result.executions;
-    totals->redundant += result.redundant;
-    totals->steps += result.steps;
-    totals->incomplete += !result.is_complete;
-    totals->longest = base_max(totals->longest, result.longest);
-}
-
-static void print_totals(unsigned count, const char *what, const struct totals *totals)
-{
-    printf("    %u %s: %llu executions, %llu redundant, %llu steps, %llu the longest, "
-           "%llu cut short\n",
-           count, what, (unsigned long long)totals->executions,
-           (unsigned long long)totals->redundant, (unsigned long long)totals->steps,
-           (unsigned long long)totals->longest, (unsigned long long)totals->incomplete);
 }
 
 static void explore_pairs(bool is_loaded, bool is_weak)

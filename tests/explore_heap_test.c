@@ -195,3 +195,70 @@ TEST(triples_of_operations_are_right_with_two_preemptions)
 {
     explore_triples(false, 2);
 }
+
+/* ---- brackets ---- */
+
+/* Plain: what a thread stores in its bracket, and a commit copies. The last is nobody's. */
+static uint64_t halves[THREADS + 1][2];
+
+static void bracket(void)
+{
+    evh_enter(heap);
+    halves[interleave_self()][0]++;
+    halves[interleave_self()][1]++;
+    evh_leave(heap);
+}
+
+static void bracket_nested(void)
+{
+    evh_enter(heap);
+    bracket();
+    evh_leave(heap);
+}
+
+static bool is_half(void)
+{
+    for (unsigned i = 0; i < THREADS; i++)
+        if (halves[i][0] != halves[i][1]) return true;
+    return false;
+}
+
+/* What a commit does before and after it copies. */
+static void close_and_open_gate(void)
+{
+    if (gate_close(heap)) interleave_fail("the gate was not closed");
+    if (is_half()) interleave_fail("half of a bracket is seen");
+    gate_open(heap);
+}
+
+static const char *judge_brackets(void)
+{
+    return is_half() ? "half of a bracket is left" : NULL;
+}
+
+static void explore_gate(bool is_prepared, bool is_bounded, unsigned count,
+                         void (*const run[])(void))
+{
+    struct totals totals = {0};
+    struct interleave_plan plan = {.thread_count = count,
+                                   .judge = judge_brackets,
+                                   .is_weak = true,
+                                   .is_bounded = is_bounded,
+                                   .preemptions = 2,
+                                   .executions_max = test_effort(20000)};
+    for (unsigned i = 0; i < count; i++) plan.run[i] = run[i];
+    open_heap(true);
+    CHECK_EQUAL(heap->slices.gate, 0);
+    if (!is_prepared) heap->slices.gate = GATE_UNPREPARED; /* nobody has asked for barriers yet */
+    explore(&plan, "brackets beside a commit", &totals);
+    close_heap();
+    print_totals(count, "threads at the gate", &totals);
+}
+
+TEST(a_commit_sees_no_half_of_a_bracket_and_nobody_waits_for_ever)
+{
+    explore_gate(true, false, 2, (void (*const[])(void)){bracket, close_and_open_gate});
+    explore_gate(false, false, 2, (void (*const[])(void)){bracket, close_and_open_gate});
+    explore_gate(true, false, 2, (void (*const[])(void)){bracket_nested, close_and_open_gate});
+    explore_gate(true, true, 3, (void (*const[])(void)){bracket, bracket, close_and_open_gate});
+}

@@ -334,8 +334,6 @@ static void explore_triples(bool is_weak)
         const unsigned third = i % OTHERS;
         char what[160];
         if (second > third || test_random(&random) % TRIPLES_SHARE >= test_effort(1)) continue;
-        if (others_run[second] == op_free_nobodys && second == third)
-            continue; /* a race of its own */
         if (operation_at(first)->run == op_free_nobodys) continue;
         snprintf(what, sizeof what, "%s / %u / %u", operation_at(first)->name, second, third);
         const struct interleave_plan plan = {

@@ -60,7 +60,8 @@ PRELOAD_API void *malloc(size_t size)
 {
     if (LIKELY(size <= SIZE_TABLE_MAX)) {
         struct bin *bin = fast_bin(heap_thread.cache, size);
-        if (LIKELY(bin->hot != bin->hot_start)) return fast_take_hot(bin);
+        void *block = fast_pop(bin);
+        if (LIKELY(block != NULL)) return block;
     }
     return preload_malloc_more(size);
 }
@@ -152,7 +153,7 @@ static bool preload_is_inherited(const void *block)
 static PRELOAD_SLOW void preload_free_slow(void *block)
 {
     evh_heap *heap = preload_get();
-    if (!block || fast_free_rare(heap, block)) return;
+    if (fast_push_rare(heap, block) || fast_free_rare(heap, block)) return;
     const int before = errno;
     if (heap == &preload_nobody) heap = preload_enter();
     if (own_has(block))
@@ -162,22 +163,10 @@ static PRELOAD_SLOW void preload_free_slow(void *block)
     errno = before;
 }
 
-/* As evh_free()'s fast path, for heaps whose bins keep hot blocks; in others a bin's mask gets
- * nothing back. False: it needs another look. */
-FAST_INLINE bool preload_free_fast(evh_heap *heap, void *block)
-{
-    struct fast_place place;
-    struct bin *bin = NULL;
-    struct cache *cache = heap_thread.cache;
-    if (UNLIKELY(!fast_find(heap, block, cache, &place))) return false;
-    if (!fast_free_hot(cache, block, &place, &bin) && UNLIKELY(--place.slice->countdown == 0))
-        owners_settle(cache, place.slice);
-    return true;
-}
-
 PRELOAD_API void free(void *block)
 {
-    if (UNLIKELY(!preload_free_fast(preload_get(), block))) preload_free_slow(block);
+    if (LIKELY(fast_push(preload_get(), block)) || !block) return;
+    preload_free_slow(block);
 }
 
 PRELOAD_API void cfree(void *block)

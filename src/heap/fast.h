@@ -55,6 +55,25 @@ FAST_INLINE void *fast_take_hot(struct bin *bin)
     return block;
 }
 
+/* Whether a magazine is full: its end is aligned. */
+FAST_INLINE bool fast_is_full(void *const *top)
+{
+    static_assert(MAGAZINE_SLOTS * sizeof *top == 512, "what is looked at");
+    assert(top != NULL);
+    return ((uintptr_t)top & (MAGAZINE_SLOTS * sizeof *top - 1)) == 0;
+}
+
+/* Pop a block of the magazine; NULL if it is empty. The block's bit is 1 already. */
+FAST_INLINE void *fast_pop(struct bin *bin)
+{
+    void **top = bin->top;
+    assert(top != NULL);
+    void *block = top[-1];
+    if (UNLIKELY(block == NULL)) return NULL;
+    base_store(&bin->top, top - 1, __ATOMIC_RELAXED);
+    return block;
+}
+
 /* The bin of a size up to SIZE_TABLE_MAX. That of size 0 is always empty. */
 FAST_INLINE struct bin *fast_bin(struct cache *cache, size_t size)
 {
@@ -199,6 +218,36 @@ FAST_INLINE void fast_free_place(struct cache *cache, void *block, const struct 
     bin->mask |= (is_other ^ 1) << place->index % 64;
     slice->countdown -= (uint32_t)is_other;
     if (UNLIKELY(slice->countdown == 0)) owners_settle(cache, slice);
+}
+
+/* Push any pointer into a slice of the thread's own on the slice's magazine. False: it is none, or
+ * there is no room. */
+FAST_INLINE bool fast_push(const evh_heap *heap, void *block)
+{
+    const uint64_t offset = fast_offset(heap, block);
+    if (UNLIKELY(offset >= FAST_LOAD(&heap->slices.end_bytes))) return false;
+    const struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
+    struct cache *cache = heap_thread.cache;
+    if (UNLIKELY(FAST_LOAD(&slice->owner) != (uintptr_t)cache)) return false;
+    struct bin *bin = (struct bin *)(void *)((unsigned char *)cache + slice->bin_offset);
+    void **top = bin->top;
+    if (UNLIKELY(fast_is_full(top))) return false;
+    *top = block;
+    base_store(&bin->top, top + 1, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* As fast_push(), where that fails but the block is in a slice of the thread's own: in a tail of a
+ * MEDIUM run, in a slice with remote frees, or beyond a full magazine. */
+static inline bool fast_push_rare(evh_heap *heap, void *block)
+{
+    struct fast_target target;
+    struct cache *cache = heap_thread.cache;
+    assert(cache != NULL);
+    if (!cache->magazines || !fast_aim(heap, block, &target)) return false;
+    if (slice_owner(target.slice) != cache) return false;
+    magazine_push(cache, target.slice->class_index, block);
+    return true;
 }
 
 /* Free a block; `slow` does so where the fast path cannot. */

@@ -42,6 +42,7 @@ struct evh_heap {
     uint32_t open_count;       /* of a buffer that was opened several times */
     uint64_t process;          /* who opened it; another process is a forked child */
     bool is_forked;            /* set in a forked child, before fork() returns there */
+    bool has_magazines;        /* in memory: magazine.c, and double frees are found late or never */
     bool needs_touch;          /* evh_touch() has something to do */
     bool has_slices;           /* slices_open() succeeded: slices_close() ends it */
     uint64_t commits;          /* made through this handle; atomic */
@@ -132,6 +133,9 @@ EVH_INTERNAL evh_status heap_raw_free(evh_heap *heap, void *block);
 
 /** Write the header of a memory heap's image into its slice 0. */
 EVH_INTERNAL void heap_store_header(evh_heap *heap);
+
+/** As evh_open_memory() of new memory, with magazines. */
+EVH_INTERNAL evh_heap *heap_open_magazines(uint64_t size_bytes, const evh_options *options);
 
 /* ---- heap_discard.c ---- */
 

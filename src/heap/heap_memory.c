@@ -337,7 +337,8 @@ static evh_heap *memory_find_open(void *buffer, const evh_options *options, evh_
     return heap;
 }
 
-evh_heap *evh_open_memory(void *buffer, size_t size_bytes, const evh_options *options)
+static evh_heap *memory_open(void *buffer, uint64_t size_bytes, const evh_options *options,
+                             bool has_magazines)
 {
     evh_options chosen;
     if (memory_check_arguments(buffer, size_bytes, options, &chosen)) return NULL;
@@ -347,6 +348,7 @@ evh_heap *evh_open_memory(void *buffer, size_t size_bytes, const evh_options *op
     evh_heap *heap = memory_find_open(buffer, &chosen, &status);
     if (!heap && !status) {
         heap = heap_new(&chosen);
+        if (heap) heap->has_magazines = has_magazines;
         status = heap ? memory_open_new(heap, buffer, size_bytes) : EVH_NO_MEMORY;
         if (heap && status) {
             heap_abandon(heap);
@@ -358,4 +360,16 @@ evh_heap *evh_open_memory(void *buffer, size_t size_bytes, const evh_options *op
     assert(!heap || heap->view.base);
     assert(!heap == (status != EVH_OK));
     return heap;
+}
+
+evh_heap *evh_open_memory(void *buffer, size_t size_bytes, const evh_options *options)
+{
+    return memory_open(buffer, size_bytes, options, false);
+}
+
+EVH_INTERNAL evh_heap *heap_open_magazines(uint64_t size_bytes, const evh_options *options)
+{
+    assert(!options || !options->compact);
+    assert(size_bytes == 0 || size_bytes >= MEMORY_SLICES_MIN);
+    return memory_open(NULL, size_bytes, options, true);
 }

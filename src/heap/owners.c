@@ -233,10 +233,11 @@ static struct slice *owners_slice_of(const evh_heap *heap, const void *block)
     return slice;
 }
 
-/* The cache's hot blocks are claimed no longer. */
+/* The cache's hot blocks are claimed no longer, its magazines empty. */
 static void owners_cool(struct cache *cache)
 {
     assert(cache->heap != NULL);
+    magazine_give_all(cache);
     assert(cache->bins[HEAP_CLASS_COUNT].hot == NULL);
     for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
         struct bin *bin = &cache->bins[i];
@@ -375,6 +376,7 @@ EVH_INTERNAL void owners_begin(struct cache *cache)
     assert(cache->heap != NULL);
     assert(!cache->hots || cache->heap->mode == EVH_MEMORY);
     memset(cache->bins, 0, sizeof cache->bins);
+    magazine_begin(cache);
     if (!cache->hots) return;
     struct hot *next = cache->hots;
     for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
@@ -611,6 +613,16 @@ static bool owners_heat(struct cache *cache, struct bin *bin, struct slice *slic
     return taken > 0;
 }
 
+static bool owners_claim_magazine(struct cache *cache, struct bin *bin, struct slice *slice)
+{
+    assert(slice->list == SLICE_IN_NONE);
+    assert(slice_owner(slice) == cache);
+    if (magazine_fill(cache, bin, slice)) return true;
+    if (!owners_is_dense(cache->heap, slice)) return false;
+    slice->cursor = 0; /* behind the cursor, enough became free */
+    return magazine_fill(cache, bin, slice);
+}
+
 static bool owners_claim_hot(struct cache *cache, struct bin *bin, struct slice *slice)
 {
     assert(slice->list == SLICE_IN_NONE);
@@ -628,6 +640,7 @@ static bool owners_claim(struct cache *cache, struct bin *bin, struct slice *sli
 {
     assert(bin->mask == 0);
     assert(bin->hot == bin->hot_start);
+    if (cache->magazines) return owners_claim_magazine(cache, bin, slice);
     return bin->hot_end ? owners_claim_hot(cache, bin, slice)
                         : owners_claim_word(cache, bin, slice);
 }
@@ -654,6 +667,7 @@ EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
     assert(cache->has_thread);
     struct bin *bin = &cache->bins[class_index];
     struct slice *table = cache->heap->slices.table;
+    if (cache->magazines && magazine_unpack(cache, class_index)) return EVH_OK;
     evh_status status = owners_check_dirty(cache->heap);
     if (status) return status;
     if (cache->heap->live)

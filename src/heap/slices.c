@@ -360,6 +360,8 @@ EVH_INTERNAL void slices_fold(evh_heap *heap)
     assert(heap->has_slices || heap->journal == NULL);
     /* Draining may forward a slice to the cache that owns it now, once: so two rounds, and a third
      * that finds nothing. */
+    for (struct cache *cache = first; cache; cache = cache->next_of_heap)
+        magazine_give_all(cache);
     for (bool again = true; again;) {
         again = false;
         for (struct cache *cache = first; cache; cache = cache->next_of_heap) {
@@ -408,6 +410,8 @@ EVH_INTERNAL void slices_forked(evh_heap *heap)
         return;
     }
     if (is_still) return; /* no other thread can have left anything half done */
+    struct cache *cache = threads_present(heap);
+    if (cache) magazine_forked(cache);
     slices_fold_forked(heap);
     threads_forked(heap);
     slices_reset(heap);

@@ -36,6 +36,10 @@ enum {
     SLICE_SMALL_SLOTS = 3,             /* slots of 1, 2 and 4 words share lines */
     SLICE_HOT_MAX = 128,               /* hot blocks that a bin keeps */
     SLICE_HOT_MIN = 4,
+    MAGAZINE_SLOTS = 64,   /* of a magazine's array; a power of two, aligned to its size */
+    MAGAZINE_BLOCKS = 62,  /* that a magazine holds, beside its packets */
+    MAGAZINE_PACKED = 31,  /* that a packet holds: half a magazine, with the link 256 bytes */
+    MAGAZINE_PACKETS = 15, /* that are allocated at a time: a page, with what leads to them */
     SLICE_FIRST_CHECKSUM_SLICES = 64, /* 4 MiB: so far slice 0 holds the page checksums */
 };
 
@@ -119,7 +123,30 @@ struct bin {
     unsigned char *blocks; /* the block of the word's bit 0 */
     uint32_t block_bytes;
     uint32_t slice; /* the current slice, 0: none */
-    uint64_t reserved;
+    void **top;     /* of the magazine: behind its last block. Others may read it. Atomic. */
+};
+
+static_assert(sizeof(struct bin) == 64, "a cache line");
+
+/* Half a magazine, put aside. */
+struct packet {
+    struct packet *next;
+    void *blocks[MAGAZINE_PACKED];
+};
+
+static_assert(sizeof(struct packet) == 256, "what MAGAZINE_PACKED says");
+
+struct packets {
+    struct packets *next;
+    struct packet packet[MAGAZINE_PACKETS];
+};
+
+/* What a bin needs to know of its magazine, but not at once. */
+struct magazine {
+    void **start; /* of the array; behind a null */
+    struct packet *packets;
+    uint32_t packet_count; /* others may read it. Atomic. */
+    uint32_t packet_max;
 };
 
 /* A hint where the next bitmap slot of a size comes from. */
@@ -142,6 +169,9 @@ struct cache {
     struct cache *next_parked;
     void *memory;                     /* what the cache was carved from */
     struct hot *hots;                 /* of all bins; NULL: none are kept */
+    struct magazine *magazines;       /* of all bins; NULL: there are none */
+    struct packets *packets;          /* owned: all that were allocated, linked */
+    struct packet *free_packets;
     uint32_t dense[HEAP_CLASS_COUNT]; /* lists */
     uint32_t full;                    /* list */
     uint32_t id;                      /* in its heap, from 1 */
@@ -380,6 +410,40 @@ EVH_INTERNAL void owners_forget(struct cache *cache);
 
 /** EVH_LIMIT if more is uncommitted than options.dirty_max_bytes. */
 EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap);
+
+/* ---- magazine.c: of heaps that have them (heap->has_magazines), by the cache's thread ---- */
+
+/* Behind its last element is the top of a bin without a magazine: it is empty, and it is full. */
+EVH_INTERNAL_DATA void *magazine_none[MAGAZINE_SLOTS] __attribute__((aligned(512)));
+
+/** The memory behind a cache that its magazines need. */
+EVH_INTERNAL size_t magazine_bytes(void);
+
+/** All magazines are empty; the blocks that were in them are forgotten, live for ever. */
+EVH_INTERNAL void magazine_begin(struct cache *cache);
+
+/** Free what magazine_begin() did not bring along. */
+EVH_INTERNAL void magazine_end(struct cache *cache);
+
+/** In a forked child, of its only thread: as magazine_give_all(), but only the bitmaps are right
+ *  afterwards. */
+EVH_INTERNAL void magazine_forked(struct cache *cache);
+
+/** How many blocks are in the magazine, by any thread; of another's, about. */
+EVH_INTERNAL uint64_t magazine_count(const struct cache *cache, uint32_t class_index);
+
+/** Push a block that is the cache's, whether or not there is room. */
+EVH_INTERNAL void magazine_push(struct cache *cache, uint32_t class_index, void *block);
+
+/** Refill an empty magazine from its packets. False: there are none. */
+EVH_INTERNAL bool magazine_unpack(struct cache *cache, uint32_t class_index);
+
+/** Refill an empty magazine from the slice, which becomes current. False: it has nothing behind
+ *  its cursor. */
+EVH_INTERNAL bool magazine_fill(struct cache *cache, struct bin *bin, struct slice *slice);
+
+/** Give all blocks back to their slices. Not under the lock. */
+EVH_INTERNAL void magazine_give_all(struct cache *cache);
 
 /* ---- remote.c: frees by threads that do not own the slice ---- */
 

@@ -114,6 +114,9 @@ EVH_INTERNAL evh_status slices_walk(evh_heap *heap, evh_visit *visit, void *cont
     assert(visit != NULL);
     if (heap->live) return live_walk(heap, visit, context);
     const uint64_t end = slices_count(heap->state.heap_bytes);
+    /* No other thread allocates or frees. */
+    for (struct cache *cache = slices_first_cache(heap); cache; cache = cache->next_of_heap)
+        magazine_give_all(cache);
     for (uint64_t number = 0; number < end; number++) {
         const evh_status status = slices_need(heap, number / SEGMENT_SLICES);
         if (status) return status;
@@ -228,6 +231,20 @@ static uint64_t inspect_extents_behind(const evh_heap *heap, uint64_t heap_end)
     return slices << SLICE_SHIFT;
 }
 
+/* What lies in magazines is not live, whatever its bits say. Threads may move blocks meanwhile. */
+static void inspect_count_magazines(evh_heap *heap, evh_info *info)
+{
+    assert(heap->has_magazines);
+    assert(info->live_bytes >= info->live_blocks);
+    for (const struct cache *cache = slices_first_cache(heap); cache; cache = cache->next_of_heap)
+        for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
+            const uint64_t count = base_min(magazine_count(cache, i), info->live_blocks);
+            const uint64_t size = count * size_classes[i].block_bytes;
+            info->live_blocks -= count;
+            info->live_bytes -= base_min(size, info->live_bytes);
+        }
+}
+
 EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
 {
     assert(heap->compact == NULL);
@@ -249,6 +266,7 @@ EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
         if (is_last) info->metadata_bytes += inspect_extents_behind(heap, heap_end);
     }
     inspect_end_run(info, &run);
+    if (heap->has_magazines) inspect_count_magazines(heap, info);
     info->threads = base_load(&heap->slices.cache_count, __ATOMIC_RELAXED);
     return EVH_OK;
 }

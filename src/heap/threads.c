@@ -13,7 +13,8 @@
  */
 #include "heap/heap.h"
 
-EVH_INTERNAL struct cache threads_nobody = {.stamp = 0};
+EVH_INTERNAL struct cache threads_nobody = {
+    .bins = {[0 ... HEAP_CLASS_COUNT] = {.top = &magazine_none[MAGAZINE_SLOTS]}}};
 
 EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.cache = &threads_nobody};
 
@@ -65,6 +66,7 @@ static void threads_end_cache(struct cache *cache)
     assert(heap_lock_is_taken(&threads_lock) || cache->heap == NULL);
     assert(cache != heap_thread.cache);
     assert(cache->memory != NULL);
+    magazine_end(cache);
     os->memory_free(cache->memory);
 }
 
@@ -124,9 +126,10 @@ static struct cache *threads_new_cache(evh_heap *heap)
     enum { ALIGNMENT = 64 };
     /* A hot block is handed out again wherever it lies, and so dirties a page of its own: not where
      * dirty pages are committed. */
-    const bool has_hots = heap->mode == EVH_MEMORY;
+    const bool has_hots = heap->mode == EVH_MEMORY && !heap->has_magazines;
     const size_t hot_bytes = has_hots ? owners_hot_total() * sizeof(struct hot) : 0;
-    void *memory = os->memory_allocate(sizeof(struct cache) + hot_bytes + ALIGNMENT);
+    const size_t more_bytes = heap->has_magazines ? magazine_bytes() : hot_bytes;
+    void *memory = os->memory_allocate(sizeof(struct cache) + more_bytes + ALIGNMENT);
     if (!memory) return NULL;
     struct cache *cache = (void *)base_round_up((uintptr_t)memory, ALIGNMENT);
     assert(cache != NULL);
@@ -134,6 +137,7 @@ static struct cache *threads_new_cache(evh_heap *heap)
     cache->heap = heap;
     cache->stamp = heap->stamp;
     cache->hots = has_hots ? (struct hot *)(void *)(cache + 1) : NULL;
+    cache->magazines = heap->has_magazines ? (struct magazine *)(void *)(cache + 1) : NULL;
     owners_begin(cache);
     return cache;
 }

@@ -50,6 +50,10 @@ static PRELOAD_SLOW void *preload_malloc_more(size_t size)
 {
     evh_heap *heap = __atomic_load_n(&preload_heap, __ATOMIC_RELAXED);
     if (LIKELY(size - 1 < SIZE_TABLE_MAX && heap_thread.stamp == heap->stamp && heap->stamp != 0)) {
+        struct cache *cache = heap_thread.cache;
+        struct bin *bin = fast_bin(cache, size);
+        if (LIKELY(cache->magazines && magazine_refill(cache, (uint32_t)(bin - cache->bins))))
+            return fast_pop(bin);
         void *block = evh_malloc(heap, size);
         if (LIKELY(block != NULL)) return block;
     }
@@ -163,10 +167,16 @@ static PRELOAD_SLOW void preload_free_slow(void *block)
     errno = before;
 }
 
+/* The magazine is full, or the block is another thread's. */
+static PRELOAD_SLOW void preload_free_more(void *block)
+{
+    if (UNLIKELY(!fast_push_full(preload_get(), block))) preload_free_slow(block);
+}
+
 PRELOAD_API void free(void *block)
 {
-    if (LIKELY(fast_push(preload_get(), block)) || !block) return;
-    preload_free_slow(block);
+    if (UNLIKELY(!block)) return;
+    if (UNLIKELY(!fast_push(preload_get(), block))) preload_free_more(block);
 }
 
 PRELOAD_API void cfree(void *block)

@@ -58,7 +58,7 @@ FAST_INLINE void *fast_take_hot(struct bin *bin)
 /* Whether a magazine is full: its end is aligned. */
 FAST_INLINE bool fast_is_full(void *const *top)
 {
-    static_assert(MAGAZINE_SLOTS * sizeof *top == 512, "what is looked at");
+    static_assert(MAGAZINE_SLOTS * sizeof *top == 1024, "what is looked at");
     assert(top != NULL);
     return ((uintptr_t)top & (MAGAZINE_SLOTS * sizeof *top - 1)) == 0;
 }
@@ -234,6 +234,25 @@ FAST_INLINE bool fast_push(const evh_heap *heap, void *block)
     if (UNLIKELY(fast_is_full(top))) return false;
     *top = block;
     base_store(&bin->top, top + 1, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* As fast_push(), where that fails but no general check is needed: because the magazine is full. It
+ * makes room, or the block goes back to its slice. */
+static inline bool fast_push_full(const evh_heap *heap, void *block)
+{
+    struct fast_place place;
+    struct cache *cache = heap_thread.cache;
+    if (!cache->magazines || !fast_find(heap, block, cache, &place)) return false;
+    const uint32_t class_index = place.slice->class_index;
+    struct bin *bin = &cache->bins[class_index];
+    const struct magazine *magazine = &cache->magazines[class_index];
+    if (!fast_is_full(bin->top) || magazine->packet_count < magazine->packet_max) {
+        magazine_push(cache, class_index, block);
+        return true;
+    }
+    base_store(place.word, place.cleared, __ATOMIC_RELAXED);
+    if (UNLIKELY(--place.slice->countdown == 0)) owners_settle(cache, place.slice);
     return true;
 }
 

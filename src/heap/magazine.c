@@ -20,10 +20,10 @@
 #include "heap/fast.h"
 
 /* What is kept of a class: some of what the caches of a processor hold. */
-enum { MAGAZINE_KEPT_BYTES = 128 << 10, MAGAZINE_KEPT_BLOCKS = 1024, MAGAZINE_MIN = 4 };
+enum { MAGAZINE_KEPT_BYTES = 128 << 10, MAGAZINE_KEPT_BLOCKS = 1 << 20, MAGAZINE_MIN = 4 };
 
 /* Where the magazine of a cache that has none points: it is empty, and it is full. */
-EVH_INTERNAL void *magazine_none[MAGAZINE_SLOTS] __attribute__((aligned(512)));
+EVH_INTERNAL void *magazine_none[MAGAZINE_SLOTS] __attribute__((aligned(1024)));
 
 /* ---- beginning and ending ---- */
 
@@ -232,17 +232,15 @@ static struct packet *magazine_new_packet(struct cache *cache)
 }
 
 /* Half a magazine into a packet. False: it has as many as it may. */
-static bool magazine_pack(struct cache *cache, struct magazine *magazine, uint32_t count)
+static bool magazine_pack(struct cache *cache, struct magazine *magazine)
 {
     if (magazine->packet_count >= magazine->packet_max) return false;
-    assert(count == MAGAZINE_PACKED);
     struct packet *packet = magazine_new_packet(cache);
     if (!packet) return false;
     memcpy(packet->blocks, magazine->start, sizeof packet->blocks);
     packet->next = magazine->packets;
     magazine->packets = packet;
     base_store(&magazine->packet_count, magazine->packet_count + 1, __ATOMIC_RELAXED);
-    assert(count == MAGAZINE_PACKED);
     return true;
 }
 
@@ -255,7 +253,10 @@ EVH_INTERNAL void magazine_push(struct cache *cache, uint32_t class_index, void 
     if (fast_is_full(bin->top)) {
         const uint32_t count = (uint32_t)(bin->top - magazine->start);
         const uint32_t half = count / 2;
-        if (!magazine_pack(cache, magazine, half)) magazine_give(cache, magazine->start, half);
+        if (!magazine_pack(cache, magazine)) {
+            magazine_give(cache, &block, 1);
+            return;
+        }
         memmove(magazine->start, magazine->start + half, (count - half) * sizeof block);
         base_store(&bin->top, bin->top - half, __ATOMIC_RELAXED);
     }
@@ -322,33 +323,37 @@ EVH_INTERNAL bool magazine_fill(struct cache *cache, struct bin *bin, struct sli
     void *taken[MAGAZINE_BLOCKS];
     void **end = taken + MAGAZINE_BLOCKS; /* what comes first goes on top */
     void **next = end;
-    /* Half a word at a time: a program whose blocks are short-lived goes over the same memory
-     * again and again, not over the whole slice. */
-    uint32_t half = slice->countdown <= slice->block_count / 2u ? 0 : slice->cursor;
-    for (; half < slice->word_count * 2u && end - next <= room / 4; half++) {
-        const uint32_t word = half / 2;
+    /* A program whose blocks are short-lived goes over the same memory again and again, not over
+     * the whole slice. */
+    uint32_t word = slice->countdown <= slice->block_count / 2u ? 0 : slice->cursor;
+    for (; word < slice->word_count && end - next <= room / 4; word++) {
         const uint64_t live = base_load(&slice->bits[word], __ATOMIC_RELAXED);
         uint64_t bits = ~live & slice_valid_bits(slice, word);
-        bits &= half % 2 ? ~(uint64_t)UINT32_MAX : UINT32_MAX;
         if (!bits) continue;
-        uint32_t count = base_count_bits(bits);
-        const uint32_t rest = room - (uint32_t)(end - next);
-        if (count > rest) {
-            count = rest;
-            bits = magazine_lowest(bits, count);
-            half--; /* it has more, for the next time */
-        }
+        const uint32_t all = base_count_bits(bits);
+        const uint32_t count = (uint32_t)base_min(all, room - (uint32_t)(end - next));
+        if (count < all) bits = magazine_lowest(bits, count);
         next -= count;
         magazine_load_bits(next, bits, count, start + word * 64ull * slice->block_bytes,
                            slice->block_bytes);
         base_store(&slice->bits[word], live | bits, __ATOMIC_RELAXED);
         slice->countdown += count;
+        if (count < all) break; /* it has more, for the next time */
     }
-    slice->cursor = (uint8_t)half;
+    slice->cursor = (uint8_t)word;
     const uint32_t count = (uint32_t)(end - next);
     if (count == 0) return false;
     memcpy(magazine->start, next, count * sizeof *next);
     bin->slice = number;
     base_store(&bin->top, magazine->start + count, __ATOMIC_RELAXED);
     return true;
+}
+
+EVH_INTERNAL bool magazine_refill(struct cache *cache, uint32_t class_index)
+{
+    assert(cache->magazines != NULL);
+    assert(class_index < HEAP_CLASS_COUNT);
+    struct bin *bin = &cache->bins[class_index];
+    if (magazine_unpack(cache, class_index)) return true;
+    return bin->slice && magazine_fill(cache, bin, &cache->heap->slices.table[bin->slice]);
 }

@@ -36,10 +36,10 @@ enum {
     SLICE_SMALL_SLOTS = 3,             /* slots of 1, 2 and 4 words share lines */
     SLICE_HOT_MAX = 128,               /* hot blocks that a bin keeps */
     SLICE_HOT_MIN = 4,
-    MAGAZINE_SLOTS = 64,   /* of a magazine's array; a power of two, aligned to its size */
-    MAGAZINE_BLOCKS = 62,  /* that a magazine holds, beside its packets */
-    MAGAZINE_PACKED = 31,  /* that a packet holds: half a magazine, with the link 256 bytes */
-    MAGAZINE_PACKETS = 15, /* that are allocated at a time: a page, with what leads to them */
+    MAGAZINE_SLOTS = 128,  /* of a magazine's array; a power of two, aligned to its size */
+    MAGAZINE_BLOCKS = 126, /* that a magazine holds, beside its packets */
+    MAGAZINE_PACKED = 63,  /* that a packet holds: half a magazine, with the link 512 bytes */
+    MAGAZINE_PACKETS = 7,  /* that are allocated at a time: a page, with what leads to them */
     SLICE_FIRST_CHECKSUM_SLICES = 64, /* 4 MiB: so far slice 0 holds the page checksums */
 };
 
@@ -134,7 +134,7 @@ struct packet {
     void *blocks[MAGAZINE_PACKED];
 };
 
-static_assert(sizeof(struct packet) == 256, "what MAGAZINE_PACKED says");
+static_assert(sizeof(struct packet) == 512, "what MAGAZINE_PACKED says");
 
 struct packets {
     struct packets *next;
@@ -414,7 +414,7 @@ EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap);
 /* ---- magazine.c: of heaps that have them (heap->has_magazines), by the cache's thread ---- */
 
 /* Behind its last element is the top of a bin without a magazine: it is empty, and it is full. */
-EVH_INTERNAL_DATA void *magazine_none[MAGAZINE_SLOTS] __attribute__((aligned(512)));
+EVH_INTERNAL_DATA void *magazine_none[MAGAZINE_SLOTS] __attribute__((aligned(1024)));
 
 /** The memory behind a cache that its magazines need. */
 EVH_INTERNAL size_t magazine_bytes(void);
@@ -437,6 +437,9 @@ EVH_INTERNAL void magazine_push(struct cache *cache, uint32_t class_index, void 
 
 /** Refill an empty magazine from its packets. False: there are none. */
 EVH_INTERNAL bool magazine_unpack(struct cache *cache, uint32_t class_index);
+
+/** Refill an empty magazine from what is at hand. False: owners_refill() has to find a slice. */
+EVH_INTERNAL bool magazine_refill(struct cache *cache, uint32_t class_index);
 
 /** Refill an empty magazine from the slice, which becomes current. False: it has nothing behind
  *  its cursor. */

@@ -172,7 +172,15 @@ $(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) too
 # malloc() itself, for LD_PRELOAD: the library with its own needs met by preload/own.c, one object.
 PRELOAD_SOURCES := $(sort $(wildcard preload/*.c))
 PRELOAD_OWN := -Dmalloc=own_malloc -Dcalloc=own_calloc -Drealloc=own_realloc -Dfree=own_free
-PRELOAD_OBJECTS := $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/preload/%.o) $(PRELOAD_SOURCES:%.c=$(BUILD)/objects/%.o)
+PRELOAD_LIBRARY := $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/preload/%.o)
+# What a program needs comes first and together: the kernel maps 64 KiB around each page that is used.
+PRELOAD_HOT := $(foreach file,magazine owners allocate threads remote slices slices_pool slices_runs slices_grow \
+	slices_load heap_memory heap_open heap_table heap_debug roots size_class,$(BUILD)/objects/preload/src/heap/$(file).o)
+PRELOAD_OBJECTS := $(PRELOAD_SOURCES:%.c=$(BUILD)/objects/%.o) $(PRELOAD_HOT) \
+	$(filter $(BUILD)/objects/preload/src/region/%,$(PRELOAD_LIBRARY)) \
+	$(filter $(BUILD)/objects/preload/src/base/% $(BUILD)/objects/preload/src/os/%,$(PRELOAD_LIBRARY))
+PRELOAD_OBJECTS += $(filter-out $(PRELOAD_OBJECTS),$(PRELOAD_LIBRARY))
+$(filter-out $(PRELOAD_HOT),$(PRELOAD_LIBRARY)): CFLAGS += -Os
 
 # What malloc() never calls (the journal, most of all) is left out: it would count as memory used.
 PRELOAD_SECTIONS := -ffunction-sections -fdata-sections

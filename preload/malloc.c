@@ -157,7 +157,7 @@ static bool preload_is_inherited(const void *block)
 static PRELOAD_SLOW void preload_free_slow(void *block)
 {
     evh_heap *heap = preload_get();
-    if (fast_push_rare(heap, block) || fast_free_rare(heap, block)) return;
+    if (fast_free_rare(heap, block)) return;
     const int before = errno;
     if (heap == &preload_nobody) heap = preload_enter();
     if (own_has(block))
@@ -170,7 +170,7 @@ static PRELOAD_SLOW void preload_free_slow(void *block)
 /* The magazine is full, or the block is another thread's. */
 static PRELOAD_SLOW void preload_free_more(void *block)
 {
-    if (UNLIKELY(!fast_push_full(preload_get(), block))) preload_free_slow(block);
+    if (UNLIKELY(!fast_push_rare(preload_get(), block))) preload_free_slow(block);
 }
 
 PRELOAD_API void free(void *block)

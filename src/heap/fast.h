@@ -237,38 +237,6 @@ FAST_INLINE bool fast_push(const evh_heap *heap, void *block)
     return true;
 }
 
-/* As fast_push(), where that fails but no general check is needed: because the magazine is full. It
- * makes room, or the block goes back to its slice. */
-static inline bool fast_push_full(const evh_heap *heap, void *block)
-{
-    struct fast_place place;
-    struct cache *cache = heap_thread.cache;
-    if (!cache->magazines || !fast_find(heap, block, cache, &place)) return false;
-    const uint32_t class_index = place.slice->class_index;
-    struct bin *bin = &cache->bins[class_index];
-    const struct magazine *magazine = &cache->magazines[class_index];
-    if (!fast_is_full(bin->top) || magazine->packet_count < magazine->packet_max) {
-        magazine_push(cache, class_index, block);
-        return true;
-    }
-    base_store(place.word, place.cleared, __ATOMIC_RELAXED);
-    if (UNLIKELY(--place.slice->countdown == 0)) owners_settle(cache, place.slice);
-    return true;
-}
-
-/* As fast_push(), where that fails but the block is in a slice of the thread's own: in a tail of a
- * MEDIUM run, in a slice with remote frees, or beyond a full magazine. */
-static inline bool fast_push_rare(evh_heap *heap, void *block)
-{
-    struct fast_target target;
-    struct cache *cache = heap_thread.cache;
-    assert(cache != NULL);
-    if (!cache->magazines || !fast_aim(heap, block, &target)) return false;
-    if (slice_owner(target.slice) != cache) return false;
-    magazine_push(cache, target.slice->class_index, block);
-    return true;
-}
-
 /* Free a block; `slow` does so where the fast path cannot. */
 FAST_INLINE void fast_free(evh_heap *heap, void *block, void (*slow)(evh_heap *, void *))
 {
@@ -294,6 +262,37 @@ static inline bool fast_free_remote(evh_heap *heap, const struct fast_target *ta
     const uint64_t live = remote_live_bits(heap, slice, (uint32_t)(index / 64));
     if (!(live >> index % 64 & 1)) return false;
     return remote_free(heap, slice, (uint32_t)index) == EVH_OK;
+}
+
+/* Free a block of the thread's own in a heap with magazines: where its own is full, the block makes
+ * room there, or goes back to its slice. */
+static inline void fast_push_own(struct cache *cache, struct slice *slice, uint64_t within,
+                                 void *block)
+{
+    struct fast_place place;
+    const uint32_t class_index = slice->class_index;
+    const struct magazine *magazine = &cache->magazines[class_index];
+    assert(class_index < HEAP_CLASS_COUNT);
+    const bool has_room = !fast_is_full(cache->bins[class_index].top) ||
+                          magazine->packet_count < magazine->packet_max;
+    if (has_room || !fast_find_in(slice, within, &place)) {
+        magazine_push(cache, class_index, block);
+        return;
+    }
+    base_store(place.word, place.cleared, __ATOMIC_RELAXED);
+    if (UNLIKELY(--slice->countdown == 0)) owners_settle(cache, slice);
+}
+
+/* As fast_push(), where that fails but no lock is needed. False: it needs a closer look. */
+static inline bool fast_push_rare(evh_heap *heap, void *block)
+{
+    struct fast_target target;
+    struct cache *cache = heap_thread.cache;
+    assert(cache != NULL);
+    if (!cache->magazines || !fast_aim(heap, block, &target)) return false;
+    if (slice_owner(target.slice) != cache) return fast_free_remote(heap, &target);
+    fast_push_own(cache, target.slice, target.within, block);
+    return true;
 }
 
 /* Free a block where the fast path cannot, but no lock is needed. False: it needs a closer look. */

@@ -20,7 +20,7 @@
 #include "heap/fast.h"
 
 /* What is kept of a class: some of what the caches of a processor hold. */
-enum { MAGAZINE_KEPT_BYTES = 128 << 10, MAGAZINE_KEPT_BLOCKS = 1 << 20, MAGAZINE_MIN = 4 };
+enum { MAGAZINE_KEPT_BYTES = 64 << 10, MAGAZINE_KEPT_BLOCKS = 1 << 20, MAGAZINE_MIN = 4 };
 
 /* Where the magazine of a cache that has none points: it is empty, and it is full. */
 EVH_INTERNAL void *magazine_none[MAGAZINE_SLOTS] __attribute__((aligned(1024)));
@@ -69,7 +69,9 @@ EVH_INTERNAL void magazine_begin(struct cache *cache)
     for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
         end += array_bytes;
         void **start = (void **)end - magazine_room(i);
-        start[-1] = NULL;
+        /* The null before it is there, and never stored to: nothing of the array is touched before it
+         * is used. */
+        assert(start[-1] == NULL);
         cache->magazines[i] =
             (struct magazine){.start = start, .packet_max = magazine_packet_max(i)};
         base_store(&cache->bins[i].top, start, __ATOMIC_RELAXED);
@@ -325,7 +327,8 @@ EVH_INTERNAL bool magazine_fill(struct cache *cache, struct bin *bin, struct sli
     void **next = end;
     /* A program whose blocks are short-lived goes over the same memory again and again, not over
      * the whole slice. */
-    uint32_t word = slice->countdown <= slice->block_count / 2u ? 0 : slice->cursor;
+    uint32_t word = slice->cursor;
+    if (slice->countdown + room / 4 <= word * 64u) word = 0;
     for (; word < slice->word_count && end - next <= room / 4; word++) {
         const uint64_t live = base_load(&slice->bits[word], __ATOMIC_RELAXED);
         uint64_t bits = ~live & slice_valid_bits(slice, word);
@@ -355,5 +358,6 @@ EVH_INTERNAL bool magazine_refill(struct cache *cache, uint32_t class_index)
     assert(class_index < HEAP_CLASS_COUNT);
     struct bin *bin = &cache->bins[class_index];
     if (magazine_unpack(cache, class_index)) return true;
+    if (base_load(&cache->pending, __ATOMIC_RELAXED)) remote_drain(cache);
     return bin->slice && magazine_fill(cache, bin, &cache->heap->slices.table[bin->slice]);
 }

@@ -72,7 +72,8 @@ EVH_INTERNAL evh_status remote_free(evh_heap *heap, struct slice *slice, uint32_
     const uint64_t word_bit = 1ull << word;
     if (!(base_load(&remote->summary, __ATOMIC_SEQ_CST) & word_bit))
         (void)base_fetch_or(&remote->summary, word_bit, __ATOMIC_SEQ_CST);
-    if (!(base_load(&slice->owner, __ATOMIC_SEQ_CST) & SLICE_PENDING))
+    /* Who has magazines does not ask before it frees. */
+    if (!heap->has_magazines && !(base_load(&slice->owner, __ATOMIC_SEQ_CST) & SLICE_PENDING))
         (void)base_fetch_or(&slice->owner, SLICE_PENDING, __ATOMIC_SEQ_CST);
     remote_announce(heap, slice);
     return EVH_OK;

@@ -167,16 +167,24 @@ static PRELOAD_SLOW void preload_free_slow(void *block)
     errno = before;
 }
 
-/* The magazine is full, or the block is another thread's. */
-static PRELOAD_SLOW void preload_free_more(void *block)
+/* Of another thread, in a tail of a MEDIUM run, or not in the heap. */
+static PRELOAD_SLOW void preload_free_other(evh_heap *heap, void *block)
 {
-    if (UNLIKELY(!fast_push_rare(preload_get(), block))) preload_free_slow(block);
+    if (UNLIKELY(!fast_push_rare(heap, block))) preload_free_slow(block);
+}
+
+static PRELOAD_SLOW void preload_free_full(struct cache *cache, struct slice *slice, void *block)
+{
+    if (LIKELY(cache->magazines != NULL))
+        fast_push_own(cache, slice, (uintptr_t)block % SLICE_BYTES, block);
+    else
+        preload_free_slow(block);
 }
 
 PRELOAD_API void free(void *block)
 {
-    if (UNLIKELY(!block)) return;
-    if (UNLIKELY(!fast_push(preload_get(), block))) preload_free_more(block);
+    if (UNLIKELY(!block)) return; /* first: programs do so more often than is thought */
+    fast_push(preload_get(), block, preload_free_full, preload_free_other);
 }
 
 PRELOAD_API void cfree(void *block)

@@ -220,21 +220,31 @@ FAST_INLINE void fast_free_place(struct cache *cache, void *block, const struct 
     if (UNLIKELY(slice->countdown == 0)) owners_settle(cache, slice);
 }
 
-/* Push any pointer into a slice of the thread's own on the slice's magazine. False: it is none, or
- * there is no room. */
-FAST_INLINE bool fast_push(const evh_heap *heap, void *block)
+/* Push a block on the magazine of its slice. `full` does so where it is full, or there is none;
+ * `other` where the pointer is into no slice of the thread's own. */
+FAST_INLINE void fast_push(evh_heap *heap, void *block,
+                           void (*full)(struct cache *, struct slice *, void *),
+                           void (*other)(evh_heap *, void *))
 {
-    const uint64_t offset = fast_offset(heap, block);
-    if (UNLIKELY(offset >= FAST_LOAD(&heap->slices.end_bytes))) return false;
-    const struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
     struct cache *cache = heap_thread.cache;
-    if (UNLIKELY(FAST_LOAD(&slice->owner) != (uintptr_t)cache)) return false;
+    const uint64_t offset = fast_offset(heap, block);
+    if (UNLIKELY(offset >= FAST_LOAD(&heap->slices.end_bytes))) {
+        other(heap, block);
+        return;
+    }
+    struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
+    if (UNLIKELY(FAST_LOAD(&slice->owner) != (uintptr_t)cache)) {
+        other(heap, block);
+        return;
+    }
     struct bin *bin = (struct bin *)(void *)((unsigned char *)cache + slice->bin_offset);
     void **top = bin->top;
-    if (UNLIKELY(fast_is_full(top))) return false;
+    if (UNLIKELY(fast_is_full(top))) {
+        full(cache, slice, block);
+        return;
+    }
     *top = block;
     base_store(&bin->top, top + 1, __ATOMIC_RELAXED);
-    return true;
 }
 
 /* Free a block; `slow` does so where the fast path cannot. */

@@ -20,7 +20,8 @@
 #include "heap/fast.h"
 
 /* What is kept of a class: some of what the caches of a processor hold. */
-enum { MAGAZINE_KEPT_BYTES = 64 << 10, MAGAZINE_KEPT_BLOCKS = 1 << 20, MAGAZINE_MIN = 4 };
+enum { MAGAZINE_KEPT_BYTES = 64 << 10, MAGAZINE_KEPT_BLOCKS = 1 << 20, MAGAZINE_MIN = 4,
+       MAGAZINE_PORTION = 64, MAGAZINE_PORTION_BYTES = 8 << 10 };
 
 /* Where the magazine of a cache that has none points: it is empty, and it is full. */
 EVH_INTERNAL void *magazine_none[MAGAZINE_SLOTS] __attribute__((aligned(1024)));
@@ -40,6 +41,15 @@ static uint32_t magazine_room(uint32_t class_index)
     const uint32_t count = SLICE_BYTES / size_classes[class_index].block_bytes;
     assert(count > 0);
     return count > MAGAZINE_BLOCKS ? MAGAZINE_BLOCKS : count < MAGAZINE_MIN ? MAGAZINE_MIN : count;
+}
+
+/* How many blocks are claimed at a time: what is claimed comes before what other threads give
+ * back. */
+static uint32_t magazine_portion(uint32_t class_index)
+{
+    const uint32_t count = MAGAZINE_PORTION_BYTES / size_classes[class_index].block_bytes;
+    assert(class_index < HEAP_CLASS_COUNT);
+    return count > MAGAZINE_PORTION ? MAGAZINE_PORTION : count < MAGAZINE_MIN ? MAGAZINE_MIN : count;
 }
 
 static uint32_t magazine_packet_max(uint32_t class_index)
@@ -319,7 +329,7 @@ EVH_INTERNAL bool magazine_fill(struct cache *cache, struct bin *bin, struct sli
     evh_heap *heap = cache->heap;
     struct magazine *magazine = &cache->magazines[bin - cache->bins];
     assert(bin->top == magazine->start);
-    const uint32_t room = magazine_room(slice->class_index);
+    const uint32_t room = magazine_portion(slice->class_index);
     const uint32_t number = (uint32_t)(slice - heap->slices.table);
     unsigned char *start = heap->view.base + ((uint64_t)number << SLICE_SHIFT);
     void *taken[MAGAZINE_BLOCKS];
@@ -328,8 +338,9 @@ EVH_INTERNAL bool magazine_fill(struct cache *cache, struct bin *bin, struct sli
     /* A program whose blocks are short-lived goes over the same memory again and again, not over
      * the whole slice. */
     uint32_t word = slice->cursor;
-    if (slice->countdown + room / 4 <= word * 64u) word = 0;
-    for (; word < slice->word_count && end - next <= room / 4; word++) {
+    const uint32_t behind = (uint32_t)base_min(word * 64u, slice->block_count);
+    if (slice->countdown + room / 2 <= behind) word = 0;
+    for (; word < slice->word_count && end - next <= room / 2; word++) {
         const uint64_t live = base_load(&slice->bits[word], __ATOMIC_RELAXED);
         uint64_t bits = ~live & slice_valid_bits(slice, word);
         if (!bits) continue;

@@ -154,7 +154,7 @@ static void open_heap(bool is_reaped)
     interleave_local((void *)(uintptr_t)evh_last_error(), sizeof(evh_error));
     heap = need(open_live());
     interleave_mutex(&heap->slices.lock.state);
-    slots = need(evh_root(heap, "slots", 2 * THREADS * sizeof *slots));
+    slots = need(evh_root(heap, "slots", 3 * THREADS * sizeof *slots));
     need(evh_root(heap, "old", 40));
     evh_free(heap, need(evh_malloc(heap, 4 << 20))); /* room, so that nobody has to grow */
     other_dies();
@@ -208,6 +208,8 @@ static bool victim_may_have_made(int64_t count)
 {
     if (victims_run == op_malloc_to) return count == (slots[THREADS].offset != 0);
     if (victims_run == op_free_from) return count == -(int64_t)(slots[0].offset == 0);
+    if (victims_run == op_free_from_others)
+        return count == -(int64_t)(slots[2 * THREADS + 1].offset == 0);
     return count >= -1 && count <= 1;
 }
 
@@ -221,6 +223,10 @@ static bool all_is_folded(void)
         if (descriptor_kind(descriptor) != HEAP_SMALL) continue;
         if (live_is_stale(live, *live_owner(live, i))) continue;
         const uint64_t *mirror = live_mirror((uint64_t *)(void *)live_place_of(live, i));
+        /* What evh_free_from() holds stays pending for the next time that the owner is told. */
+        const uint64_t pending = live_segment(live, i)->pending[i % SEGMENT_SLICES / 64];
+        const bool has_held = !slots[2 * THREADS].offset || !slots[2 * THREADS + 1].offset;
+        if (has_held && pending >> i % 64 & 1) continue;
         for (uint32_t word = 0; word < SLICE_MIRROR_WORDS; word++)
             if (mirror[word]) return false;
     }

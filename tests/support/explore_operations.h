@@ -36,7 +36,9 @@ struct belongings {
 
 static evh_heap *heap;
 static struct belongings belongings[THREADS];
-static evh_ref *slots; /* two for each thread: of the first half, each names a block */
+/* Three for each thread: the first THREADS name a block of its own, the next nothing, the last a
+ * block in its full slice, for others to free. */
+static evh_ref *slots;
 static unsigned thread_count;
 static uint64_t blocks_before;
 static unsigned preparing; /* the thread whose belongings are made */
@@ -178,6 +180,12 @@ static void op_free_thirds(void)
     gave(belongings[THREADS - 1].hot[0]);
 }
 
+static void op_free_thirds_other(void)
+{
+    if (heap_thread.stamp != heap->stamp) return;
+    gave(belongings[THREADS - 1].hot[1]);
+}
+
 static void op_free_others_post(void)
 {
     gave(others()->post[1]);
@@ -234,6 +242,14 @@ static void op_free_from(void)
     made[interleave_self()]--;
 }
 
+static void op_free_from_others(void)
+{
+    evh_ref *slot = &slots[2 * THREADS + (interleave_self() + 1) % thread_count];
+    if (evh_free_from(heap, slot)) interleave_fail("%s", evh_last_error()->message);
+    if (slot->offset) interleave_fail("evh_free_from left a ref");
+    made[interleave_self()]--;
+}
+
 static void op_usable_size(void)
 {
     if (evh_usable_size(heap, others()->hot[5]) != SIZE_HOT) interleave_fail("another size");
@@ -285,11 +301,13 @@ static const struct operation {
     {"free when told that it was freed", op_free_when_told},
     {"free of another's block, twice", op_free_twice},
     {"free of a third thread's block", op_free_thirds},
+    {"free of a third thread's other block", op_free_thirds_other},
     {"realloc", op_realloc},
     {"realloc of a large block", op_realloc_large},
     {"realloc of another's block", op_realloc_others},
     {"malloc_to", op_malloc_to},
     {"free_from", op_free_from},
+    {"free_from of another's block", op_free_from_others},
     {"usable_size", op_usable_size},
     {"root", op_root},
     {"the same root", op_root_same},
@@ -321,6 +339,7 @@ static void prepare_blocks(void)
     for (unsigned i = 1; i < LONE_BLOCKS; i++) evh_free(heap, own->lonely[i]);
     own->large = need(evh_malloc(heap, SIZE_LARGE));
     CHECK_EQUAL(evh_malloc_to(heap, &slots[preparing], SIZE_HOT), EVH_OK);
+    slots[2 * THREADS + preparing] = evh_ref_to(heap, own->full[5]);
 }
 
 static void prepare_mail(void)

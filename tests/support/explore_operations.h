@@ -17,7 +17,7 @@ enum {
     THREADS = 3,
     SIZE_HOT = 64,     /* each thread has a slice of it, and free bits in its bin */
     SIZE_FULL = 8192,  /* eight in a slice: each thread has a full one */
-    SIZE_LONE = 4096,  /* each thread has two slices with one block each, which are in no bin */
+    SIZE_LONE = 4096,  /* each thread has three slices with one block each, in no bin */
     SIZE_MAIL = 2048,  /* each thread has a slice in which others freed blocks, */
     SIZE_POST = 1024,  /* and one of this class */
     SIZE_FRESH = 1600, /* nobody has a slice of it */
@@ -31,13 +31,15 @@ enum {
 struct belongings {
     void *hot[HOT_BLOCKS], *full[FULL_BLOCKS], *mail[HOT_BLOCKS], *post[HOT_BLOCKS];
     void *large;
-    void *lone[LONE_BLOCKS], *lonely[LONE_BLOCKS]; /* the first of each */
+    void *lone[LONE_BLOCKS], *lonely[LONE_BLOCKS], *last[LONE_BLOCKS]; /* the first of each */
 };
 
 static evh_heap *heap;
 static struct belongings belongings[THREADS];
-/* Three for each thread: the first THREADS name a block of its own, the next nothing, the last a
- * block in its full slice, for others to free. */
+enum { SLOTS_OWN = 0, SLOTS_NONE = THREADS, SLOTS_FULL = 2 * THREADS, SLOTS_LAST = 3 * THREADS };
+/* Four for each thread: they name a block of its own, nothing, a block in its full slice, for
+ * others to free, and the only block of a slice. */
+enum { SLOTS = 4 * THREADS };
 static evh_ref *slots;
 static unsigned thread_count;
 static uint64_t blocks_before;
@@ -229,25 +231,31 @@ static void op_realloc_others(void)
 
 static void op_malloc_to(void)
 {
-    evh_ref *slot = &slots[THREADS + interleave_self()];
+    evh_ref *slot = &slots[SLOTS_NONE + interleave_self()];
     if (evh_malloc_to(heap, slot, SIZE_FULL)) interleave_fail("%s", evh_last_error()->message);
     got(evh_at(heap, *slot));
 }
 
-static void op_free_from(void)
+static void free_from(evh_ref *slot)
 {
-    evh_ref *slot = &slots[interleave_self()];
     if (evh_free_from(heap, slot)) interleave_fail("%s", evh_last_error()->message);
     if (slot->offset) interleave_fail("evh_free_from left a ref");
     made[interleave_self()]--;
 }
 
+static void op_free_from(void)
+{
+    free_from(&slots[SLOTS_OWN + interleave_self()]);
+}
+
 static void op_free_from_others(void)
 {
-    evh_ref *slot = &slots[2 * THREADS + (interleave_self() + 1) % thread_count];
-    if (evh_free_from(heap, slot)) interleave_fail("%s", evh_last_error()->message);
-    if (slot->offset) interleave_fail("evh_free_from left a ref");
-    made[interleave_self()]--;
+    free_from(&slots[SLOTS_FULL + (interleave_self() + 1) % thread_count]);
+}
+
+static void op_free_from_last(void)
+{
+    free_from(&slots[SLOTS_LAST + interleave_self()]);
 }
 
 static void op_usable_size(void)
@@ -308,6 +316,7 @@ static const struct operation {
     {"malloc_to", op_malloc_to},
     {"free_from", op_free_from},
     {"free_from of another's block", op_free_from_others},
+    {"free_from of a slice's last block", op_free_from_last},
     {"usable_size", op_usable_size},
     {"root", op_root},
     {"the same root", op_root_same},
@@ -334,12 +343,15 @@ static void prepare_blocks(void)
     for (unsigned i = 0; i < FULL_BLOCKS; i++) own->full[i] = need(evh_malloc(heap, SIZE_FULL));
     for (unsigned i = 0; i < LONE_BLOCKS; i++) own->lone[i] = need(evh_malloc(heap, SIZE_LONE));
     for (unsigned i = 0; i < LONE_BLOCKS; i++) own->lonely[i] = need(evh_malloc(heap, SIZE_LONE));
-    need(evh_malloc(heap, SIZE_LONE)); /* now neither slice is in the bin */
+    for (unsigned i = 0; i < LONE_BLOCKS; i++) own->last[i] = need(evh_malloc(heap, SIZE_LONE));
+    need(evh_malloc(heap, SIZE_LONE)); /* now none of these slices is in the bin */
     for (unsigned i = 1; i < LONE_BLOCKS; i++) evh_free(heap, own->lone[i]);
     for (unsigned i = 1; i < LONE_BLOCKS; i++) evh_free(heap, own->lonely[i]);
+    for (unsigned i = 1; i < LONE_BLOCKS; i++) evh_free(heap, own->last[i]);
     own->large = need(evh_malloc(heap, SIZE_LARGE));
-    CHECK_EQUAL(evh_malloc_to(heap, &slots[preparing], SIZE_HOT), EVH_OK);
-    slots[2 * THREADS + preparing] = evh_ref_to(heap, own->full[5]);
+    CHECK_EQUAL(evh_malloc_to(heap, &slots[SLOTS_OWN + preparing], SIZE_HOT), EVH_OK);
+    slots[SLOTS_FULL + preparing] = evh_ref_to(heap, own->full[5]);
+    slots[SLOTS_LAST + preparing] = evh_ref_to(heap, own->last[0]);
 }
 
 static void prepare_mail(void)

@@ -42,7 +42,7 @@ static void open_heap(bool is_loaded)
 {
     const evh_options options = {.misuse = EVH_MISUSE_STATUS, .size_max_bytes = 64 << 20};
     pthread_t thread;
-    static evh_ref refs[2 * THREADS];
+    static evh_ref refs[SLOTS];
     if (!interleave_is_built()) SKIP("only the build of `make explore` is instrumented");
     interleave_os_use();
     memset(refs, 0, sizeof refs);

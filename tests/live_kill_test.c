@@ -180,13 +180,27 @@ static evh_heap *watch(struct board **board)
     return heap;
 }
 
-/* A round: some kills among survivors, then all. Returns how many threads were killed. */
-static uint64_t run_round(uint64_t kills, uint64_t *random)
+/* What happened in all rounds. */
+struct figures {
+    uint64_t kills, threads;  /* processes killed, and their threads */
+    uint64_t rounds, deleted; /* of which began without the ephemeral file */
+    uint64_t operations;
+};
+
+static uint64_t count_operations(const struct board *board)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < PROCESSES * THREADS; i++)
+        count += __atomic_load_n(&board->operations[i], __ATOMIC_RELAXED);
+    return count;
+}
+
+/* A round: some kills among survivors, then all. */
+static void run_round(uint64_t kills, uint64_t *random, struct figures *figures)
 {
     pid_t children[PROCESSES] = {0};
     struct board *board = NULL;
     evh_heap *heap = watch(&board);
-    uint64_t killed = 0;
     for (unsigned i = 0; i < PROCESSES; i++) children[i] = start(i, random);
     expect_progress(board, children);
     for (uint64_t i = 0; i < kills; i++) {
@@ -194,18 +208,19 @@ static uint64_t run_round(uint64_t kills, uint64_t *random)
         wait_a_moment(test_random(random) % 8000);
         stop(children[victim]);
         children[victim] = 0;
-        killed += THREADS;
         for (unsigned k = 0; k < THREADS; k++) board_release(board, victim * THREADS + k);
         expect_progress(board, children);
         children[victim] = start(victim, random);
     }
     for (unsigned i = 0; i < PROCESSES; i++) {
         stop(children[i]);
-        killed += THREADS;
         for (unsigned k = 0; k < THREADS; k++) board_release(board, i * THREADS + k);
     }
+    figures->rounds++;
+    figures->kills += kills + PROCESSES;
+    figures->threads += (kills + PROCESSES) * THREADS;
+    figures->operations = count_operations(board); /* since the heap was made */
     CHECK_EQUAL(evh_close(heap), EVH_OK);
-    return killed;
 }
 
 static void kill_and_check(const char *name, bool one_step)
@@ -218,20 +233,30 @@ static void kill_and_check(const char *name, bool one_step)
     memset(shared, 0, sizeof *shared);
     snprintf(heap_path, sizeof heap_path, "%s", test_path(name));
     in_one_step = one_step;
-    uint64_t killed = 0, leaked = 0, heap_bytes = 0;
+    struct figures figures = {0};
+    uint64_t leaked = 0, heap_bytes = 0, heap_bytes_half = 0;
+    const uint64_t half = kills / 2;
     while (kills > 0) {
         const uint64_t part = kills < KILLS_PER_ROUND ? kills : KILLS_PER_ROUND;
-        killed += run_round(part, &random);
+        run_round(part, &random, &figures);
         char ephemeral[sizeof heap_path + 8];
         snprintf(ephemeral, sizeof ephemeral, "%s.live", heap_path);
-        if (test_random(&random) % 2) (void)unlink(ephemeral);
+        if (test_random(&random) % 2) {
+            (void)unlink(ephemeral);
+            figures.deleted++;
+        }
         leaked = check_alone(&heap_bytes);
-        CHECK(leaked <= (one_step ? 0 : killed));
+        CHECK(leaked <= (one_step ? 0 : figures.threads));
         CHECK(heap_bytes <= HEAP_BYTES_MAX);
         kills -= part;
+        if (kills >= half) heap_bytes_half = heap_bytes;
     }
-    printf("  %llu threads killed, %llu blocks leaked, %llu bytes of heap\n",
-           (unsigned long long)killed, (unsigned long long)leaked, (unsigned long long)heap_bytes);
+    printf("  %llu processes with %llu threads killed, %llu operations; %llu rounds, %llu without "
+           "the ephemeral file; %llu blocks leaked, %llu MiB of heap (%llu at half time)\n",
+           (unsigned long long)figures.kills, (unsigned long long)figures.threads,
+           (unsigned long long)figures.operations, (unsigned long long)figures.rounds,
+           (unsigned long long)figures.deleted, (unsigned long long)leaked,
+           (unsigned long long)heap_bytes >> 20, (unsigned long long)heap_bytes_half >> 20);
     CHECK_EQUAL(munmap(shared, sizeof *shared), 0);
 }
 

@@ -421,7 +421,7 @@ static int hold_one(void *context)
     /* Inside evh_free_from() of another's block, behind the free, before the intent is void. */
     struct live *live = heap->live;
     const uint32_t slot = cache->thread_slot;
-    live->session->folding[slot / 64] |= 1ull << slot % 64;
+    live->session->freeing[slot / 64] |= 1ull << slot % 64;
     live->intents[slot].slot = evh_ref_to(heap, &refs[0]).offset;
     live->intents[slot].block = refs[0].offset;
     void *block = evh_at(heap, refs[0]);

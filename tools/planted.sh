@@ -9,12 +9,12 @@
 # the code's own checks. The test that is known to find a bug runs first, the others only if it
 # does not. Exit status 0 if every bug was found.
 #
-# 13 and above are bugs of live heaps (docs/live.md): 13 is for the test that kills at every
-# instruction, the others for the explorer of interleavings.
+# 13 and above are bugs of live heaps (docs/live.md): 14 to 16 are for the explorer of interleavings,
+# the others for the test that kills at every instruction.
 set -u
 build=$1
 shift
-numbers=${*:-1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16}
+numbers=${*:-1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20}
 compiler=${CC:-cc}
 objects=$build/objects/debug
 flags="-std=c17 -fPIC -fvisibility=hidden -ftls-model=initial-exec -pthread -O1 -g -DNDEBUG -Iinclude -Isrc"
@@ -30,7 +30,7 @@ choose() {
     more=
     linked=
     case $1 in
-    13) object=$objects/tests/live_step_test.o ;;
+    13 | 17 | 18 | 19 | 20) object=$objects/tests/live_step_test.o ;;
     14 | 15 | 16)
         object=$build/objects/explore/tests/explore_live_test.o
         library=$build/objects/explore/libeverheap.a
@@ -47,7 +47,7 @@ finder_of() {
     8 | 12) echo a_view_stays_whole ;;
     9 | 10) echo a_failed_write_or_flush ;;
     11) echo the_kernels_dirty_pages ;;
-    13) echo a_kill_at_any_instruction ;;
+    13 | 17 | 18 | 19 | 20) echo a_kill_at_any_instruction ;;
     14 | 15) echo pairs_of_operations ;;
     16) echo a_thread_killed ;;
     *) echo a_crash_leaves ;;
@@ -59,6 +59,16 @@ pair_of() {
     case $1 in
     14) echo "malloc in a class with a full slice / free in another's slice with pending frees" ;;
     15) echo "malloc in a class with a full slice / malloc by a new thread" ;;
+    esac
+}
+
+# The scenario of the killer at every instruction that shows it.
+scenario_of() {
+    case $1 in
+    13) echo "malloc in a new class" ;;
+    17 | 19) echo malloc_to ;;
+    18) echo "reaping one" ;;
+    20) echo free_from ;;
     esac
 }
 
@@ -90,7 +100,7 @@ for number in $numbers; do
     status=0
     for tests in "$(finder_of "$number")" ""; do
         output=$(CRASH_IMAGES=${PLANT_IMAGES:-60000} PAIR=$(pair_of "$number") \
-            "$directory/planted_test" "$tests" 2>&1)
+            SCENARIO=$(scenario_of "$number") "$directory/planted_test" "$tests" 2>&1)
         status=$?
         [ $status -ne 0 ] && break
     done

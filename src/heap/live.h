@@ -74,7 +74,7 @@ EVH_INTERNAL evh_status live_copy_convert(evh_heap *heap);
 /** As evh_save(), of an attached heap or a read-only copy: of a private copy of it. */
 EVH_INTERNAL evh_status live_save(evh_heap *heap, const char *path);
 
-/* ---- live_slots.c: processes, threads, intents, death ---- */
+/* ---- live_slots.c: processes, threads, death ---- */
 
 /** Whether nobody has that tag any more. 0 counts. It was loaded with acquire order: else a new
  *  thread's tag may be seen before its slot's generation, and be taken for stale. */
@@ -83,8 +83,6 @@ EVH_INTERNAL bool live_is_stale(const struct live *live, uint64_t tag);
 EVH_INTERNAL evh_status live_take_process(struct live *live);
 /** Reap processes that died. Whether one was. */
 EVH_INTERNAL bool live_reap(struct live *live);
-/** Resolve all intents of the image: nobody is attached. */
-EVH_INTERNAL void live_resolve_all(struct live *live);
 /** A cache for the calling thread, with a thread slot. NULL, and the error says why. */
 EVH_INTERNAL struct cache *live_take_cache(evh_heap *heap);
 /** The thread ends: the next one may have its cache. */
@@ -95,8 +93,30 @@ EVH_INTERNAL evh_status live_need_slot(struct cache *cache);
 EVH_INTERNAL bool live_dissolve_parked(struct live *live);
 /** Give up this process's slot, and all that its threads have. */
 EVH_INTERNAL void live_drop_process(struct live *live);
-/** The bits of word `word` of the slice's bitmap that an evh_free_from() has not done with. */
+
+/* ---- live_intents.c: what threads are in the middle of ---- */
+
+/** An intent of the calling thread, void until its block is stored. */
+EVH_INTERNAL void live_intent_begin(struct live_intent *intent, enum live_intent_kind kind,
+                                    uint64_t slot, uint64_t second);
+/** Its kind, without the count. */
+EVH_INTERNAL enum live_intent_kind live_intent_kind(uint64_t kind);
+/** It is void. */
+EVH_INTERNAL void live_intent_end(struct live_intent *intent);
+/** The root's word at `slot` has what the intent wanted to be there (for one being made: `record`),
+ *  and may now become something else: that no longer decides. By anyone; without effect on any
+ *  other intent. */
+EVH_INTERNAL void live_intent_decide(struct live_intent *intent, uint64_t slot, uint64_t record);
+/** The thread frees what its intent names, or has done so: nobody gets its place meanwhile. */
+EVH_INTERNAL void live_set_freeing(struct live *live, uint32_t thread_slot, bool value);
+/** The bits of word `word` of the slice's bitmap that somebody has not done with freeing. */
 EVH_INTERNAL uint64_t live_held_bits(struct live *live, const struct slice *slice, uint32_t word);
+/** A slice of the run in which such a block begins; 0: none. */
+EVH_INTERNAL uint64_t live_held_slice(const struct live *live, uint64_t first, uint64_t count);
+/** The thread in that slot is dead: do what its intent says. By one at a time; may be repeated. */
+EVH_INTERNAL void live_resolve(struct live *live, uint32_t slot);
+/** All intents of the image: nobody is attached. */
+EVH_INTERNAL void live_resolve_all(struct live *live);
 
 /* ---- live_slices.c: descriptors, places, claims ---- */
 
@@ -173,6 +193,9 @@ EVH_INTERNAL evh_status live_find_block(struct live *live, uint64_t offset,
 EVH_INTERNAL evh_status live_free(evh_heap *heap, uint64_t offset);
 /** Free whatever live block is at `offset`, by its mirror: for reapers. */
 EVH_INTERNAL void live_free_quietly(struct live *live, uint64_t offset);
+/** Free the block at `offset`, which the calling thread's intent says is to be freed, and perhaps
+ *  `second`, which may be 0; then the intent is void. */
+EVH_INTERNAL evh_status live_free_intended(struct cache *cache, uint64_t offset, uint64_t second);
 /** evh_malloc_to(), evh_free_from(). */
 EVH_INTERNAL evh_status live_malloc_to(evh_heap *heap, evh_ref *slot, size_t size);
 EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot);

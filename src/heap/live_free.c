@@ -190,6 +190,19 @@ EVH_INTERNAL evh_status live_free(evh_heap *heap, uint64_t offset)
 
 /* ---- in one step with a ref ---- */
 
+EVH_INTERNAL evh_status live_free_intended(struct cache *cache, uint64_t offset, uint64_t second)
+{
+    assert(offset != 0);
+    assert(cache->tag != 0);
+    struct live *live = cache->heap->live;
+    live_set_freeing(live, cache->thread_slot, true);
+    evh_status status = free_anywhere(cache, offset);
+    if (second && !status) status = free_anywhere(cache, second);
+    live_intent_end(&live->intents[cache->thread_slot]);
+    live_set_freeing(live, cache->thread_slot, false);
+    return status;
+}
+
 /* The offset of a ref that an intent can name; 0 if it is not in the heap. */
 static uint64_t free_slot_offset(const evh_heap *heap, const evh_ref *slot)
 {
@@ -197,15 +210,6 @@ static uint64_t free_slot_offset(const evh_heap *heap, const evh_ref *slot)
     const uint64_t offset = evh_ref_to(heap, slot).offset;
     assert(heap->live != NULL);
     return base_in_range(offset, sizeof *slot, live_end(heap->live) << SLICE_SHIFT) ? offset : 0;
-}
-
-static void free_begin_intent(struct live_intent *intent, uint64_t slot, uint64_t block)
-{
-    assert(base_load(&intent->block, __ATOMIC_RELAXED) == 0);
-    assert(slot != block || block == 0);
-    base_store(&intent->kind, LIVE_INTENT_NAMED, __ATOMIC_RELAXED);
-    base_store(&intent->slot, slot, __ATOMIC_RELAXED);
-    base_store(&intent->block, block, __ATOMIC_RELEASE);
 }
 
 /* A block of a class: its intent, its bit, its name. */
@@ -221,9 +225,10 @@ static evh_status free_malloc_small(struct cache *cache, struct live_intent *int
     const uint64_t bit = bin->mask & (~bin->mask + 1);
     const unsigned char *block = bin->blocks + (size_t)base_lowest_bit(bit) * bin->block_bytes;
     const uint64_t offset = (uint64_t)(block - cache->heap->view.base);
-    free_begin_intent(intent, free_slot_offset(cache->heap, slot), offset);
+    if (!PLANTED(17) && !PLANTED(19)) base_store(&intent->block, offset, __ATOMIC_RELEASE);
     bin->mask ^= bit;
     base_store(bin->word, base_load(bin->word, __ATOMIC_RELAXED) | bit, __ATOMIC_RELEASE);
+    if (PLANTED(19)) base_store(&intent->block, offset, __ATOMIC_RELEASE); /* too late */
     base_store(&slot->offset, offset, __ATOMIC_RELEASE);
     return EVH_OK;
 }
@@ -237,21 +242,18 @@ EVH_INTERNAL evh_status live_malloc_to(evh_heap *heap, evh_ref *slot, size_t siz
     if (size == 0)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: a block of 0 bytes", heap_path(heap));
     struct live_intent *intent = &heap->live->intents[cache->thread_slot];
+    live_intent_begin(intent, LIVE_INTENT_NAMED, free_slot_offset(heap, slot), 0);
     if (size <= HEAP_MEDIUM_MAX) {
         const evh_status status = free_malloc_small(cache, intent, slot, size);
         if (!status) base_store(&intent->block, 0, __ATOMIC_RELEASE);
         return status;
     }
-    {
-        base_store(&intent->kind, LIVE_INTENT_NAMED, __ATOMIC_RELAXED);
-        base_store(&intent->slot, free_slot_offset(heap, slot), __ATOMIC_RELAXED);
-        const void *block = live_large_allocate(heap, size, SLICE_BYTES, &intent->block);
-        if (!block) return evh_last_error()->status;
-        const uint64_t offset = evh_ref_to(heap, block).offset;
-        base_store(&slot->offset, offset, __ATOMIC_RELEASE);
-        base_store(&intent->block, 0, __ATOMIC_RELEASE);
-        live_let_go(heap->live, offset >> SLICE_SHIFT);
-    }
+    const void *block = live_large_allocate(heap, size, SLICE_BYTES, &intent->block);
+    if (!block) return evh_last_error()->status;
+    const uint64_t offset = evh_ref_to(heap, block).offset;
+    base_store(&slot->offset, offset, __ATOMIC_RELEASE);
+    base_store(&intent->block, 0, __ATOMIC_RELEASE);
+    live_let_go(heap->live, offset >> SLICE_SHIFT);
     return EVH_OK;
 }
 
@@ -264,26 +266,12 @@ EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot)
     struct live_place place;
     const uint64_t offset = base_load(&slot->offset, __ATOMIC_ACQUIRE);
     if (offset == 0) return EVH_OK;
-    evh_status status = live_find_block(live, offset, &place);
+    const evh_status status = live_find_block(live, offset, &place);
     if (status) return status;
-    const uint32_t number = cache->thread_slot;
-    struct live_intent *intent = &live->intents[number];
-    uint64_t *folding = &live->session->folding[number / 64];
-    (void)base_fetch_or(folding, 1ull << number % 64, __ATOMIC_SEQ_CST);
-    /* A large block's head is claimed, so that no other begins there before the intent is void. Who
-     * cannot claim it (somebody looks at it) leaves a moment in which a kill leaks the block. */
-    const bool is_large = place.bits == NULL;
-    const bool is_claimed = is_large && live_claim(live, cache, place.head);
-    free_begin_intent(intent, is_large && !is_claimed ? 0 : free_slot_offset(heap, slot),
-                      is_large && !is_claimed ? 0 : offset);
-    base_store(&slot->offset, 0, __ATOMIC_RELEASE);
-    status = free_anywhere(cache, offset);
-    base_store(&intent->block, 0, __ATOMIC_SEQ_CST);
-    if (is_claimed) {
-        live_let_go(live, place.head);
-        live_hint_taken(live, place.head, false);
-    }
-    (void)base_fetch_and(folding, ~(1ull << number % 64), __ATOMIC_SEQ_CST);
+    struct live_intent *intent = &live->intents[cache->thread_slot];
     assert(base_load(&intent->block, __ATOMIC_RELAXED) == 0);
-    return status;
+    live_intent_begin(intent, LIVE_INTENT_NAMED, free_slot_offset(heap, slot), 0);
+    base_store(&intent->block, offset, __ATOMIC_RELEASE);
+    base_store(&slot->offset, 0, __ATOMIC_RELEASE);
+    return live_free_intended(cache, offset, 0);
 }

@@ -53,16 +53,21 @@ struct live_area {
 
 /* What the thread in a slot is doing, as far as a kill in the middle must be mended. */
 struct live_intent {
-    uint64_t block; /* offset of the block that `slot` is to name, or no longer to name; 0: void */
-    uint64_t slot;  /* offset of a ref in the heap; 0: it is outside */
-    uint64_t kind;  /* enum live_intent_kind */
-    uint64_t reserved[5];
+    uint64_t block;  /* offset of the block that it is about; 0: void */
+    uint64_t slot;   /* offset of the word that decides; 0: it is outside the heap */
+    uint64_t kind;   /* enum live_intent_kind; from bit 8 on, how many intents there were */
+    uint64_t second; /* another block that nobody gets meanwhile; what for, says the kind */
+    uint64_t reserved[4];
 };
 
 enum live_intent_kind {
     LIVE_INTENT_NAMED = 0, /* free the block unless `slot` names it */
-    LIVE_INTENT_ROOT = 1, /* `block` is a root's record: unless named, its block and it are freed */
-    LIVE_INTENT_GONE = 2, /* `block` is a root's record; if `slot` says removed, free its block */
+    LIVE_INTENT_ROOT = 1,  /* `block` is a root's record; named: free `second`, the one before it;
+                             else free it and its root's block */
+    LIVE_INTENT_GONE = 2, /* `block` is a root's; if `slot` says removed, by this thread, free it */
+    LIVE_INTENT_MADE = 3, /* of ROOT became this: it was named, free `second` */
+    LIVE_INTENT_FREE = 4, /* of GONE became this: it was removed, free `block` */
+    LIVE_INTENT_KINDS
 };
 
 struct live_groups {
@@ -111,10 +116,10 @@ struct live_session {
     uint64_t session; /* as in the image */
     uint64_t layout;  /* LIVE_LAYOUT_VERSION */
     uint64_t reserved[5];
-    uint64_t folding[LIVE_THREADS_MAX / 64]; /* bit per thread slot: inside evh_free_from() */
+    uint64_t freeing[LIVE_THREADS_MAX / 64]; /* bit per thread slot: frees what its intent names */
 };
 
-enum { LIVE_LAYOUT_VERSION = 1 };
+enum { LIVE_LAYOUT_VERSION = 2 };
 
 struct live_process {
     uint64_t state; /* 0: free */

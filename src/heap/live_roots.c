@@ -6,8 +6,10 @@
  * for all who look for the key, and whoever makes its root does so there, by one compare-exchange.
  *
  * A removed root keeps its record, marked in the word: it holds the key's place until the same
- * root is made again. While a thread's intent still names what its word names, the word says whose
- * (its busy bits), and others who want to change it clear that intent first.
+ * root is made again. While what a word says decides about a thread's intent, the word says whose
+ * (its busy bits), and others who want to change it write the decision into the intent first.
+ * Records are freed by their mirrors, and their places held (live_intents.c) by who is about to
+ * remove a root: so a word that names the same record names the same root.
  *
  * The same code reads the roots of a copy (private or read-only); there, nobody else is about.
  */
@@ -70,6 +72,41 @@ static void *root_allocate_small(struct cache *cache, size_t size, uint64_t *not
     return block;
 }
 
+/* Free what the calling thread's intent says is to be freed; then it is void. */
+static void live_root_free(evh_heap *heap, struct live_intent *intent, uint64_t offset,
+                           uint64_t second)
+{
+    assert(heap->compact == NULL);
+    assert(heap->is_writable);
+    uint64_t usable = 0;
+    if (heap->live && offset) {
+        (void)live_free_intended(threads_attach(heap), offset, second);
+        return;
+    }
+    const uint64_t offsets[] = {offset, second};
+    for (unsigned i = 0; i < 2; i++)
+        if (offsets[i] && heap_block_at(heap, offsets[i], &usable))
+            evh_free(heap, heap->view.base + offsets[i]);
+    live_intent_end(intent);
+}
+
+/* The thread's intent: a record that held a key's place is no longer needed. By its mirror: it may
+ * be held, see live_root_hold(). */
+static void live_root_free_record(evh_heap *heap, struct live_intent *intent, uint64_t record)
+{
+    assert(record % 16 == 0);
+    assert(heap->is_writable);
+    if (record == 0 || !heap->live) {
+        live_root_free(heap, intent, record, 0);
+        return;
+    }
+    const uint32_t slot = threads_attach(heap)->thread_slot;
+    live_set_freeing(heap->live, slot, true);
+    live_free_quietly(heap->live, record);
+    live_intent_end(intent);
+    live_set_freeing(heap->live, slot, false);
+}
+
 /* A zeroed block; `*note` has its offset before it is live. */
 static void *live_root_allocate(evh_heap *heap, size_t size, uint64_t *note)
 {
@@ -102,14 +139,6 @@ static struct live_intent *live_root_intent(evh_heap *heap, struct live_intent *
     return cache ? &heap->live->intents[cache->thread_slot] : NULL;
 }
 
-static void live_root_free(evh_heap *heap, uint64_t offset)
-{
-    assert(heap->compact == NULL);
-    uint64_t usable = 0;
-    assert(heap->is_writable);
-    if (offset && heap_block_at(heap, offset, &usable)) evh_free(heap, heap->view.base + offset);
-}
-
 /* ---- catalog and chunks ---- */
 
 /* `*catalog` NULL and EVH_OK: there is none yet. */
@@ -139,8 +168,7 @@ static evh_status live_root_make_once(evh_heap *heap, uint64_t *place, size_t si
     struct live_intent *intent = live_root_intent(heap, &nobodys);
     if (!intent) return evh_last_error()->status;
     const uint64_t slot = (uint64_t)((unsigned char *)place - heap->view.base);
-    base_store(&intent->kind, LIVE_INTENT_NAMED, __ATOMIC_RELAXED);
-    base_store(&intent->slot, slot < heap_end_bytes(heap) ? slot : 0, __ATOMIC_RELAXED);
+    live_intent_begin(intent, LIVE_INTENT_NAMED, slot < heap_end_bytes(heap) ? slot : 0, 0);
     uint64_t *block = live_root_allocate(heap, size, &intent->block);
     if (!block) return evh_last_error()->status;
     if (magic) block[0] = magic;
@@ -148,8 +176,10 @@ static evh_status live_root_make_once(evh_heap *heap, uint64_t *place, size_t si
     const uint64_t offset = (uint64_t)((unsigned char *)block - heap->view.base);
     const bool made =
         base_compare_exchange(place, &none, offset, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-    if (!made) live_root_free(heap, offset);
-    base_store(&intent->block, 0, __ATOMIC_RELEASE);
+    if (made)
+        live_intent_end(intent);
+    else
+        live_root_free(heap, intent, offset, 0);
     return EVH_OK;
 }
 
@@ -242,25 +272,24 @@ static evh_status live_root_locate(evh_heap *heap, struct live_catalog *catalog,
     return base_fail(EVH_LIMIT, NO_OFFSET, "%s: no more roots fit", heap_path(heap));
 }
 
-/* Before a word with busy bits is changed: the thread that stored it has no intent about it any
- * more. What it had still to free, the one who clears the intent frees. */
+static uint64_t live_root_slot(const evh_heap *heap, const struct root_word *word)
+{
+    assert(word->place != NULL);
+    assert((unsigned char *)word->place > heap->view.base);
+    return (uint64_t)((unsigned char *)word->place - heap->view.base);
+}
+
+/* Before a word with busy bits is changed: what it says is written into the intent of the thread
+ * that stored it, which goes on, or whose reaper goes on, with what is left to free. */
 static void live_root_help(evh_heap *heap, struct root_word *word)
 {
     assert(word->value != 0);
     assert(word->place != NULL);
     const uint64_t busy = word->value >> LIVE_ROOT_BUSY_SHIFT;
     if (busy == 0 || !heap->live) return;
-    if (busy <= LIVE_THREADS_MAX) {
-        struct live_intent *intent = &heap->live->intents[busy - 1];
-        const uint64_t slot = (uint64_t)((unsigned char *)word->place - heap->view.base);
-        uint64_t block = base_load(&intent->block, __ATOMIC_ACQUIRE);
-        const uint64_t kind = base_load(&intent->kind, __ATOMIC_ACQUIRE);
-        if (block && base_load(&intent->slot, __ATOMIC_ACQUIRE) == slot &&
-            base_compare_exchange(&intent->block, &block, 0, false, __ATOMIC_ACQ_REL,
-                                  __ATOMIC_RELAXED) &&
-            kind == LIVE_INTENT_GONE)
-            live_root_free(heap, block);
-    }
+    if (busy <= LIVE_THREADS_MAX)
+        live_intent_decide(&heap->live->intents[busy - 1], live_root_slot(heap, word),
+                           live_root_ref(word->value));
     uint64_t before = word->value;
     if (base_compare_exchange(word->place, &before, before & ROOT_REF_BITS, false, __ATOMIC_ACQ_REL,
                               __ATOMIC_ACQUIRE))
@@ -277,19 +306,15 @@ static uint64_t live_root_busy_bits(evh_heap *heap)
     return (uint64_t)(heap_thread.cache->thread_slot + 1) << LIVE_ROOT_BUSY_SHIFT;
 }
 
-/* The word is stored; our intent about it ends, and then its busy bits. False: another one, who
- * wanted to change the word, has ended it, and with it what was to be done. */
-static bool live_root_settle(struct live_intent *intent, uint64_t block, uint64_t *place,
-                             uint64_t value)
+/* The thread has stored `value` into the word: that decides, and then it is not busy any more. */
+static void live_root_settle(evh_heap *heap, struct live_intent *intent,
+                             const struct root_word *word, uint64_t value)
 {
-    assert(block != 0);
-    assert(place != NULL);
-    uint64_t mine = block;
-    const bool is_mine =
-        base_compare_exchange(&intent->block, &mine, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-    (void)base_compare_exchange(place, &value, value & ROOT_REF_BITS, false, __ATOMIC_ACQ_REL,
+    assert(value != 0);
+    assert(word->place != NULL);
+    live_intent_decide(intent, live_root_slot(heap, word), live_root_ref(value));
+    (void)base_compare_exchange(word->place, &value, value & ROOT_REF_BITS, false, __ATOMIC_ACQ_REL,
                                 __ATOMIC_RELAXED);
-    return is_mine;
 }
 
 EVH_INTERNAL void live_root_resolve(struct live *live, uint32_t slot)
@@ -304,12 +329,15 @@ EVH_INTERNAL void live_root_resolve(struct live *live, uint32_t slot)
                           base_in_range(intent->slot, 8, end_bytes);
     const uint64_t *place = (const uint64_t *)(void *)(heap->view.base + intent->slot);
     const uint64_t value = has_word ? base_load(place, __ATOMIC_ACQUIRE) : 0;
-    if (intent->kind == LIVE_INTENT_GONE) {
+    if (live_intent_kind(intent->kind) == LIVE_INTENT_GONE) {
         if (value >> LIVE_ROOT_BUSY_SHIFT == slot + 1 && (value & LIVE_ROOT_REMOVED))
             live_free_quietly(live, block);
         return;
     }
-    if (value && live_root_ref(value) == block) return; /* it was published */
+    if (value && live_root_ref(value) == block) { /* it was published */
+        live_free_quietly(live, intent->second);
+        return;
+    }
     const struct heap_root *record = live_root_block(heap, block, sizeof *record);
     if (!record) return;
     if (record->block.offset) live_free_quietly(live, record->block.offset);
@@ -325,8 +353,7 @@ static struct heap_root *live_root_new(evh_heap *heap, struct live_intent *inten
     assert(intent->block == 0);
     assert(size > 0);
     assert(key->hash != 0);
-    base_store(&intent->slot, 0, __ATOMIC_RELAXED);
-    base_store(&intent->kind, LIVE_INTENT_ROOT, __ATOMIC_RELAXED);
+    live_intent_begin(intent, LIVE_INTENT_ROOT, 0, 0);
     struct heap_root *record = live_root_allocate(heap, sizeof *record, &intent->block);
     if (!record) return NULL;
     record->hash = key->hash;
@@ -335,8 +362,7 @@ static struct heap_root *live_root_new(evh_heap *heap, struct live_intent *inten
     if (key->name) memcpy(record->name, key->name, key->name_size);
     if (live_root_allocate(heap, size, &record->block.offset)) return record;
     const evh_error why = *evh_last_error();
-    live_root_free(heap, intent->block);
-    base_store(&intent->block, 0, __ATOMIC_RELEASE);
+    live_root_free(heap, intent, intent->block, 0);
     (void)base_fail(why.status, why.offset, "%s", why.message);
     return NULL;
 }
@@ -346,11 +372,9 @@ static void live_root_discard(evh_heap *heap, struct live_intent *intent, struct
 {
     assert(record != NULL);
     assert(intent != NULL);
-    assert(intent->block == 0 || heap->is_writable);
-    live_root_free(heap, record->block.offset);
-    record->block.offset = 0;
-    live_root_free(heap, intent->block);
-    base_store(&intent->block, 0, __ATOMIC_RELEASE);
+    base_store(&intent->second, record->block.offset, __ATOMIC_RELEASE); /* nobody gets it yet */
+    assert(intent->second != 0);
+    live_root_free(heap, intent, intent->second, intent->block);
 }
 
 static evh_status live_root_make(evh_heap *heap, struct live_catalog *catalog,
@@ -372,16 +396,16 @@ static evh_status live_root_make(evh_heap *heap, struct live_catalog *catalog,
         if (!word->place) break; /* a chunk is missing: the caller makes it */
         if (word->value) live_root_help(heap, word);
         if (live_root_is_there(word->value)) continue;
-        const uint64_t old = word->value ? live_root_ref(word->value) : 0;
-        const uint64_t slot = (uint64_t)((unsigned char *)word->place - heap->view.base);
+        const uint64_t old = word->value ? live_root_ref(word->value) : 0; /* the place holder */
         const uint64_t value = ref | live_root_busy_bits(heap);
         uint64_t before = word->value;
-        base_store(&intent->slot, slot, __ATOMIC_RELEASE);
-        if (!base_compare_exchange(word->place, &before, value, false, __ATOMIC_ACQ_REL,
+        base_store(&intent->second, old, __ATOMIC_RELEASE);
+        base_store(&intent->slot, live_root_slot(heap, word), __ATOMIC_RELEASE);
+        if (!base_compare_exchange(word->place, &before, value, false, __ATOMIC_SEQ_CST,
                                    __ATOMIC_RELAXED))
             continue;
-        (void)live_root_settle(intent, ref, word->place, value);
-        if (old) live_root_free(heap, old); /* the place holder */
+        live_root_settle(heap, intent, word, value);
+        live_root_free_record(heap, intent, old);
         word->value = ref;
         word->record = *record;
         return EVH_OK;
@@ -458,6 +482,37 @@ EVH_INTERNAL evh_status live_root_open(evh_heap *heap, const struct root_key *ke
     }
 }
 
+/* ---- removing ---- */
+
+/* Nothing comes of it. */
+static void live_root_let_go(evh_heap *heap, struct live_intent *intent)
+{
+    assert(heap->is_writable);
+    assert(intent != NULL);
+    live_intent_end(intent);
+    if (heap->live) live_set_freeing(heap->live, heap_thread.cache->thread_slot, false);
+}
+
+/* The calling thread's intent to remove the root of a word, void still; `*block` is the root's.
+ * Until it ends nobody gets the record's place, so the word names it only if it is this root's.
+ * False: the word has changed. */
+static bool live_root_hold(evh_heap *heap, struct live_intent *intent, const struct root_word *word,
+                           uint64_t *block)
+{
+    assert(live_root_is_there(word->value));
+    assert(block != NULL);
+    const uint64_t ref = live_root_ref(word->value);
+    live_intent_begin(intent, LIVE_INTENT_GONE, live_root_slot(heap, word), ref);
+    if (heap->live) live_set_freeing(heap->live, heap_thread.cache->thread_slot, true);
+    if (base_load(word->place, __ATOMIC_SEQ_CST) == word->value) {
+        const struct heap_root *record = (const void *)(heap->view.base + ref);
+        *block = base_load(&record->block.offset, __ATOMIC_ACQUIRE);
+        return true;
+    }
+    live_root_let_go(heap, intent);
+    return false;
+}
+
 EVH_INTERNAL evh_status live_root_remove(evh_heap *heap, const struct root_key *key)
 {
     assert(heap->is_writable);
@@ -469,6 +524,7 @@ EVH_INTERNAL evh_status live_root_remove(evh_heap *heap, const struct root_key *
     for (;;) { /* again only if the word changed meanwhile */
         struct root_word word = {0};
         unsigned chunk = 0;
+        uint64_t block = 0;
         if (catalog) status = live_root_locate(heap, catalog, key, &word, &chunk);
         if (status) return status;
         if (!live_root_is_there(word.value)) return EVH_NOT_FOUND; /* the caller says what */
@@ -476,20 +532,23 @@ EVH_INTERNAL evh_status live_root_remove(evh_heap *heap, const struct root_key *
         if (!live_root_is_there(word.value)) continue;
         struct live_intent *intent = live_root_intent(heap, &nobodys);
         if (!intent) return evh_last_error()->status;
-        const uint64_t block = word.record.block.offset;
+        if (!live_root_hold(heap, intent, &word, &block)) continue;
+        if (block == 0) { /* what the file says: a root has a block */
+            live_root_let_go(heap, intent);
+            return base_fail(EVH_CORRUPT, live_root_ref(word.value), "%s: root: it has no block",
+                             heap_path(heap));
+        }
+        base_store(&intent->block, block, __ATOMIC_RELEASE);
         uint64_t before = word.value;
         const uint64_t value =
             live_root_ref(before) | LIVE_ROOT_REMOVED | live_root_busy_bits(heap);
-        base_store(&intent->kind, LIVE_INTENT_GONE, __ATOMIC_RELAXED);
-        base_store(&intent->slot, (uint64_t)((unsigned char *)word.place - heap->view.base),
-                   __ATOMIC_RELAXED);
-        base_store(&intent->block, block, __ATOMIC_RELEASE);
         if (!base_compare_exchange(word.place, &before, value, false, __ATOMIC_ACQ_REL,
                                    __ATOMIC_RELAXED)) {
-            base_store(&intent->block, 0, __ATOMIC_RELEASE);
+            live_root_let_go(heap, intent);
             continue;
         }
-        if (live_root_settle(intent, block, word.place, value)) live_root_free(heap, block);
+        live_root_settle(heap, intent, &word, value);
+        live_root_free(heap, intent, block, 0);
         return EVH_OK;
     }
 }

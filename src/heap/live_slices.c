@@ -258,13 +258,14 @@ EVH_INTERNAL bool live_claim_run(struct live *live, const struct cache *cache, u
 {
     assert(first > 0);
     assert(count > 0);
-    for (uint64_t i = 0; i < count; i++) {
-        if (live_claim_takable(live, cache, first + i)) continue;
-        *stopped_at = first + i;
-        while (i > 0) live_let_go(live, first + --i);
-        return false;
-    }
-    return true;
+    uint64_t claimed = 0;
+    while (claimed < count && live_claim_takable(live, cache, first + claimed)) claimed++;
+    *stopped_at = claimed < count ? first + claimed
+                  : PLANTED(20)   ? 0
+                                  : live_held_slice(live, first, count);
+    if (*stopped_at == 0) return true;
+    while (claimed > 0) live_let_go(live, first + --claimed);
+    return false;
 }
 
 /* A slice of a claimed run is free: it may have been an orphan, and a hole stays one. */

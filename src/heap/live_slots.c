@@ -50,62 +50,6 @@ EVH_INTERNAL bool live_is_stale(const struct live *live, uint64_t tag)
     return slots_generation(base_load(&live->threads[slot].word, __ATOMIC_ACQUIRE)) != tag >> 32;
 }
 
-/* ---- intents ---- */
-
-/* Whether the ref at `slot` in the heap names `block`. */
-static bool slots_names(const struct live *live, uint64_t slot, uint64_t block)
-{
-    assert(block != 0);
-    assert(live->area != NULL);
-    const uint64_t end_bytes = live_end(live) << SLICE_SHIFT;
-    const uint64_t catalog = LIVE_AREA_OFFSET + offsetof(struct live_area, catalog);
-    if (slot < SLICE_BYTES && slot != catalog) return false; /* no other ref is there */
-    if (slot % 8 || !base_in_range(slot, 8, end_bytes)) return false;
-    const uint64_t *ref = (const uint64_t *)(const void *)(live->heap->view.base + slot);
-    return base_load(ref, __ATOMIC_ACQUIRE) == block;
-}
-
-/* What a thread was in the middle of, it is dead. Nobody else resolves the same intent. */
-static void slots_resolve(struct live *live, uint32_t slot)
-{
-    assert(slot < LIVE_THREADS_MAX);
-    assert(live->intents != NULL);
-    struct live_intent *intent = &live->intents[slot];
-    const uint64_t block = base_load(&intent->block, __ATOMIC_ACQUIRE);
-    if (block == 0) return;
-    const uint64_t ref = base_load(&intent->slot, __ATOMIC_RELAXED);
-    if (base_load(&intent->kind, __ATOMIC_RELAXED) != LIVE_INTENT_NAMED)
-        live_root_resolve(live, slot);
-    else if (!slots_names(live, ref, block))
-        live_free_quietly(live, block);
-    base_store(&intent->block, 0, __ATOMIC_RELEASE);
-}
-
-EVH_INTERNAL void live_resolve_all(struct live *live)
-{
-    assert(live->intents != NULL);
-    assert(live->segments != NULL);
-    for (uint32_t i = 0; i < LIVE_THREADS_MAX; i++) slots_resolve(live, i);
-}
-
-EVH_INTERNAL uint64_t live_held_bits(struct live *live, const struct slice *slice, uint32_t word)
-{
-    assert(word < slice->word_count);
-    assert(slice->block_bytes > 0);
-    const uint64_t start = (uint64_t)(slice - live->heap->slices.table) << SLICE_SHIFT;
-    uint64_t held = 0;
-    for (uint32_t i = 0; i < LIVE_THREADS_MAX / 64; i++)
-        for (uint64_t set = base_load(&live->session->folding[i], __ATOMIC_SEQ_CST); set;
-             set &= set - 1) {
-            const struct live_intent *intent = &live->intents[i * 64 + base_lowest_bit(set)];
-            const uint64_t block = base_load(&intent->block, __ATOMIC_SEQ_CST);
-            if (block < start) continue;
-            const uint64_t index = (block - start) / slice->block_bytes;
-            if (index / 64 == word) held |= 1ull << index % 64;
-        }
-    return held;
-}
-
 /* ---- processes ---- */
 
 static bool slots_lock(const struct live *live, uint32_t process)
@@ -132,10 +76,10 @@ static void slots_reap(struct live *live, uint32_t process)
         struct live_thread *thread = &live->threads[i];
         const uint64_t word = base_load(&thread->word, __ATOMIC_ACQUIRE);
         if (slots_state(word) == LIVE_THREAD_FREE || slots_process(word) != process) continue;
-        slots_resolve(live, i);
-        (void)base_fetch_and(&live->session->folding[i / 64], ~(1ull << i % 64), __ATOMIC_SEQ_CST);
+        if (PLANTED(18)) base_store(&thread->word, slots_next(word), __ATOMIC_RELEASE);
+        live_resolve(live, i);
         base_store(&thread->announced, 0, __ATOMIC_RELAXED);
-        base_store(&thread->word, slots_next(word), __ATOMIC_RELEASE);
+        if (!PLANTED(18)) base_store(&thread->word, slots_next(word), __ATOMIC_RELEASE);
     }
     base_store(&live->processes[process].state, 0, __ATOMIC_RELEASE);
 }
@@ -287,9 +231,7 @@ static void slots_abandon(struct live *live, struct cache *cache)
     assert(!base_load(&live->is_child, __ATOMIC_RELAXED));
     const uint32_t slot = cache->thread_slot;
     uint64_t *word = &live->threads[slot].word;
-    slots_resolve(live, slot);
-    (void)base_fetch_and(&live->session->folding[slot / 64], ~(1ull << slot % 64),
-                         __ATOMIC_SEQ_CST);
+    live_resolve(live, slot);
     base_store(word, slots_next(base_load(word, __ATOMIC_RELAXED)), __ATOMIC_RELEASE);
     owners_forget(cache);
     cache->tag = 0;

@@ -17,26 +17,30 @@ enum {
     THREADS = 3,
     SIZE_HOT = 64,     /* each thread has a slice of it, and free bits in its bin */
     SIZE_FULL = 8192,  /* eight in a slice: each thread has a full one */
-    SIZE_LONE = 4096,  /* each thread has two slices with one block each, which are in no bin */
+    SIZE_LONE = 4096,  /* each thread has three slices with one block each, in no bin */
     SIZE_MAIL = 2048,  /* each thread has a slice in which others freed blocks, */
     SIZE_POST = 1024,  /* and one of this class */
     SIZE_FRESH = 1600, /* nobody has a slice of it */
     SIZE_LARGE = 70000,
     FULL_BLOCKS = 8,
     LONE_BLOCKS = 16,
-    HOT_BLOCKS = 6,
+    HOT_BLOCKS = 7,
 };
 
 /* What a thread has before the exploration begins. */
 struct belongings {
     void *hot[HOT_BLOCKS], *full[FULL_BLOCKS], *mail[HOT_BLOCKS], *post[HOT_BLOCKS];
     void *large;
-    void *lone[LONE_BLOCKS], *lonely[LONE_BLOCKS]; /* the first of each */
+    void *lone[LONE_BLOCKS], *lonely[LONE_BLOCKS], *last[LONE_BLOCKS]; /* the first of each */
 };
 
 static evh_heap *heap;
 static struct belongings belongings[THREADS];
-static evh_ref *slots; /* two for each thread: of the first half, each names a block */
+enum { SLOTS_OWN = 0, SLOTS_NONE = THREADS, SLOTS_FULL = 2 * THREADS, SLOTS_LAST = 3 * THREADS };
+/* Four for each thread: they name a block of its own, nothing, a block in its full slice, for
+ * others to free, and the only block of a slice. */
+enum { SLOTS = 4 * THREADS };
+static evh_ref *slots;
 static unsigned thread_count;
 static uint64_t blocks_before;
 static unsigned preparing; /* the thread whose belongings are made */
@@ -178,6 +182,14 @@ static void op_free_thirds(void)
     gave(belongings[THREADS - 1].hot[0]);
 }
 
+/* One that no other operation frees: of two who free the same block while its owner folds, the
+ * second is not always found out. */
+static void op_free_thirds_other(void)
+{
+    if (heap_thread.stamp != heap->stamp) return;
+    gave(belongings[THREADS - 1].hot[6]);
+}
+
 static void op_free_others_post(void)
 {
     gave(others()->post[1]);
@@ -221,17 +233,31 @@ static void op_realloc_others(void)
 
 static void op_malloc_to(void)
 {
-    evh_ref *slot = &slots[THREADS + interleave_self()];
+    evh_ref *slot = &slots[SLOTS_NONE + interleave_self()];
     if (evh_malloc_to(heap, slot, SIZE_FULL)) interleave_fail("%s", evh_last_error()->message);
     got(evh_at(heap, *slot));
 }
 
-static void op_free_from(void)
+static void free_from(evh_ref *slot)
 {
-    evh_ref *slot = &slots[interleave_self()];
     if (evh_free_from(heap, slot)) interleave_fail("%s", evh_last_error()->message);
     if (slot->offset) interleave_fail("evh_free_from left a ref");
     made[interleave_self()]--;
+}
+
+static void op_free_from(void)
+{
+    free_from(&slots[SLOTS_OWN + interleave_self()]);
+}
+
+static void op_free_from_others(void)
+{
+    free_from(&slots[SLOTS_FULL + (interleave_self() + 1) % thread_count]);
+}
+
+static void op_free_from_last(void)
+{
+    free_from(&slots[SLOTS_LAST + interleave_self()]);
 }
 
 static void op_usable_size(void)
@@ -285,11 +311,14 @@ static const struct operation {
     {"free when told that it was freed", op_free_when_told},
     {"free of another's block, twice", op_free_twice},
     {"free of a third thread's block", op_free_thirds},
+    {"free of a third thread's other block", op_free_thirds_other},
     {"realloc", op_realloc},
     {"realloc of a large block", op_realloc_large},
     {"realloc of another's block", op_realloc_others},
     {"malloc_to", op_malloc_to},
     {"free_from", op_free_from},
+    {"free_from of another's block", op_free_from_others},
+    {"free_from of a slice's last block", op_free_from_last},
     {"usable_size", op_usable_size},
     {"root", op_root},
     {"the same root", op_root_same},
@@ -316,11 +345,15 @@ static void prepare_blocks(void)
     for (unsigned i = 0; i < FULL_BLOCKS; i++) own->full[i] = need(evh_malloc(heap, SIZE_FULL));
     for (unsigned i = 0; i < LONE_BLOCKS; i++) own->lone[i] = need(evh_malloc(heap, SIZE_LONE));
     for (unsigned i = 0; i < LONE_BLOCKS; i++) own->lonely[i] = need(evh_malloc(heap, SIZE_LONE));
-    need(evh_malloc(heap, SIZE_LONE)); /* now neither slice is in the bin */
+    for (unsigned i = 0; i < LONE_BLOCKS; i++) own->last[i] = need(evh_malloc(heap, SIZE_LONE));
+    need(evh_malloc(heap, SIZE_LONE)); /* now none of these slices is in the bin */
     for (unsigned i = 1; i < LONE_BLOCKS; i++) evh_free(heap, own->lone[i]);
     for (unsigned i = 1; i < LONE_BLOCKS; i++) evh_free(heap, own->lonely[i]);
+    for (unsigned i = 1; i < LONE_BLOCKS; i++) evh_free(heap, own->last[i]);
     own->large = need(evh_malloc(heap, SIZE_LARGE));
-    CHECK_EQUAL(evh_malloc_to(heap, &slots[preparing], SIZE_HOT), EVH_OK);
+    CHECK_EQUAL(evh_malloc_to(heap, &slots[SLOTS_OWN + preparing], SIZE_HOT), EVH_OK);
+    slots[SLOTS_FULL + preparing] = evh_ref_to(heap, own->full[5]);
+    slots[SLOTS_LAST + preparing] = evh_ref_to(heap, own->last[0]);
 }
 
 static void prepare_mail(void)

@@ -230,6 +230,23 @@ static void prepare_dead_other(void)
     as_other(other_frees_half, false);
 }
 
+static void other_stops_inside(void)
+{
+    other_keeps();
+    const struct cache *cache = threads_attach(heap);
+    struct live_intent *intent = &heap->live->intents[cache->thread_slot];
+    /* evh_malloc_to(), the block live, and not named yet. */
+    live_intent_begin(intent, LIVE_INTENT_NAMED, evh_ref_to(heap, &slots[3]).offset, 0);
+    intent->block = evh_ref_to(heap, need(evh_malloc(heap, SIZE_SMALL))).offset;
+}
+
+/* Another died in the middle of an operation. */
+static void prepare_dead_inside(void)
+{
+    prepare_roomy();
+    as_other(other_stops_inside, false);
+}
+
 /* Another died, and its slices are nobody's. */
 static void prepare_reaped_other(void)
 {
@@ -394,6 +411,22 @@ static void prepare_slot_small(void)
     need_status(evh_malloc_to(heap, &slots[1], SIZE_SMALL));
 }
 
+/* The only block of its slice, where any block of the slice's next class begins, too. */
+static void prepare_slot_last(void)
+{
+    prepare_roomy();
+    need_status(evh_malloc_to(heap, &slots[1], 5000));
+    keep_many(5000, 30); /* now other slices are in the bin, and full */
+    for (uint32_t i = world->kept_count; i-- > 0;) {
+        const struct kept kept = world->kept[i];
+        if (kept.size != 5000) continue;
+        if (kept.offset >> SLICE_SHIFT != slots[1].offset >> SLICE_SHIFT) continue;
+        void *block = evh_at(heap, (evh_ref){kept.offset});
+        forget(block);
+        evh_free(heap, block);
+    }
+}
+
 static void prepare_slot_large(void)
 {
     prepare_roomy();
@@ -451,6 +484,31 @@ static void prepare_root(void)
 static void prepare_removed_root(void)
 {
     prepare_root();
+    operate_root_remove();
+}
+
+static void prepare_large_root(void)
+{
+    prepare_roomy();
+    (void)need(evh_root(heap, "another root", SIZE_LARGE));
+}
+
+static void other_makes_root(void)
+{
+    other_keeps();
+    (void)need(evh_root(heap, "another root", 5000));
+}
+
+/* The root's block, and its record, are in another's slices. */
+static void prepare_others_root(void)
+{
+    prepare_roomy();
+    as_other(other_makes_root, true);
+}
+
+static void prepare_others_removed_root(void)
+{
+    prepare_others_root();
     operate_root_remove();
 }
 
@@ -552,15 +610,20 @@ const struct scenario scenarios[] = {
     {"malloc_to of a large block", prepare_roomy, operate_malloc_to_large, EXACT},
     {"malloc_to of a large block, with growth", prepare, operate_malloc_to_large, EXACT},
     {"free_from", prepare_slot_small, operate_free_from, EXACT},
+    {"free_from of a slice's last block", prepare_slot_last, operate_free_from, EXACT},
     {"free_from of a large block", prepare_slot_large, operate_free_from, EXACT},
     {"free_from of another's block", prepare_slot_others, operate_free_from, EXACT},
     {"free_from of a block in nobody's slice", prepare_slot_nobodys, operate_free_from, EXACT},
     {"the first root", prepare_no_root, operate_root, EXACT},
     {"another root", prepare_roomy, operate_root, EXACT},
     {"a tagged root beside many", prepare_many_roots, operate_root_tagged, EXACT},
-    {"a root removed", prepare_root, operate_root_remove, LEAKS},
-    {"a root made again", prepare_removed_root, operate_root, LEAKS},
+    {"a root removed", prepare_root, operate_root_remove, EXACT},
+    {"a root of a large block removed", prepare_large_root, operate_root_remove, EXACT},
+    {"another's root removed", prepare_others_root, operate_root_remove, EXACT},
+    {"another's root made again", prepare_others_removed_root, operate_root, EXACT},
+    {"a root made again", prepare_removed_root, operate_root, EXACT},
     {"reaping", prepare_dead_other, operate_reap, VARIES},
+    {"reaping one who died in evh_malloc_to", prepare_dead_inside, operate_reap, VARIES},
     {"trim", prepare_roomy, operate_trim, EXACT},
     {"attaching to a session", prepare_not_attached, operate_attach, VARIES},
     {"attaching after a close", prepare_left, operate_attach, ALONE | LONG | VARIES},

@@ -70,8 +70,8 @@ const struct cli_command cli_trim = {
     .name = "trim",
     .summary = "Give empty space back to the file system.",
     .description = "Opens the heap for writing, which recovers it after a crash, and gives back "
-                   "runs of at least\n"
-                   "1 MiB that are free, and the unused end of the file. What the heap holds does "
+                   "what is free in\n"
+                   "pieces of 64 KiB, and the unused end of the file. What the heap holds does "
                    "not change.\n"
                    "The one command that writes: it fails while another process has the heap open "
                    "for writing.",

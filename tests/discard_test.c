@@ -2,6 +2,7 @@
 #include <everheap.h>
 #include <everheap/inspect.h>
 
+#include "support/hooked_heap.h"
 #include "test.h"
 
 #include <pthread.h>
@@ -89,5 +90,88 @@ TEST(a_block_that_was_given_back_can_be_zeroed_and_used)
     for (unsigned i = 0; i < 5000; i++) CHECK(again[i] == 0);
     evh_free(heap, again);
     evh_free(heap, keep);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+/* ---- before the heap grows ---- */
+
+static uint64_t discarded_bytes; /* atomic */
+
+static int counted_discard(void *address, uint64_t size)
+{
+    (void)__atomic_fetch_add(&discarded_bytes, size, __ATOMIC_RELAXED);
+    return os_linux()->discard(address, size);
+}
+
+enum { CHANGING_BLOCKS = 12000 };
+
+struct changing {
+    evh_heap *heap;
+    uint64_t random;
+    struct owned blocks[CHANGING_BLOCKS];
+};
+
+/* Again and again, nine in ten blocks are freed, and blocks of another size take their place. */
+static void *change_sizes(void *context)
+{
+    static const size_t sizes[] = {2000, 3000, 1500, 2500};
+    struct changing *work = context;
+    for (unsigned phase = 0; phase < 4; phase++) {
+        for (unsigned i = 0; i < CHANGING_BLOCKS; i++) {
+            struct owned *owned = &work->blocks[i];
+            if (!owned->bytes || test_random(&work->random) % 10 == 0) continue;
+            check_marked(owned);
+            evh_free(work->heap, owned->bytes);
+            owned->bytes = NULL;
+        }
+        for (unsigned i = 0; i < CHANGING_BLOCKS; i++) {
+            struct owned *owned = &work->blocks[i];
+            if (owned->bytes) continue;
+            owned->bytes = evh_malloc(work->heap, sizes[phase]);
+            CHECK(owned->bytes != NULL);
+            owned->size = sizes[phase];
+            owned->mark = (unsigned char)(1 + test_random(&work->random) % 255);
+            memset(owned->bytes, owned->mark, owned->size);
+        }
+    }
+    for (unsigned i = 0; i < CHANGING_BLOCKS; i++) check_marked(&work->blocks[i]);
+    return NULL;
+}
+
+TEST(a_heap_whose_blocks_change_sizes_gives_memory_back_before_it_grows)
+{
+    static struct changing work;
+    hooked_begin();
+    hooked.discard = counted_discard;
+    discarded_bytes = 0;
+    work = (struct changing){.heap = evh_open_memory(NULL, 0, NULL), .random = test_seed()};
+    CHECK(work.heap != NULL);
+
+    (void)change_sizes(&work);
+
+    CHECK(discarded_bytes > CHANGING_BLOCKS * 2000 / 2);
+    CHECK_EQUAL(evh_check(work.heap, NULL, NULL), EVH_OK);
+    CHECK_EQUAL(evh_close(work.heap), EVH_OK);
+}
+
+TEST(threads_keep_their_bytes_when_one_of_them_gives_memory_back)
+{
+    enum { THREADS = 3 };
+    static struct changing works[THREADS];
+    const uint64_t seed = test_seed();
+    hooked_begin();
+    hooked.discard = counted_discard;
+    discarded_bytes = 0;
+    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
+    CHECK(heap != NULL);
+    pthread_t threads[THREADS];
+    for (unsigned i = 0; i < THREADS; i++) {
+        works[i] = (struct changing){.heap = heap, .random = seed + i};
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, change_sizes, &works[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+
+    CHECK(__atomic_load_n(&discarded_bytes, __ATOMIC_RELAXED) > 0);
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }

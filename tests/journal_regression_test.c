@@ -96,11 +96,15 @@ TEST(space_is_given_back_only_behind_the_header_that_knows_of_the_hole)
     const struct journal_word mark = {2 * SLICE_BYTES + 8, 1};
     CHECK_EQUAL(journal_patch(raw.journal, &mark, 1), EVH_OK);
 
-    CHECK_EQUAL(journal_punch(raw.journal, 3 * SLICE_BYTES, SLICE_BYTES), EVH_BUSY);
+    const struct journal_run hole = {3 * SLICE_BYTES, SLICE_BYTES};
+    uint64_t freed = 0;
+    CHECK_EQUAL(journal_punch(raw.journal, &hole, 1, &freed), EVH_BUSY);
 
+    CHECK_EQUAL(freed, 0);
     CHECK(bytes_are((void *)raw_word(&raw, SLICE_PAGES, 0), SLICE_BYTES, 0x33));
     CHECK_EQUAL(journal_checkpoint(raw.journal), EVH_OK);
-    CHECK_EQUAL(journal_punch(raw.journal, 3 * SLICE_BYTES, SLICE_BYTES), EVH_OK);
+    CHECK_EQUAL(journal_punch(raw.journal, &hole, 1, &freed), EVH_OK);
+    CHECK_EQUAL(freed, SLICE_BYTES);
     CHECK(bytes_are((void *)raw_word(&raw, SLICE_PAGES, 0), SLICE_BYTES, 0));
     CHECK_EQUAL(journal_check(raw.journal, NULL, NULL), EVH_OK);
     raw_close(&raw);

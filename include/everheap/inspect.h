@@ -165,11 +165,14 @@ EVH_API evh_status evh_log(evh_heap *heap, evh_commit_visit *visit, void *contex
 EVH_API evh_status evh_digest(evh_heap *heap, unsigned char digest[32]);
 
 /**
- * Give empty runs of at least 1 MiB back to the file system, and unused file space at the end.
- * Only what is free in the last commit is given back. `freed_bytes` may be NULL.
+ * Give free slices of 64 KiB back to the file system, and unused file space at the end. Only what
+ * is free in the last commit is given back; of a heap in memory, all that holds no live block.
+ * `freed_bytes` may be NULL.
  * Errors    EVH_READ_ONLY, EVH_IO, EVH_POISONED, EVH_BUSY (a reader holds an old view), EVH_FORKED.
  * Threads   per heap: no other thread may write to the heap meanwhile.
  * Crash     the heap is as before; part of the space may have been given back.
+ * Cost      about 0.2 ms for each run of free slices, more on a busy disk; 10 us for each slice
+ *           when it is used again.
  */
 EVH_API evh_status evh_trim(evh_heap *heap, uint64_t *freed_bytes);
 

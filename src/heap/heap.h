@@ -143,6 +143,10 @@ EVH_INTERNAL evh_heap *heap_open_magazines(uint64_t size_bytes, const evh_option
  *  other thread is in the heap, so that its slices can be looked at, too. EVH_NO_MEMORY. */
 EVH_INTERNAL evh_status heap_discard(evh_heap *heap, bool is_still, uint64_t *freed_bytes);
 
+/** As heap_discard(), of the slices of this thread's cache and those that nobody owns, if enough is
+ *  idle there to be worth the time. Not under the lock. Of other heaps: nothing. */
+EVH_INTERNAL void heap_discard_before_growth(struct cache *cache);
+
 /* ---- heap_table.c: the heaps that this process has open ---- */
 
 /** The table's lock, for opening a buffer that may be open already. EVH_NO_MEMORY. */

@@ -10,6 +10,11 @@
  */
 #include "heap/heap.h"
 
+enum {
+    DISCARD_SLICES_MIN = 256, /* 16 MiB: smaller heaps grow as they are */
+    DISCARD_GROWTH = 8,       /* looked at again when the heap has grown by an eighth */
+};
+
 struct discard {
     evh_heap *heap;
     uint64_t start; /* of the present run of dead pages */
@@ -73,6 +78,46 @@ static void discard_pages(struct discard *discard, const struct slice *slice, ui
     }
 }
 
+/* Whether the slice is of blocks, and nobody allocates from it meanwhile: it is nobody's, and the
+ * lock is held, or this thread's. What this thread allocates from next is left alone. */
+static bool discard_may_look(const struct slice *slice, const struct cache *cache)
+{
+    assert(cache != NULL);
+    if (slice->kind != HEAP_SMALL && slice->kind != HEAP_MEDIUM) return false;
+    const struct cache *owner = slice_owner(slice);
+    assert(slice->bits != NULL);
+    if (owner == NULL) return true;
+    const uint64_t number = (uint64_t)(slice - cache->heap->slices.table);
+    return owner == cache && cache->bins[slice->class_index].slice != number;
+}
+
+/* Everything that is dead. The lock is taken for one segment after the other. */
+static void discard_all(struct discard *discard, const struct cache *cache, bool is_still)
+{
+    evh_heap *heap = discard->heap;
+    struct heap_slices *slices = &heap->slices;
+    assert(!heap_lock_is_taken(&slices->lock) || !is_still);
+    bool is_over = false;
+    for (uint64_t segment = 0; !is_over; segment++) {
+        heap_lock_take(&slices->lock);
+        const uint64_t end = slices_count(heap->state.heap_bytes);
+        const uint64_t first = segment * SEGMENT_SLICES;
+        const uint64_t behind = base_min(first + SEGMENT_SLICES, end);
+        is_over = behind == end;
+        for (uint64_t number = base_max(first, 1); number < behind; number++) {
+            if (!slices->segments[segment]) break;
+            const struct slice *slice = &slices->table[number];
+            const bool has_blocks = slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM;
+            if (runs_is_free(heap, number))
+                discard_add(discard, number << SLICE_SHIFT, SLICE_BYTES);
+            else if (has_blocks && (is_still || discard_may_look(slice, cache)))
+                discard_pages(discard, slice, number);
+        }
+        discard_run(discard);
+        heap_lock_drop(&slices->lock);
+    }
+}
+
 EVH_INTERNAL evh_status heap_discard(evh_heap *heap, bool is_still, uint64_t *freed_bytes)
 {
     assert(heap->mode == EVH_MEMORY);
@@ -83,21 +128,46 @@ EVH_INTERNAL evh_status heap_discard(evh_heap *heap, bool is_still, uint64_t *fr
     if (!cache) return evh_last_error()->status;
     (void)owners_reclaim(cache);
     struct discard discard = {.heap = heap};
-    heap_lock_take(&heap->slices.lock);
-    const uint64_t end = slices_count(heap->state.heap_bytes);
-    for (uint64_t number = 1; number < end; number++) {
-        if (!heap->slices.segments[number / SEGMENT_SLICES]) continue;
-        const struct slice *slice = &heap->slices.table[number];
-        const bool has_blocks = slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM;
-        const struct cache *owner = has_blocks ? slice_owner(slice) : NULL;
-        if (runs_is_free(heap, number))
-            discard_add(&discard, number << SLICE_SHIFT, SLICE_BYTES);
-        else if (has_blocks && (is_still || !owner || owner == cache))
-            discard_pages(&discard, slice, number);
-    }
-    discard_run(&discard);
-    heap_lock_drop(&heap->slices.lock);
+    discard_all(&discard, cache, is_still);
     *freed_bytes = discard.bytes;
     if (!discard.error) return EVH_OK;
     return base_fail_os(discard.error, NO_OFFSET, "%s: cannot give memory back", heap_path(heap));
+}
+
+/* ---- before the heap grows ---- */
+
+/* Whether giving back may pay, by the counts: slices with blocks hold more that is idle than
+ * blocks. (Less idle, and the same is in use again soon: a fifth of the time of threads that come
+ * and go.) Under the lock. */
+static bool discard_pays(evh_heap *heap, const struct cache *cache)
+{
+    assert(heap_lock_is_taken(&heap->slices.lock));
+    struct heap_slices *slices = &heap->slices;
+    const uint64_t end = slices_count(heap->state.heap_bytes);
+    uint64_t used = 0, unused = 0;
+    if (end < base_max(slices->discard_end, DISCARD_SLICES_MIN)) return false;
+    slices->discard_end = end + end / DISCARD_GROWTH;
+    for (uint64_t number = 1; number < end; number++) {
+        const struct slice *slice = &slices->table[number];
+        if (!discard_may_look(slice, cache)) continue;
+        const uint64_t blocks = slice_used(slice);
+        used += blocks * slice->block_bytes;
+        /* Less has hardly a page to itself. */
+        const uint64_t rest = (slice->block_count - blocks) * slice->block_bytes;
+        if (rest >= 2 * PAGE_BYTES) unused += rest;
+    }
+    return unused > used;
+}
+
+EVH_INTERNAL void heap_discard_before_growth(struct cache *cache)
+{
+    assert(cache->heap != NULL);
+    evh_heap *heap = cache->heap;
+    if (heap->mode != EVH_MEMORY || heap->region->is_borrowed) return;
+    heap_lock_take(&heap->slices.lock);
+    const bool pays = discard_pays(heap, cache);
+    heap_lock_drop(&heap->slices.lock);
+    struct discard discard = {.heap = heap};
+    if (pays) discard_all(&discard, cache, false);
+    assert(!heap->compact);
 }

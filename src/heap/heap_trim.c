@@ -15,19 +15,14 @@
 #include <stdlib.h>
 
 enum {
-    TRIM_SLICES_MIN = 16,  /* 1 MiB: below, a hole costs more than it gives */
+    TRIM_SLICES_MIN = 1,   /* every free slice; with 16, a fragmented heap kept twice as much */
     TRIM_WORDS_MAX = 4096, /* marks in one commit: 4 segments */
-};
-
-struct trim_run {
-    uint64_t first;
-    uint64_t count;
 };
 
 struct trim {
     evh_heap *heap;
     uint64_t committed_bytes; /* the heap's end in the last commit */
-    struct trim_run *runs;    /* owned */
+    struct journal_run *runs; /* of free slices, ascending; owned */
     size_t run_count;
     size_t run_capacity;
     uint64_t image_page; /* which page `image` holds; NO_OFFSET: none */
@@ -46,7 +41,8 @@ static evh_status trim_add(struct trim *trim, uint64_t first, uint64_t count)
         trim->runs = runs;
         trim->run_capacity = capacity;
     }
-    trim->runs[trim->run_count++] = (struct trim_run){first, count};
+    trim->runs[trim->run_count++] =
+        (struct journal_run){first << SLICE_SHIFT, count << SLICE_SHIFT};
     assert(trim->run_count <= trim->run_capacity);
     return EVH_OK;
 }
@@ -112,18 +108,18 @@ static evh_status trim_mark_some(struct trim *trim, struct journal_word *words, 
                                  uint64_t *done)
 {
     assert(*run < trim->run_count);
-    assert(*done < trim->runs[*run].count);
+    assert(*done < slices_count(trim->runs[*run].size));
     evh_heap *heap = trim->heap;
     size_t word_count = 0;
     const size_t from_run = *run;
     const uint64_t from_done = *done;
     while (*run < trim->run_count && word_count < TRIM_WORDS_MAX) {
-        const uint64_t slice = trim->runs[*run].first + *done;
+        const uint64_t slice = slices_count(trim->runs[*run].offset) + *done;
         words[word_count++] = (struct journal_word){
             .offset = slices_descriptor_offset(heap, slice),
             .value = HEAP_FREE | (uint64_t)HEAP_HOLE << HEAP_ATTRIBUTE_SHIFT,
         };
-        if (++*done < trim->runs[*run].count) continue;
+        if (++*done < slices_count(trim->runs[*run].size)) continue;
         ++*run;
         *done = 0;
     }
@@ -132,8 +128,9 @@ static evh_status trim_mark_some(struct trim *trim, struct journal_word *words, 
     if (status) return status;
     for (size_t i = from_run; i <= *run && i < trim->run_count; i++) {
         const uint64_t first = i == from_run ? from_done : 0;
-        const uint64_t end = i == *run ? *done : trim->runs[i].count;
-        if (end > first) slices_set_hole(heap, trim->runs[i].first + first, end - first, true);
+        const uint64_t end = i == *run ? *done : slices_count(trim->runs[i].size);
+        const uint64_t slice = slices_count(trim->runs[i].offset);
+        if (end > first) slices_set_hole(heap, slice + first, end - first, true);
     }
     return EVH_OK;
 }
@@ -160,14 +157,9 @@ static evh_status trim_punch(const struct trim *trim, uint64_t *freed_bytes)
 {
     assert(freed_bytes != NULL);
     assert(trim->run_count > 0);
-    for (size_t i = 0; i < trim->run_count; i++) {
-        const uint64_t size = trim->runs[i].count << SLICE_SHIFT;
-        const evh_status status =
-            journal_punch(trim->heap->journal, trim->runs[i].first << SLICE_SHIFT, size);
-        if (status) return status;
-        *freed_bytes += size;
-    }
-    return journal_punched(trim->heap->journal);
+    const evh_status status =
+        journal_punch(trim->heap->journal, trim->runs, trim->run_count, freed_bytes);
+    return status ? status : journal_punched(trim->heap->journal);
 }
 
 /* All writers are still. */

@@ -62,7 +62,7 @@ static uint64_t large_take(struct cache *cache, uint64_t count, uint64_t alignme
         first = runs_take_loaded(heap, count, alignment, false);
     if (first || status) return first;
     heap_lock_drop(&slices->lock);
-    (void)owners_reclaim(cache);
+    if (!owners_reclaim(cache)) heap_discard_before_growth(cache);
     heap_lock_take(&slices->lock);
     first = runs_take(heap, count, alignment, false);
     assert(first % alignment == 0);

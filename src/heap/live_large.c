@@ -6,8 +6,6 @@
  */
 #include "heap/heap.h"
 
-enum { LIVE_TRIM_SLICES = 16 }; /* 1 MiB: below, a hole costs more than it gives */
-
 static void live_large_tails(struct live *live, uint64_t first, uint64_t from, uint64_t to)
 {
     assert(first > 0);
@@ -153,11 +151,9 @@ EVH_INTERNAL evh_status live_trim(evh_heap *heap, uint64_t *freed_bytes)
             count++;
             continue;
         }
-        if (count >= LIVE_TRIM_SLICES) {
+        if (count > 0) {
             status = live_trim_run(live, slice - count, count);
             if (!status) *freed_bytes += count << SLICE_SHIFT;
-        } else if (count > 0) {
-            live_release_run(live, slice - count, count);
         }
         count = 0;
     }

@@ -506,6 +506,7 @@ static evh_status owners_find(struct cache *cache, uint32_t class_index, struct 
             slices->reclaimed_end = slices_count(heap->state.heap_bytes);
             heap_lock_drop(&slices->lock);
             const bool found = owners_reclaim(cache);
+            if (!found) heap_discard_before_growth(cache);
             heap_lock_take(&slices->lock);
             if (found) continue;
         }

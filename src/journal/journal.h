@@ -98,9 +98,15 @@ struct journal_word {
 EVH_INTERNAL evh_status journal_patch(struct journal *journal, const struct journal_word *words,
                                       size_t word_count);
 
-/** Return the space of a run of slices (free in the last commit, marked by journal_patch() and
- *  checkpointed) to the file system. `*freed` is what was freed. */
-EVH_INTERNAL evh_status journal_punch(struct journal *journal, uint64_t offset, uint64_t size);
+/* Bytes of the file. */
+struct journal_run {
+    uint64_t offset, size;
+};
+
+/** Return the space of runs of slices (free in the last commit, marked by journal_patch() and
+ *  checkpointed; ascending) to the file system. `*freed_bytes` grows by what was. One flush. */
+EVH_INTERNAL evh_status journal_punch(struct journal *journal, const struct journal_run *runs,
+                                      size_t count, uint64_t *freed_bytes);
 
 /** Make the holes durable, before anything is written over them. */
 EVH_INTERNAL evh_status journal_punched(struct journal *journal);

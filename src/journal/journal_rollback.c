@@ -153,30 +153,44 @@ evh_status journal_patch(struct journal *journal, const struct journal_word *wor
 /* Before space is given back its checksums must say "unknown", durably: the pages will read as
  * zeroes. Header and home are claimed. */
 static evh_status punch_checksums(struct journal *journal,
-                                  const struct journal_checksums *checksums, uint64_t offset,
-                                  uint64_t size)
+                                  const struct journal_checksums *checksums,
+                                  const struct journal_run *runs, size_t count)
 {
     assert(journal->is_checkpointing);
-    assert(size > 0);
+    assert(count > 0);
     struct checksum_writer sums = {.region = journal->region, .checksums = checksums};
     evh_status status = EVH_OK;
-    const uint64_t end = (offset + size) >> PAGE_SHIFT;
-    for (uint64_t page = offset >> PAGE_SHIFT; page < end && !status; page++)
-        status = checksum_put(&sums, page, JOURNAL_SUM_UNKNOWN);
+    for (size_t i = 0; i < count && !status; i++) {
+        const uint64_t end = (runs[i].offset + runs[i].size) >> PAGE_SHIFT;
+        for (uint64_t page = runs[i].offset >> PAGE_SHIFT; page < end && !status; page++)
+            status = checksum_put(&sums, page, JOURNAL_SUM_UNKNOWN);
+    }
     if (!status) status = checksum_finish(&sums);
     if (status) return status;
     const int error = os->flush(journal->region->file);
     if (!error) return EVH_OK;
-    (void)base_fail_os(error, offset, "%s: a flush failed", journal->region->path);
+    (void)base_fail_os(error, runs[0].offset, "%s: a flush failed", journal->region->path);
     return flush_poison_unlocked(journal);
 }
 
-evh_status journal_punch(struct journal *journal, uint64_t offset, uint64_t size)
+static evh_status punch_run(struct journal *journal, const struct journal_run *run)
+{
+    struct region *region = journal->region;
+    assert(run->offset % SLICE_BYTES == 0);
+    assert(run->size % SLICE_BYTES == 0);
+    (void)os->discard(region->base + run->offset, run->size);
+    os->watch_discarded(journal->watch, run->offset, run->size);
+    const int error = os->punch(region->file, run->offset, run->size);
+    if (!error) return EVH_OK;
+    return base_fail_os(error, run->offset, "%s: cannot give space back", region->path);
+}
+
+evh_status journal_punch(struct journal *journal, const struct journal_run *runs, size_t count,
+                         uint64_t *freed_bytes)
 {
     assert(journal->watch != NULL);
+    assert(count > 0);
     struct region *region = journal->region;
-    assert(offset % SLICE_BYTES == 0);
-    assert(size % SLICE_BYTES == 0);
     os->mutex_lock(journal->mutex);
     evh_status status = flush_poisoned(journal);
     checkpoint_claim(journal);
@@ -186,15 +200,13 @@ evh_status journal_punch(struct journal *journal, uint64_t offset, uint64_t size
     /* Every valid view is at least as new as the header. It must be newer than the commit that says
      * these slices are holes. */
     if (!status && region->header.sequence < journal->patch_sequence)
-        status = base_fail(EVH_BUSY, offset, "%s: a reader's view is older than its free space",
-                           region->path);
+        status = base_fail(EVH_BUSY, runs[0].offset,
+                           "%s: a reader's view is older than its free space", region->path);
     os->mutex_unlock(journal->mutex);
-    if (!status) status = punch_checksums(journal, &checksums, offset, size);
-    if (!status) {
-        (void)os->discard(region->base + offset, size);
-        os->watch_discarded(journal->watch, offset, size);
-        const int error = os->punch(region->file, offset, size);
-        if (error) status = base_fail_os(error, offset, "%s: cannot give space back", region->path);
+    if (!status) status = punch_checksums(journal, &checksums, runs, count);
+    for (size_t i = 0; i < count && !status; i++) {
+        status = punch_run(journal, &runs[i]);
+        if (!status) *freed_bytes += runs[i].size;
     }
     os->mutex_lock(journal->mutex);
     if (has_checksums) checksum_snapshot_end(&checksums);

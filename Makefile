@@ -193,7 +193,7 @@ $(BUILD)/objects/preload/%.o: preload/%.c
 
 $(BUILD)/libeverheap-malloc.so: $(PRELOAD_OBJECTS) preload/malloc.map
 	$(if $(V),,@echo "  LINK  $@")
-	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-z,defs -Wl,--gc-sections \
+	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-z,defs -Wl,-z,initfirst -Wl,--gc-sections \
 		-Wl,--version-script=preload/malloc.map $(LDFLAGS) \
 		$(filter %.o,$^) $(LDLIBS) -o $@
 

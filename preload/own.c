@@ -8,10 +8,17 @@
 #include "preload.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
-#define OWN_RESERVED_BYTES (1ull << 32) /* of addresses: 4 GiB is the structures of 10 TiB */
+#define OWN_RESERVED_MAX (1ull << 32) /* of addresses: 4 GiB is the structures of 10 TiB */
+#define OWN_RESERVED_MIN (1ull << 22)
 
-enum { OWN_HEADER_BYTES = 16, OWN_SHIFT_MIN = 5, OWN_SHIFTS = 33 };
+enum {
+    OWN_HEADER_BYTES = 16,
+    OWN_SHIFT_MIN = 5,
+    OWN_SHIFTS = 33,
+    OWN_STEP_BYTES = 1 << 18, /* made usable at once, at least */
+};
 
 /* Before each block. */
 struct own_block {
@@ -25,6 +32,8 @@ static_assert(sizeof(struct own_block) == OWN_HEADER_BYTES, "blocks are aligned 
 static struct {
     struct heap_lock lock;
     unsigned char *start; /* set once. Atomic. */
+    uint64_t reserved_bytes; /* set before it */
+    uint64_t usable_bytes;
     uint64_t used_bytes;
     struct own_block *free[OWN_SHIFTS];
 } own;
@@ -35,13 +44,36 @@ static struct own_block *own_block_of(const void *block)
     return (struct own_block *)(void *)((unsigned char *)(uintptr_t)block - OWN_HEADER_BYTES);
 }
 
+/* Addresses only: what may be written to counts as the process's data, and mlockall() takes it.
+ * Where the process's addresses are limited, a sixteenth of them: the heap needs the others. */
 static bool own_reserve(void)
 {
     if (own.start) return true;
-    void *got = mmap(NULL, OWN_RESERVED_BYTES, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+    (void)getrlimit(RLIMIT_AS, &limit);
+    uint64_t size = OWN_RESERVED_MAX;
+    while (size > OWN_RESERVED_MIN && size > limit.rlim_cur / 16) size /= 2;
+    void *got = MAP_FAILED;
+    for (; got == MAP_FAILED && size >= OWN_RESERVED_MIN; size /= 2) {
+        got = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        own.reserved_bytes = size;
+    }
     if (got == MAP_FAILED) return false;
     __atomic_store_n(&own.start, got, __ATOMIC_RELEASE);
+    return true;
+}
+
+/* With the lock: `size` bytes more can be written to. */
+static bool own_need(uint64_t size)
+{
+    if (!own_reserve() || size > own.reserved_bytes - own.used_bytes) return false;
+    assert(own.used_bytes <= own.usable_bytes);
+    const uint64_t need = own.used_bytes + size;
+    if (need <= own.usable_bytes) return true;
+    const uint64_t end = base_min(base_round_up(need, OWN_STEP_BYTES), own.reserved_bytes);
+    if (mprotect(own.start + own.usable_bytes, end - own.usable_bytes, PROT_READ | PROT_WRITE))
+        return false;
+    own.usable_bytes = end;
     return true;
 }
 
@@ -55,7 +87,7 @@ static struct own_block *own_take(uint32_t shift, bool *is_new)
         own.free[shift] = block->next;
         return block;
     }
-    if (!own_reserve() || (1ull << shift) > OWN_RESERVED_BYTES - own.used_bytes) return NULL;
+    if (!own_need(1ull << shift)) return NULL;
     block = (struct own_block *)(void *)(own.start + own.used_bytes);
     own.used_bytes += 1ull << shift;
     block->shift = shift;
@@ -64,7 +96,7 @@ static struct own_block *own_take(uint32_t shift, bool *is_new)
 
 void *own_allocate(size_t size)
 {
-    if (size > OWN_RESERVED_BYTES / 2) return NULL;
+    if (size > OWN_RESERVED_MAX / 2) return NULL;
     const uint64_t need = base_max(size + OWN_HEADER_BYTES, 1u << OWN_SHIFT_MIN);
     const uint32_t shift = base_highest_bit(need - 1) + 1;
     bool is_new = false;
@@ -106,7 +138,7 @@ void *own_resize(void *block, size_t size)
 bool own_has(const void *block)
 {
     const unsigned char *start = __atomic_load_n(&own.start, __ATOMIC_ACQUIRE);
-    return start && (uintptr_t)block - (uintptr_t)start < OWN_RESERVED_BYTES;
+    return start && (uintptr_t)block - (uintptr_t)start < own.reserved_bytes;
 }
 
 size_t own_size(const void *block)

@@ -28,29 +28,65 @@ static _Thread_local bool start_is_inside __attribute__((tls_model("initial-exec
 
 /* ---- forks ---- */
 
+/*
+ * The lock of glibc's list of streams. fork() takes it after our handlers have run, and its holder
+ * may wait for a stream whose holder allocates (getline()): so it comes before the heap's, as
+ * glibc takes it before those of its own malloc(). It is recursive, and exported though it is in no
+ * header; other C libraries have none.
+ */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
+static bool start_has_stream_lock(void)
+{
+    return &_IO_list_lock != NULL && &_IO_list_unlock != NULL && &_IO_list_resetlock != NULL;
+}
+
 /* Held across a fork, so that the child does not get a lock whose holder it does not have. */
 static void start_before_fork(void)
 {
+    if (start_has_stream_lock()) _IO_list_lock();
     heap_lock_take(&preload_heap->slices.lock);
     own_lock();
 }
 
-static void start_after_fork(void)
+static void start_drop_locks(void)
 {
     own_unlock();
     heap_lock_drop(&preload_heap->slices.lock);
 }
 
+static void start_in_parent(void)
+{
+    start_drop_locks();
+    if (start_has_stream_lock()) _IO_list_unlock();
+}
+
 /* A file is its parent's: the child goes on in memory. */
 static void start_in_child(void)
 {
-    start_after_fork();
+    start_drop_locks();
+    if (start_has_stream_lock()) _IO_list_resetlock(); /* as fork() does beside other threads */
     if (preload_heap == &preload_nobody || preload_heap->mode == EVH_MEMORY) return;
     preload_inherited = preload_heap;
     preload_heap = &preload_nobody;
     start_is_begun = 0;
     heap_thread.stamp = 0;
     heap_thread.cache = &threads_nobody;
+}
+
+/*
+ * Before all other constructors (the library is linked with -z initfirst), and so before any other
+ * handler is set: ours runs last before the fork, and first after it. Handlers that allocate find
+ * the heap's lock open. They are set before those of the library, too, which in the child need it.
+ */
+static __attribute__((constructor)) void start_watch_forks(void)
+{
+    static bool is_watching;
+    if (is_watching) return;
+    is_watching = true;
+    (void)pthread_atfork(start_before_fork, start_in_parent, start_in_child);
 }
 
 /* ---- opening ---- */
@@ -86,16 +122,21 @@ static evh_heap *start_open_file(const char *format)
     return heap;
 }
 
-/* As large as the limits of the process allow. */
+/* As large as the limits of the process allow, with a quarter of them for everything else. */
 static evh_heap *start_open_memory(void)
 {
+    enum { STEP_BYTES = 1 << 20 };
     evh_heap *heap = NULL;
     const char *wants = getenv("EVERHEAP_CHECK");
     const bool check = wants && *wants && strcmp(wants, "0") != 0;
     const evh_options options = {.debug = ""}; /* EVERHEAP_DEBUG is for the program's own heaps */
-    for (uint64_t size = 1ull << 40; !heap && size >= 1ull << 24; size >>= 2)
-        heap = check ? evh_open_memory(NULL, size, &options)
-                     : heap_open_magazines(size, &options);
+    struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+    (void)getrlimit(RLIMIT_AS, &limit);
+    uint64_t size = base_min(1ull << 40, limit.rlim_cur / 4 * 3);
+    for (; !heap && size >= 1ull << 24; size = size / 4 * 3) {
+        const uint64_t bytes = base_round_down(size, STEP_BYTES);
+        heap = check ? evh_open_memory(NULL, bytes, &options) : heap_open_magazines(bytes, &options);
+    }
     return heap;
 }
 
@@ -103,12 +144,9 @@ static evh_heap *start_open_memory(void)
 static evh_heap *start_open(void)
 {
     if (__atomic_exchange_n(&start_is_begun, 1, __ATOMIC_ACQUIRE)) return NULL;
-    /* Before those of the library, which in the child run after this one and need its locks. */
-    static bool is_watching_forks;
-    if (!is_watching_forks)
-        (void)pthread_atfork(start_before_fork, start_after_fork, start_in_child);
-    is_watching_forks = true;
-    const char *file = preload_inherited ? NULL : getenv("EVERHEAP_FILE");
+    start_watch_forks(); /* the first allocation may come before any constructor */
+    /* Not for a program that runs with rights which its caller has not. */
+    const char *file = preload_inherited ? NULL : secure_getenv("EVERHEAP_FILE");
     evh_heap *heap = file && *file ? start_open_file(file) : NULL;
     if (!heap) heap = start_open_memory();
     if (heap) __atomic_store_n(&preload_heap, heap, __ATOMIC_RELEASE);

@@ -112,6 +112,47 @@ TEST(forked_children_go_on_beside_threads_of_their_parent)
     expect_fine("forks");
 }
 
+TEST(a_fork_waits_for_no_stream_whose_holder_allocates)
+{
+    expect_fine("streams");
+}
+
+TEST(handlers_of_forks_that_others_set_first_may_allocate)
+{
+    static char output[OUTPUT_SIZE];
+    char command[2 * PATH_SIZE];
+    const char *source = "#include <pthread.h>\\n#include <stdlib.h>\\n"
+                         "static void *kept;\\n"
+                         "static void before(void) { kept = malloc(300000); }\\n"
+                         "static void after(void) { free(kept); free(malloc(400000)); }\\n"
+                         "__attribute__((constructor)) static void set(void)\\n"
+                         "{ pthread_atfork(before, after, after); }\\n";
+    snprintf(command, sizeof command, "printf '%s' > h.c && cc -shared -fPIC -o h.so h.c", source);
+    if (run_shell("command -v cc", output) != 0) SKIP("cc is not installed");
+    const int made = run_shell(command, output);
+    if (made) test_fail(__FILE__, __LINE__, "%d: %s", made, output);
+    CHECK_EQUAL(made, 0);
+    snprintf(command, sizeof command, "ulimit -t 60; LD_PRELOAD='./h.so %s' timeout 120 '%s' forks",
+             library_path(), beside_test("programs/preload_program"));
+    const int status = run_shell(command, output);
+    if (status || strcmp(output, "forks: fine\n") != 0)
+        test_fail(__FILE__, __LINE__, "status %d: %s", status, output);
+}
+
+TEST(programs_start_where_addresses_or_data_are_limited)
+{
+    static const char *const limits[] = {"-v 3000000", "-v 200000", "-d 1000000", "-d 100000"};
+    static char output[OUTPUT_SIZE];
+    char command[2 * PATH_SIZE];
+    for (unsigned i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        snprintf(command, sizeof command, "ulimit %s && LD_PRELOAD='%s' '%s' null", limits[i],
+                 library_path(), beside_test("programs/preload_program"));
+        const int status = run_shell(command, output);
+        if (status || strcmp(output, "null: fine\n") != 0)
+            test_fail(__FILE__, __LINE__, "%s: status %d: %s", limits[i], status, output);
+    }
+}
+
 static void expect_abort(const char *part, const char *message)
 {
     static char output[OUTPUT_SIZE];

@@ -303,9 +303,16 @@ EVH_INTERNAL evh_status live_save(evh_heap *heap, const char *path)
     assert(path != NULL);
     const evh_options options = {
         .mode = EVH_PRIVATE, .must_exist = true, .permissions = heap->options.permissions};
-    evh_heap *copy = evh_open(heap_path(heap), &options);
+    /* By its name might be another heap by now, or none. */
+    char again[OS_FILE_PATH_SIZE];
+    const bool is_again = os_path_of_file(heap->region->file, again);
+    evh_heap *copy = evh_open(is_again ? again : heap_path(heap), &options);
     if (!copy) return evh_last_error()->status;
-    const evh_status status = evh_save(copy, path);
+    evh_status status = EVH_OK;
+    if (copy->region->device != heap->region->device || copy->region->inode != heap->region->inode)
+        status = base_fail(EVH_BUSY, NO_OFFSET, "%s: another file has its name now",
+                           heap_path(heap));
+    if (!status) status = evh_save(copy, path);
     const evh_error why = *evh_last_error();
     (void)evh_close(copy);
     return status ? base_fail(status, why.offset, "%s", why.message) : EVH_OK;

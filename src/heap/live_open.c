@@ -83,6 +83,35 @@ static evh_status open_map_session(struct live *live)
     return EVH_OK;
 }
 
+/*
+ * A copy of the file that was made with holes where there were zeroes (cp --sparse, tar, rsync) has
+ * no space for all slices, and a store to one without would end the program when the disk is full.
+ * So what is missing is allocated; the heap's own holes stay. Files without holes are not looked
+ * at.
+ */
+static evh_status open_fill_file(struct live *live)
+{
+    assert(live->heap->region->file >= 0);
+    assert(live->area->magic == LIVE_AREA_MAGIC);
+    struct os_file_info info = {0};
+    const uint64_t end = live_end(live);
+    const int file = live->heap->region->file;
+    if (os->information(file, &info) || info.allocated_bytes >= info.size_bytes) return EVH_OK;
+    const uint64_t hole = HEAP_FREE | (uint64_t)HEAP_HOLE << HEAP_ATTRIBUTE_SHIFT;
+    for (uint64_t first = 0, slice = 1; slice <= end; slice++) {
+        const uint64_t *descriptor = slice < end ? live_descriptor(live, slice) : NULL;
+        if (descriptor && base_load(descriptor, __ATOMIC_RELAXED) != hole) continue;
+        /* Also before a segment whose metadata is damaged: who uses it is told. */
+        const uint64_t offset = first << SLICE_SHIFT;
+        const int error = os->allocate(file, offset, (slice << SLICE_SHIFT) - offset);
+        if (error)
+            return base_fail_os(error, offset, "%s: cannot allocate what its file has left out",
+                                heap_path(live->heap));
+        first = slice + 1;
+    }
+    return EVH_OK;
+}
+
 /* Nobody is attached: the lock on ATTACHED is exclusively ours. */
 static evh_status open_begin_session(struct live *live)
 {
@@ -102,6 +131,7 @@ static evh_status open_begin_session(struct live *live)
         status = live_extend_file(live, end);
     }
     if (!status) status = open_map_session(live);
+    if (!status) status = open_fill_file(live);
     if (status) return status;
     live_resolve_all(live); /* of sessions that all were killed in */
     do os->random(&live->number, sizeof live->number);
@@ -214,13 +244,16 @@ static evh_status open_handle(evh_heap *heap, struct live *live)
     live->intents = (struct live_intent *)(void *)(base + LIVE_INTENTS_OFFSET);
     heap->view.base = base;
     heap->view.end_bytes = heap->region->reserved_bytes;
-    const size_t size = strlen(heap->region->path) + sizeof ".live";
-    live->path = os->memory_allocate(size);
+    /* The program may change its directory, and then means another file by a relative path. */
+    char *path = os_absolute_path(heap->region->path);
+    const size_t size = path ? strlen(path) + sizeof ".live" : 0;
+    live->path = path ? os->memory_allocate(size) : NULL;
+    if (live->path) (void)snprintf(live->path, size, "%s.live", path);
+    os->memory_free(path);
     live->metas_bytes =
         base_round_up(slices_segment_count(live->slice_max) * sizeof *live->metas, SLICE_BYTES);
     if (!live->path)
         return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to open it", heap_path(heap));
-    (void)snprintf(live->path, size, "%s.live", heap->region->path);
     void *metas = NULL;
     int error = os->reserve(live->metas_bytes, SLICE_BYTES, 0, &metas);
     if (error) return base_fail_os(error, NO_OFFSET, "%s: no addresses", heap_path(heap));
@@ -250,13 +283,25 @@ EVH_INTERNAL evh_status live_attach(evh_heap *heap)
     return slices_open(heap);
 }
 
+/* Whether the ephemeral file's name is still that of ours. The heap may have been renamed, and
+ * another one made in its place: its users need theirs. */
+static bool open_has_name(const struct live *live)
+{
+    assert(live->path != NULL);
+    struct os_file_info own = {0}, named = {0};
+    if (live->file < 0 || os->information(live->file, &own)) return false;
+    assert(own.is_regular);
+    return !os->information_at(live->path, &named) && named.device == own.device &&
+           named.inode == own.inode;
+}
+
 /* The last one leaves: a forked child that has not done anything yet must not go on with it. */
 static void open_end_session(struct live *live)
 {
     assert(live->area != NULL);
     assert(live->path != NULL);
     base_store(&live->area->session, 0, __ATOMIC_RELEASE);
-    (void)os->remove(live->path);
+    if (open_has_name(live)) (void)os->remove(live->path);
 }
 
 EVH_INTERNAL void live_detach(struct live *live)

@@ -228,6 +228,15 @@ EVH_INTERNAL void os_at_fork(void (*child)(void));
  *  the process. ENOMEM. */
 EVH_INTERNAL int os_at_thread_exit(void (*exit)(void *), void *value);
 
+/** `path` from the root on, so that it means the same file from another working directory. Owned:
+ *  os->memory_free(). NULL: no memory. Where the directory has no name, the path as it is. */
+EVH_INTERNAL char *os_absolute_path(const char *path);
+
+enum { OS_FILE_PATH_SIZE = 32 };
+/** A path by which this process can open an open file again (another description of the same
+ *  inode), whatever has become of the name that it was opened by. False: this system has none. */
+EVH_INTERNAL bool os_path_of_file(int file, char path[OS_FILE_PATH_SIZE]);
+
 /** Bytes of a page of this system's memory: 4096, or more. */
 EVH_INTERNAL uint64_t os_page_bytes(void);
 

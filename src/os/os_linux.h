@@ -28,6 +28,9 @@ EVH_INTERNAL int os_file_remove(const char *path);
 EVH_INTERNAL int os_file_find_hole(int file, uint64_t offset, uint64_t size, uint64_t *hole);
 EVH_INTERNAL int os_file_lock(int file, uint64_t offset, uint64_t size, enum os_lock_kind kind);
 EVH_INTERNAL int os_file_lock_is_taken(int file, uint64_t offset, uint64_t size, bool *taken);
+/** Whether a file of so many bytes is above RLIMIT_FSIZE. There the system sends a signal that ends
+ *  the process before it answers EFBIG: so the answer is given without asking it. */
+EVH_INTERNAL bool os_file_is_over_limit(uint64_t end_bytes);
 /** What os_file_allocate() does where the file system cannot: write zeroes into the holes. */
 EVH_INTERNAL int os_file_allocate_by_writing(int file, uint64_t offset, uint64_t size);
 /** The directory of `path`, to free(); NULL without memory. */

@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -76,7 +78,39 @@ EVH_INTERNAL int os_file_information_at(const char *path, struct os_file_info *i
     return 0;
 }
 
+/* ---- names ---- */
+
+EVH_INTERNAL char *os_absolute_path(const char *path)
+{
+    assert(path != NULL);
+    char *directory = path[0] == '/' ? NULL : getcwd(NULL, 0);
+    /* One that cannot be named any more begins with "(unreachable)". */
+    if (directory == NULL || directory[0] != '/') {
+        free(directory);
+        return strdup(path);
+    }
+    const size_t size = strlen(directory) + strlen(path) + 2;
+    char *whole = malloc(size);
+    if (whole != NULL) (void)snprintf(whole, size, "%s/%s", directory, path);
+    free(directory);
+    return whole;
+}
+
+EVH_INTERNAL bool os_path_of_file(int file, char path[static OS_FILE_PATH_SIZE])
+{
+    assert(file >= 0);
+    (void)snprintf(path, OS_FILE_PATH_SIZE, "/proc/self/fd/%d", file);
+    return access(path, F_OK) == 0;
+}
+
 /* ---- space ---- */
+
+EVH_INTERNAL bool os_file_is_over_limit(uint64_t end_bytes)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0) return false;
+    return limit.rlim_cur != RLIM_INFINITY && end_bytes > limit.rlim_cur;
+}
 
 /* Make the range exist where the file system cannot allocate: write zeroes where nothing is. Bytes
  * that are there are kept: only holes, and what lies beyond the end, are written. */
@@ -110,6 +144,7 @@ EVH_INTERNAL int os_file_allocate(int file, uint64_t offset, uint64_t size)
 {
     if (size == 0) return 0;
     if (!file_range_is_valid(offset, size)) return EFBIG;
+    if (os_file_is_over_limit(offset + size)) return EFBIG;
     for (;;) {
         if (fallocate(file, 0, (off_t)offset, (off_t)size) == 0) return 0;
         if (errno == EOPNOTSUPP || errno == ENOSYS) {
@@ -133,7 +168,7 @@ EVH_INTERNAL int os_file_punch(int file, uint64_t offset, uint64_t size)
 
 EVH_INTERNAL int os_file_truncate(int file, uint64_t size)
 {
-    if (size > INT64_MAX) return EFBIG;
+    if (size > INT64_MAX || os_file_is_over_limit(size)) return EFBIG;
     for (;;) {
         if (ftruncate(file, (off_t)size) == 0) return 0;
         if (errno != EINTR) return errno;

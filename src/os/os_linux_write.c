@@ -42,6 +42,7 @@ EVH_INTERNAL int os_file_read(int file, uint64_t offset, void *buffer, size_t si
 EVH_INTERNAL int os_file_write(int file, uint64_t offset, const void *data, size_t size)
 {
     if (!base_in_range(offset, size, INT64_MAX)) return EFBIG;
+    if (os_file_is_over_limit(offset + size)) return EFBIG;
     for (size_t done = 0; done < size;) {
         const size_t chunk = base_min(size - done, os_write_chunk_bytes);
         const ssize_t got =
@@ -163,6 +164,7 @@ EVH_INTERNAL int os_file_write_sync(int file, uint64_t offset, const struct os_p
         if (!base_add(size, parts[i].size, &size)) return EFBIG;
     }
     if (!base_in_range(offset, size, INT64_MAX)) return EFBIG;
+    if (os_file_is_over_limit(offset + size)) return EFBIG;
 
     struct iovec vectors[WRITE_PARTS];
     struct write_place place = {.offset = offset};

@@ -89,12 +89,12 @@ static evh_status open_identify(struct region *region, const evh_options *option
 }
 
 /* Locks are held on a description of their own, which no mapping and no child can keep alive. */
-static evh_status open_lock_file(struct region *region)
+static evh_status open_lock_file(struct region *region, const char *path)
 {
     assert(region_has_file(region));
     assert(region->lock_file < 0);
     const unsigned flags = open_is_writing(region) ? OS_OPEN_WRITE : 0;
-    int error = os->open(region->path, flags, 0, &region->lock_file);
+    int error = os->open(path, flags, 0, &region->lock_file);
     if (error) {
         region->lock_file = -1;
         return open_failed(error, region->path, flags != 0);
@@ -332,7 +332,7 @@ evh_status region_open(const char *path, const evh_options *options, struct regi
         goto failed;
     }
     status = open_identify(region, options);
-    if (!status) status = open_lock_file(region);
+    if (!status) status = open_lock_file(region, region->path);
     if (!status && options->mode == EVH_DURABLE) status = open_take_writer_lock(region);
     if (!status) status = region_read_header(region);
     if (!status) status = open_check_mode(region);
@@ -408,7 +408,7 @@ evh_status region_publish(struct region *region)
         return base_fail(EVH_EXISTS, NO_OFFSET, "%s: another process has just created it",
                          region->path);
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot give it its name", region->path);
-    const evh_status status = open_lock_file(region);
+    const evh_status status = open_lock_file(region, region->path);
     return status ? status : open_take_writer_lock(region);
 }
 
@@ -474,7 +474,10 @@ evh_status region_lock_again(struct region *region)
     assert(region->process != os->process());
     if (region->lock_file >= 0) (void)os->close(region->lock_file);
     region->lock_file = -1;
-    const evh_status status = open_lock_file(region);
+    /* Its name may mean another file by now, or none. */
+    char again[OS_FILE_PATH_SIZE];
+    const evh_status status =
+        open_lock_file(region, os_path_of_file(region->file, again) ? again : region->path);
     if (!status) region->process = os->process();
     return status;
 }

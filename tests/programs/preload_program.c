@@ -172,6 +172,70 @@ static void check_forks(void)
     free(inherited);
 }
 
+/* Threads hold the C library's locks of streams while they allocate, and the heap's while they wait
+ * for nothing: a fork takes both. */
+static uint32_t streams_end;
+
+static void *streams_flush(void *unused)
+{
+    while (!__atomic_load_n(&streams_end, __ATOMIC_RELAXED)) fflush(NULL);
+    return unused;
+}
+
+static void *streams_read(void *file)
+{
+    while (!__atomic_load_n(&streams_end, __ATOMIC_RELAXED)) {
+        char *line = NULL;
+        size_t size = 0;
+        rewind(file);
+        EXPECT(getline(&line, &size, file) > 0);
+        free(line);
+    }
+    return file;
+}
+
+static void *streams_allocate(void *unused)
+{
+    while (!__atomic_load_n(&streams_end, __ATOMIC_RELAXED)) {
+        void *blocks[50];
+        for (size_t i = 0; i < 50; i++) blocks[i] = hidden(malloc(100000 + i * 7000));
+        for (size_t i = 0; i < 50; i++) free(blocks[i]);
+    }
+    return unused;
+}
+
+static void check_streams(void)
+{
+    FILE *file = tmpfile();
+    EXPECT(file != NULL);
+    for (unsigned i = 0; i < 3000000; i++) fputc('a', file);
+    fputc('\n', file);
+    pthread_t threads[3];
+    alarm(120); /* whoever waits for ever ends */
+    EXPECT(pthread_create(&threads[0], NULL, streams_flush, NULL) == 0);
+    EXPECT(pthread_create(&threads[1], NULL, streams_read, file) == 0);
+    EXPECT(pthread_create(&threads[2], NULL, streams_allocate, NULL) == 0);
+    for (unsigned i = 0; i < 20; i++) {
+        int status = 0;
+        const pid_t child = fork();
+        EXPECT(child >= 0);
+        if (child == 0) {
+            FILE *other = fopen("/dev/null", "w");
+            EXPECT(other != NULL && fclose(other) == 0);
+            _exit(0);
+        }
+        EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    }
+    __atomic_store_n(&streams_end, 1, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < 3; i++) EXPECT(pthread_join(threads[i], NULL) == 0);
+    fclose(file);
+    /* Alone, a child's streams work as well. */
+    int status = 0;
+    const pid_t child = fork();
+    if (child == 0) _exit(fflush(NULL) ? 1 : 0);
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+}
+
 /* ---- misuse ---- */
 
 static void misuse_double(void)
@@ -203,6 +267,7 @@ int main(int argc, char **argv)
         {"sizes", check_sizes},    {"null", check_zero_and_null}, {"alignment", check_alignment},
         {"errors", check_errors},  {"threads", check_threads},    {"forks", check_forks},
         {"double", misuse_double}, {"interior", misuse_interior}, {"foreign", misuse_foreign},
+        {"streams", check_streams},
     };
     for (unsigned i = 0; argc > 1 && i < sizeof parts / sizeof parts[0]; i++) {
         if (strcmp(argv[1], parts[i].name) != 0) continue;

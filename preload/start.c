@@ -94,8 +94,7 @@ static evh_heap *start_open_memory(void)
     const bool check = wants && *wants && strcmp(wants, "0") != 0;
     const evh_options options = {.debug = ""}; /* EVERHEAP_DEBUG is for the program's own heaps */
     for (uint64_t size = 1ull << 40; !heap && size >= 1ull << 24; size >>= 2)
-        heap = check ? evh_open_memory(NULL, size, &options)
-                     : heap_open_magazines(size, &options);
+        heap = check ? evh_open_memory(NULL, size, &options) : heap_open_magazines(size, &options);
     return heap;
 }
 

@@ -188,6 +188,13 @@ static void misuse_interior(void)
     free(hidden(block + 16));
 }
 
+/* Blocks that are given back are looked at. */
+static void misuse_late(void)
+{
+    misuse_double();
+    (void)malloc_trim(0);
+}
+
 static void misuse_foreign(void)
 {
     static char foreign[64];
@@ -203,6 +210,7 @@ int main(int argc, char **argv)
         {"sizes", check_sizes},    {"null", check_zero_and_null}, {"alignment", check_alignment},
         {"errors", check_errors},  {"threads", check_threads},    {"forks", check_forks},
         {"double", misuse_double}, {"interior", misuse_interior}, {"foreign", misuse_foreign},
+        {"late", misuse_late},
     };
     for (unsigned i = 0; argc > 1 && i < sizeof parts / sizeof parts[0]; i++) {
         if (strcmp(argv[1], parts[i].name) != 0) continue;

@@ -153,19 +153,35 @@ TEST(programs_start_where_addresses_or_data_are_limited)
     }
 }
 
-static void expect_abort(const char *part, const char *message)
+static void expect_abort(const char *environment, const char *part, const char *message)
 {
     static char output[OUTPUT_SIZE];
-    const int status = run_program("exec env", part, output);
+    const int status = run_program(environment, part, output);
     CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) == 128 + 6);
     if (!strstr(output, message)) test_fail(__FILE__, __LINE__, "it says: %s", output);
 }
 
 TEST(misuse_of_free_aborts_with_a_message)
 {
-    expect_abort("double", "EVH_DOUBLE_FREE");
-    expect_abort("interior", "EVH_BAD_POINTER");
-    expect_abort("foreign", "EVH_BAD_POINTER");
+    expect_abort("exec env EVERHEAP_CHECK=1", "double", "EVH_DOUBLE_FREE");
+    expect_abort("exec env EVERHEAP_CHECK=1", "interior", "EVH_BAD_POINTER");
+    expect_abort("exec env EVERHEAP_CHECK=1", "foreign", "EVH_BAD_POINTER");
+    expect_abort("exec env EVERHEAP_CHECK=0", "foreign", "EVH_BAD_POINTER");
+    expect_abort("exec env", "foreign", "EVH_BAD_POINTER");
+}
+
+TEST(without_checks_a_double_free_is_found_when_blocks_are_given_back)
+{
+    expect_abort("exec env", "late", "EVH_DOUBLE_FREE");
+}
+
+TEST(programs_run_with_all_checks)
+{
+    static char output[OUTPUT_SIZE];
+    static const char *const parts[] = {"sizes", "null", "alignment", "threads", "forks"};
+    for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (run_program("EVERHEAP_CHECK=1", parts[i], output))
+            test_fail(__FILE__, __LINE__, "%s", output);
 }
 
 TEST(a_summary_is_printed_on_demand)

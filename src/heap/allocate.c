@@ -17,11 +17,13 @@ static void *allocate_class(struct cache *cache, uint32_t class_index)
     assert(cache->stamp == cache->heap->stamp);
     struct bin *bin = &cache->bins[class_index];
     assert(class_index < HEAP_CLASS_COUNT);
-    void *block = fast_pop(bin);
-    if (block) return block;
+    if (UNLIKELY(cache->magazines != NULL)) {
+        void *block = fast_pop(bin);
+        if (block || owners_refill(cache, class_index)) return block;
+        return fast_pop(bin);
+    }
     const bool is_empty = bin->hot == bin->hot_start && bin->mask == 0;
     if (is_empty && owners_refill(cache, class_index)) return NULL;
-    if (cache->magazines) return fast_pop(bin);
     return bin->hot != bin->hot_start ? fast_take_hot(bin) : fast_take(bin);
 }
 

@@ -193,6 +193,7 @@ static struct cache *slots_new_cache(evh_heap *heap)
     cache->heap = heap;
     cache->stamp = heap->stamp;
     cache->in_use = 1;
+    owners_begin(cache);
     cache->id = base_add_fetch(&heap->slices.cache_count, 1, __ATOMIC_RELAXED);
     assert(cache->id > 0);
     struct cache *first = base_load(&heap->slices.caches, __ATOMIC_RELAXED);

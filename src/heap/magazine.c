@@ -19,9 +19,12 @@
  */
 #include "heap/fast.h"
 
-/* What is kept of a class: some of what the caches of a processor hold. */
-enum { MAGAZINE_KEPT_BYTES = 64 << 10, MAGAZINE_KEPT_BLOCKS = 1 << 20, MAGAZINE_MIN = 4,
-       MAGAZINE_PORTION = 64, MAGAZINE_PORTION_BYTES = 8 << 10 };
+enum {
+    MAGAZINE_KEPT_BYTES = 64 << 10,   /* of a class, packets included */
+    MAGAZINE_PORTION = 64,            /* blocks that are claimed at a time, ... */
+    MAGAZINE_PORTION_BYTES = 8 << 10, /* ... or fewer, so much of them, ... */
+    MAGAZINE_MIN = 4,                 /* ... but no fewer */
+};
 
 /* Where the magazine of a cache that has none points: it is empty, and it is full. */
 EVH_INTERNAL void *magazine_none[MAGAZINE_SLOTS] __attribute__((aligned(1024)));
@@ -35,30 +38,34 @@ EVH_INTERNAL size_t magazine_bytes(void)
     return HEAP_CLASS_COUNT * (sizeof(struct magazine) + array) + array;
 }
 
-static uint32_t magazine_room(uint32_t class_index)
+/* `bytes` worth of blocks of the class, but from MAGAZINE_MIN to `most`. */
+static uint32_t magazine_worth(uint32_t class_index, uint32_t bytes, uint32_t most)
 {
     assert(class_index < HEAP_CLASS_COUNT);
-    const uint32_t count = SLICE_BYTES / size_classes[class_index].block_bytes;
-    assert(count > 0);
-    return count > MAGAZINE_BLOCKS ? MAGAZINE_BLOCKS : count < MAGAZINE_MIN ? MAGAZINE_MIN : count;
+    const uint32_t count = bytes / size_classes[class_index].block_bytes;
+    assert(most >= MAGAZINE_MIN);
+    return count > most ? most : count < MAGAZINE_MIN ? MAGAZINE_MIN : count;
 }
 
-/* How many blocks are claimed at a time: what is claimed comes before what other threads give
- * back. */
+static uint32_t magazine_room(uint32_t class_index)
+{
+    return magazine_worth(class_index, SLICE_BYTES, MAGAZINE_BLOCKS);
+}
+
+/* How many blocks are claimed at a time. What is claimed comes before what other threads give back:
+ * so, little of what is large. */
 static uint32_t magazine_portion(uint32_t class_index)
 {
-    const uint32_t count = MAGAZINE_PORTION_BYTES / size_classes[class_index].block_bytes;
-    assert(class_index < HEAP_CLASS_COUNT);
-    return count > MAGAZINE_PORTION ? MAGAZINE_PORTION : count < MAGAZINE_MIN ? MAGAZINE_MIN : count;
+    return magazine_worth(class_index, MAGAZINE_PORTION_BYTES, MAGAZINE_PORTION);
 }
 
 static uint32_t magazine_packet_max(uint32_t class_index)
 {
     assert(class_index < HEAP_CLASS_COUNT);
     if (magazine_room(class_index) < MAGAZINE_BLOCKS) return 0;
-    const uint32_t kept = MAGAZINE_KEPT_BYTES / size_classes[class_index].block_bytes;
-    const uint32_t count = kept < MAGAZINE_KEPT_BLOCKS ? kept : MAGAZINE_KEPT_BLOCKS;
-    return count > MAGAZINE_BLOCKS ? (count - MAGAZINE_BLOCKS) / MAGAZINE_PACKED : 0;
+    const uint32_t count = MAGAZINE_KEPT_BYTES / size_classes[class_index].block_bytes;
+    assert(count >= MAGAZINE_BLOCKS);
+    return (count - MAGAZINE_BLOCKS) / MAGAZINE_PACKED;
 }
 
 static void magazine_free_packet(struct cache *cache, struct packet *packet)
@@ -72,15 +79,16 @@ static void magazine_free_packet(struct cache *cache, struct packet *packet)
 EVH_INTERNAL void magazine_begin(struct cache *cache)
 {
     assert(cache->heap != NULL);
-    for (uint32_t i = 0; i <= HEAP_CLASS_COUNT; i++) cache->bins[i].top = magazine_none + MAGAZINE_SLOTS;
+    for (uint32_t i = 0; i <= HEAP_CLASS_COUNT; i++)
+        cache->bins[i].top = magazine_none + MAGAZINE_SLOTS;
     if (!cache->magazines) return;
     const uint64_t array_bytes = MAGAZINE_SLOTS * sizeof(void *);
     uintptr_t end = base_round_up((uintptr_t)(cache->magazines + HEAP_CLASS_COUNT), array_bytes);
     for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
         end += array_bytes;
         void **start = (void **)end - magazine_room(i);
-        /* The null before it is there, and never stored to: nothing of the array is touched before it
-         * is used. */
+        /* The null before it is there from the beginning: an array is not touched before it is
+         * used. */
         assert(start[-1] == NULL);
         cache->magazines[i] =
             (struct magazine){.start = start, .packet_max = magazine_packet_max(i)};
@@ -243,7 +251,8 @@ static struct packet *magazine_new_packet(struct cache *cache)
     return packet;
 }
 
-/* Half a magazine into a packet. False: it has as many as it may. */
+/* The half of a full magazine that was freed first becomes a packet. False: it has as many as it
+ * may, or there is no memory. */
 static bool magazine_pack(struct cache *cache, struct magazine *magazine)
 {
     if (magazine->packet_count >= magazine->packet_max) return false;
@@ -263,14 +272,13 @@ EVH_INTERNAL void magazine_push(struct cache *cache, uint32_t class_index, void 
     struct magazine *magazine = &cache->magazines[class_index];
     assert(bin->top >= magazine->start);
     if (fast_is_full(bin->top)) {
-        const uint32_t count = (uint32_t)(bin->top - magazine->start);
-        const uint32_t half = count / 2;
         if (!magazine_pack(cache, magazine)) {
             magazine_give(cache, &block, 1);
             return;
         }
-        memmove(magazine->start, magazine->start + half, (count - half) * sizeof block);
-        base_store(&bin->top, bin->top - half, __ATOMIC_RELAXED);
+        void **rest = magazine->start + MAGAZINE_PACKED;
+        memmove(magazine->start, rest, (size_t)(bin->top - rest) * sizeof *rest);
+        base_store(&bin->top, bin->top - MAGAZINE_PACKED, __ATOMIC_RELAXED);
     }
     void **top = bin->top;
     *top = block;

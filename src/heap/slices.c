@@ -360,8 +360,7 @@ EVH_INTERNAL void slices_fold(evh_heap *heap)
     assert(heap->has_slices || heap->journal == NULL);
     /* Draining may forward a slice to the cache that owns it now, once: so two rounds, and a third
      * that finds nothing. */
-    for (struct cache *cache = first; cache; cache = cache->next_of_heap)
-        magazine_give_all(cache);
+    for (struct cache *cache = first; cache; cache = cache->next_of_heap) magazine_give_all(cache);
     for (bool again = true; again;) {
         again = false;
         for (struct cache *cache = first; cache; cache = cache->next_of_heap) {

@@ -167,10 +167,10 @@ struct cache {
     struct cache *next_of_heap;
     struct cache *next_of_thread;
     struct cache *next_parked;
-    void *memory;                     /* what the cache was carved from */
-    struct hot *hots;                 /* of all bins; NULL: none are kept */
-    struct magazine *magazines;       /* of all bins; NULL: there are none */
-    struct packets *packets;          /* owned: all that were allocated, linked */
+    void *memory;               /* what the cache was carved from */
+    struct hot *hots;           /* of all bins; NULL: none are kept */
+    struct magazine *magazines; /* of all bins; NULL: there are none */
+    struct packets *packets;    /* owned: all that were allocated, linked */
     struct packet *free_packets;
     uint32_t dense[HEAP_CLASS_COUNT]; /* lists */
     uint32_t full;                    /* list */

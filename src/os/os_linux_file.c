@@ -116,7 +116,8 @@ EVH_INTERNAL bool os_file_is_over_limit(uint64_t end_bytes)
  * that are there are kept: only holes, and what lies beyond the end, are written. */
 EVH_INTERNAL int os_file_allocate_by_writing(int file, uint64_t offset, uint64_t size)
 {
-    static unsigned char zeroes[SLICE_BYTES]; /* not constant: that would be 64 KiB of the library */
+    /* Not constant: it would be 64 KiB of the library. */
+    static unsigned char zeroes[SLICE_BYTES];
     const uint64_t end = offset + size;
     while (offset < end) {
         struct stat status;

@@ -252,6 +252,13 @@ static void misuse_interior(void)
     free(hidden(block + 16));
 }
 
+/* Blocks that are given back are looked at. */
+static void misuse_late(void)
+{
+    misuse_double();
+    (void)malloc_trim(0);
+}
+
 static void misuse_foreign(void)
 {
     static char foreign[64];
@@ -268,6 +275,7 @@ int main(int argc, char **argv)
         {"errors", check_errors},  {"threads", check_threads},    {"forks", check_forks},
         {"double", misuse_double}, {"interior", misuse_interior}, {"foreign", misuse_foreign},
         {"streams", check_streams},
+        {"late", misuse_late},
     };
     for (unsigned i = 0; argc > 1 && i < sizeof parts / sizeof parts[0]; i++) {
         if (strcmp(argv[1], parts[i].name) != 0) continue;

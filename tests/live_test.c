@@ -240,6 +240,51 @@ TEST(a_damaged_word_of_a_root_is_corruption)
     live_close(heap);
 }
 
+static bool walk_on(const evh_block *block, void *context)
+{
+    (void)block;
+    (void)context;
+    return true;
+}
+
+TEST(a_block_longer_than_the_heap_is_corruption)
+{
+    evh_heap *heap = live_open(test_path("heap"));
+    const evh_ref ref = evh_ref_to(heap, evh_malloc(heap, 3 * SLICE_BYTES));
+    unsigned char digest[32];
+    uint64_t *descriptor = live_descriptor(heap->live, ref.offset >> SLICE_SHIFT);
+    const uint64_t good = *descriptor;
+    const uint64_t bad[] = {descriptor_of_run(HEAP_LARGE, 0),
+                            descriptor_of_run(HEAP_LARGE, UINT32_MAX)};
+    for (unsigned i = 0; i < 2; i++) {
+        *descriptor = bad[i];
+        CHECK_EQUAL(evh_walk(heap, walk_on, NULL), EVH_CORRUPT);
+        CHECK_EQUAL(evh_digest(heap, digest), EVH_CORRUPT);
+        CHECK(evh_check(heap, NULL, NULL) != EVH_OK);
+    }
+    *descriptor = good;
+    live_close(heap);
+}
+
+TEST(a_segment_without_metadata_is_not_trimmed)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s", test_path("heap"));
+    evh_heap *heap = live_open(path);
+    evh_free(heap, evh_malloc(heap, 4 << 20));
+    live_close(heap);
+    const uint64_t nothing = 0;
+    const int file = open(path, O_RDWR);
+    CHECK_EQUAL(pwrite(file, &nothing, 8, SLICE_BYTES + HEAP_DIRECTORY_OFFSET), 8);
+    CHECK_EQUAL(close(file), 0);
+    heap = live_open(path);
+    uint64_t freed = 1;
+    (void)evh_trim(heap, &freed);
+    CHECK_EQUAL(freed, 0);
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_CORRUPT);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
 /* ---- blocks ---- */
 
 TEST(misuse_is_detected_across_processes)

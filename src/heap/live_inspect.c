@@ -62,6 +62,11 @@ EVH_INTERNAL evh_status live_walk(evh_heap *heap, evh_visit *visit, void *contex
             if (!inspect_walk_blocks(heap, number, class, bits, visit, context)) return EVH_OK;
         } else if (descriptor_kind(descriptor) == HEAP_LARGE) {
             const uint64_t run = descriptor_count(descriptor);
+            if (run == 0 || !base_in_range(number, run, live_end(live)))
+                return base_fail(EVH_CORRUPT, evh_ref_to(heap, place).offset,
+                                 "%s: slice %llu: a block of %llu slices ends behind the heap",
+                                 heap_path(heap), (unsigned long long)number,
+                                 (unsigned long long)run);
             const evh_block block = {.address = heap->view.base + (number << SLICE_SHIFT),
                                      .ref = {number << SLICE_SHIFT},
                                      .size = run << SLICE_SHIFT};

@@ -5,5 +5,6 @@
 #include <everheap/collections.h>
 #include <everheap/heap.h>
 #include <everheap/inspect.h>
+#include <everheap/live.h>
 
 #endif

@@ -89,6 +89,7 @@ typedef uint32_t evh_mode;
 enum {
     EVH_DURABLE = 0, /* one process writes; evh_commit() makes durable all its changes or none */
     /* EVH_READ_ONLY = 1: the newest commit, beside a writer or without one */
+    EVH_LIVE = 3,    /* any processes write; every store survives all of them: live.h */
     EVH_PRIVATE = 2, /* as read-only, but this process may change its copy; never written back */
     EVH_MEMORY = 4,  /* what evh_open_memory() makes; evh_open() refuses it */
 };
@@ -115,11 +116,17 @@ typedef struct evh_options {
     bool must_exist;            /* never create: EVH_NOT_FOUND */
     bool must_create;           /* never open: EVH_EXISTS */
     bool no_thread;             /* checkpoint inside evh_commit, not in a background thread */
-    bool verify;                /* check all metadata while opening, not at first use */
+    bool verify;                /* check all metadata while opening, not at first use, and
+                                   search the whole journal for signs of lost commits */
     bool guards;                /* find dirty 2 MiB granules by write protection and a signal:
                                    faster one-page commits in large heaps; see evh_touch() */
     bool network_file_system;   /* accept one: the caller vouches for its locks and flushes */
     bool no_follow;             /* refuse a path that ends in a symbolic link */
+    bool compact;               /* evh_open_memory: the layout of small buffers at any size: free
+                                   areas merge at once, lowest address first, one lock */
+    bool unlisted;              /* evh_open_memory: unknown to evh_heap_of(), and another opening of
+                                   the buffer is not counted but another heap; any number may be
+                                   open, and one whose buffer is gone disturbs nobody */
     unsigned permissions;       /* of a new file; 0 means 0600 */
     uint64_t size_max_bytes;    /* the heap never grows beyond; 0 means 1 TiB */
     uint64_t preferred_address; /* map there if that is free; 0 means where it was the last time */
@@ -152,12 +159,12 @@ EVH_API evh_heap *evh_open(const char *path, const evh_options *options);
 
 /**
  * Make a heap in memory. `buffer` NULL: anonymous memory that grows to `size_bytes` (0: 1 TiB).
- * Otherwise the heap lives in the caller's `buffer` of `size_bytes` (at least 4 KiB), which stays
+ * Otherwise the heap lives in the caller's `buffer` of `size_bytes` (at least 1 KiB), which stays
  * the caller's: if it already holds the image of a heap, that heap is attached (`must_create`
  * formats it anew, `must_exist` refuses to format). A buffer that is open already gives the same
  * heap, counted.
  * Returns   the heap, owned: end it with evh_close(). The buffer keeps the image.
- * Errors    EVH_INVALID (buffer below 4 KiB), EVH_NOT_HEAP, EVH_CORRUPT, EVH_VERSION,
+ * Errors    EVH_INVALID (buffer below 1 KiB), EVH_NOT_HEAP, EVH_CORRUPT, EVH_VERSION,
  *           EVH_NO_MEMORY.
  * Threads   any.
  * Crash     nothing is kept; evh_save() writes an image.
@@ -388,5 +395,6 @@ EVH_API const char *evh_version(void);
 #endif
 
 #include <everheap/inspect.h>
+#include <everheap/live.h>
 
 #endif

@@ -51,7 +51,8 @@ typedef struct evh_root_info {
 /**
  * Step through the roots: start with a zeroed `root`; each call that returns true filled it with
  * the next one. A root that is removed or made meanwhile may or may not be seen; no other is
- * missed.
+ * missed, unless the catalog is damaged (or memory short): then the steps end there, and
+ * evh_check() tells.
  */
 EVH_API bool evh_root_next(evh_heap *heap, evh_root_info *root);
 
@@ -98,6 +99,7 @@ typedef struct evh_info {
     evh_mode mode;
     evh_detect detect; /* what is in use */
     bool is_compact;   /* the layout for small buffers */
+    bool is_live;      /* a live heap, or a private or read-only copy of one */
     bool is_poisoned;
     bool has_thread; /* a background checkpointer */
     uint32_t format_version;
@@ -122,6 +124,7 @@ typedef struct evh_info {
     uint64_t private_bytes;   /* memory held in private copies of pages */
     uint64_t roots;
     uint64_t threads;        /* that have allocated from it */
+    uint64_t processes;      /* attached to a live heap; 0 for others */
     uint64_t writer_process; /* who has it open for writing; 0 nobody */
 } evh_info;
 

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base_atomic.h"
+
 /*
  * EVH_INTERNAL marks what one file offers the others of the library, EVH_INTERNAL_DATA the
  * declaration of such a variable. Hidden in the shared library; static in the amalgamation, where

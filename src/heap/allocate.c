@@ -24,10 +24,10 @@ static inline void *allocate_take(struct bin *bin)
     const uint64_t mask = bin->mask;
     const uint64_t bit = mask & (~mask + 1);
     assert(mask != 0);
-    const uint64_t live = __atomic_load_n(bin->word, __ATOMIC_RELAXED);
+    const uint64_t live = base_load(bin->word, __ATOMIC_RELAXED);
     assert((live & bit) == 0);
     bin->mask = mask ^ bit;
-    __atomic_store_n(bin->word, live | bit, __ATOMIC_RELAXED);
+    base_store(bin->word, live | bit, __ATOMIC_RELAXED);
     return bin->blocks + (size_t)base_lowest_bit(mask) * bin->block_bytes;
 }
 
@@ -55,11 +55,19 @@ static evh_status allocate_check(evh_heap *heap, size_t size)
                      heap_path(heap), (unsigned long long)size, (unsigned long long)limit);
 }
 
+static void *allocate_large(evh_heap *heap, size_t size, size_t alignment)
+{
+    assert(size > 0);
+    assert(heap->compact == NULL);
+    if (heap->live) return live_large_allocate(heap, size, alignment, NULL);
+    return large_allocate(heap, size, alignment);
+}
+
 static SLOW void *allocate_slow(evh_heap *heap, size_t size)
 {
     if (allocate_check(heap, size)) return NULL;
     if (heap->compact) return compact_allocate(heap, size, 16);
-    if (size > HEAP_MEDIUM_MAX) return large_allocate(heap, size, SLICE_BYTES);
+    if (size > HEAP_MEDIUM_MAX) return allocate_large(heap, size, SLICE_BYTES);
     struct cache *cache = threads_attach(heap);
     assert(!cache || heap_thread.cache == cache);
     return cache ? allocate_class(cache, size_class_of(size)) : NULL;
@@ -113,6 +121,9 @@ void *evh_calloc(evh_heap *heap, size_t count, size_t size)
 
 void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
 {
+    /* At once, because it is the common call on a compact heap, which checks the alignment. */
+    if (heap && heap->compact && heap->is_writable && size - 1 < heap->view.end_bytes)
+        return compact_allocate(heap, size, alignment);
     if (allocate_check(heap, size)) return NULL;
     if (!base_is_power_of_two(alignment) || alignment > SEGMENT_BYTES) {
         (void)base_fail(EVH_INVALID, NO_OFFSET,
@@ -120,14 +131,14 @@ void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
                         (unsigned long long)alignment);
         return NULL;
     }
-    if (heap->compact) return compact_allocate(heap, size, base_max(alignment, 16));
+    assert(!heap->compact);
     if (alignment > SLICE_BYTES && (uintptr_t)heap->view.base % alignment) {
         (void)base_fail(EVH_INVALID, NO_OFFSET, "%s: an alignment of %llu: its buffer has less",
                         heap_path(heap), (unsigned long long)alignment);
         return NULL;
     }
     if (size > HEAP_MEDIUM_MAX || alignment > HEAP_MEDIUM_MAX)
-        return large_allocate(heap, size, alignment);
+        return allocate_large(heap, size, alignment);
     const uint32_t class_index = size_class_aligned(size, alignment);
     struct cache *cache = threads_attach(heap);
     assert(size_classes[class_index].block_bytes >= size);
@@ -163,6 +174,10 @@ static SLOW evh_status free_checked(evh_heap *heap, void *block)
     if (status) return status;
     assert(heap->view.base != NULL);
     if (heap->compact) return compact_free(heap, block);
+    if (heap->live) {
+        status = live_free(heap, free_offset(heap, block));
+        return status ? free_misuse(heap, status, block) : EVH_OK;
+    }
     struct slice_place place;
     status = slices_find(heap, free_offset(heap, block), &place);
     if (status) return free_misuse(heap, status, block);
@@ -170,7 +185,7 @@ static SLOW evh_status free_checked(evh_heap *heap, void *block)
     if (!cache) return evh_last_error()->status;
     assert(cache->heap == heap);
     assert(place.slice > heap->slices.table);
-    if (__atomic_load_n(&place.slice->kind, __ATOMIC_RELAXED) == HEAP_LARGE)
+    if (base_load(&place.slice->kind, __ATOMIC_RELAXED) == HEAP_LARGE)
         status = large_free(heap, free_offset(heap, block) >> SLICE_SHIFT);
     else
         status = owners_free(cache, place.slice, place.index);
@@ -180,7 +195,17 @@ static SLOW evh_status free_checked(evh_heap *heap, void *block)
 static __attribute__((noinline)) void free_slow(evh_heap *heap, void *block)
 {
     assert(!block || !heap || heap->view.base != NULL);
-    if (block) (void)free_checked(heap, block);
+    if (!block) return;
+    /* The common way in a live heap, whose end_bytes is 0. */
+    if (heap && heap->live) {
+        const evh_status status = live_free(heap, free_offset(heap, block));
+        if (UNLIKELY(status)) (void)free_misuse(heap, status, block);
+        return;
+    }
+    if (heap && heap->compact && heap->is_writable)
+        (void)compact_free(heap, block); /* memory: no child of a fork is kept out */
+    else
+        (void)free_checked(heap, block);
 }
 
 void evh_free(evh_heap *heap, void *block)
@@ -190,13 +215,13 @@ void evh_free(evh_heap *heap, void *block)
         return;
     }
     const uint64_t offset = free_offset(heap, block);
-    if (UNLIKELY(offset >= __atomic_load_n(&heap->slices.end_bytes, __ATOMIC_RELAXED))) {
+    if (UNLIKELY(offset >= base_load(&heap->slices.end_bytes, __ATOMIC_RELAXED))) {
         free_slow(heap, block); /* NULL, too */
         return;
     }
     struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
     struct cache *cache = heap_thread.cache;
-    if (UNLIKELY(__atomic_load_n(&slice->owner, __ATOMIC_RELAXED) != (uintptr_t)cache)) {
+    if (UNLIKELY(base_load(&slice->owner, __ATOMIC_RELAXED) != (uintptr_t)cache)) {
         free_slow(heap, block);
         return;
     }
@@ -209,12 +234,12 @@ void evh_free(evh_heap *heap, void *block)
     }
     uint64_t *word = &slice->bits[index / 64];
     const uint64_t bit = 1ull << index % 64;
-    const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
+    const uint64_t live = base_load(word, __ATOMIC_RELAXED);
     if (UNLIKELY(!(live & bit))) {
         free_slow(heap, block);
         return;
     }
-    __atomic_store_n(word, live & ~bit, __ATOMIC_RELAXED);
+    base_store(word, live & ~bit, __ATOMIC_RELAXED);
     /* Back into the mask if it is the bin's word: the block is hot. Without a branch: where a class
      * has few words, it would be unpredictable. (Measured: a third of the throughput.) */
     struct bin *bin = (struct bin *)(void *)((unsigned char *)cache + slice->bin_offset);
@@ -280,12 +305,14 @@ void *evh_realloc(evh_heap *heap, void *block, size_t size)
         (void)free_misuse(heap, status, block);
         return NULL;
     }
-    if (place.slice->kind != HEAP_LARGE) {
+    if (!place.is_large) {
         if (realloc_fits(place.size, size)) return block;
     } else if (size > HEAP_MEDIUM_MAX) {
         const uint64_t first = free_offset(heap, block) >> SLICE_SHIFT;
-        if (size <= place.size || !owners_check_dirty(heap))
-            if (large_resize(heap, first, size)) return block;
+        if (heap->live ? live_large_resize(heap, first, size)
+                       : (size <= place.size || !owners_check_dirty(heap)) &&
+                             large_resize(heap, first, size))
+            return block;
     }
     return realloc_move(heap, block, place.size, size);
 }
@@ -293,10 +320,14 @@ void *evh_realloc(evh_heap *heap, void *block, size_t size)
 evh_status evh_malloc_to(evh_heap *heap, evh_ref *slot, size_t size)
 {
     if (!slot) return base_fail(EVH_INVALID, NO_OFFSET, "no place for the ref: it is null");
+    if (heap && heap->live) {
+        const evh_status status = allocate_check(heap, size);
+        return status ? status : live_malloc_to(heap, slot, size);
+    }
     const void *block = evh_malloc(heap, size);
     if (!block) return evh_last_error()->status;
     /* Rollback and recovery take back both stores or none: a commit is between calls. */
-    __atomic_store_n(&slot->offset, free_offset(heap, block), __ATOMIC_RELEASE);
+    base_store(&slot->offset, free_offset(heap, block), __ATOMIC_RELEASE);
     assert(slot->offset != 0);
     return EVH_OK;
 }
@@ -306,17 +337,21 @@ evh_status evh_free_from(evh_heap *heap, evh_ref *slot)
     if (!slot) return base_fail(EVH_INVALID, NO_OFFSET, "no ref to free: its place is null");
     evh_status status = heap_writable(heap);
     if (status) return status;
-    const uint64_t offset = __atomic_load_n(&slot->offset, __ATOMIC_ACQUIRE);
+    const uint64_t offset = base_load(&slot->offset, __ATOMIC_ACQUIRE);
     if (offset == 0) return EVH_OK;
     void *block = heap->view.base + offset;
     assert(block != NULL);
+    if (heap->live) {
+        status = live_free_from(heap, slot);
+        return status ? free_misuse(heap, status, block) : EVH_OK;
+    }
     uint64_t size = 0;
     const bool is_live = heap->compact ? compact_block_at(heap, offset, &size)
                                        : slices_block_at(heap, offset, &size);
-    if (is_live) __atomic_store_n(&slot->offset, 0, __ATOMIC_RELEASE);
+    if (is_live) base_store(&slot->offset, 0, __ATOMIC_RELEASE);
     status = free_checked(heap, block);
     assert(!status || !is_live || status != EVH_BAD_POINTER);
     /* It could not be freed (no memory for this thread's cache): it is the caller's still. */
-    if (status && is_live) __atomic_store_n(&slot->offset, offset, __ATOMIC_RELEASE);
+    if (status && is_live) base_store(&slot->offset, offset, __ATOMIC_RELEASE);
     return status;
 }

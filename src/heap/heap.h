@@ -3,6 +3,7 @@
 #define EVERHEAP_HEAP_HEAP_H
 
 #include "heap/heap_layout.h"
+#include "heap/live.h"
 #include "heap/slices.h"
 #include "journal/journal.h"
 
@@ -17,20 +18,21 @@ struct evh_heap {
     uint64_t stamp;
     struct heap_slices slices; /* the allocator's ephemeral state: slices.h */
 
+    struct live *live;       /* not NULL: attached to a live heap */
     struct compact *compact; /* not NULL: the compact layout, and `slices` is unused */
     struct region *region;
     struct journal *journal; /* NULL in memory heaps */
-    /* Locks, in the order in which they are taken; slices.lock comes last. A caller's evh_enter()
-     * bracket comes before the last three; the gate is closed under commit_mutex, never
-     * under them. */
+    /* Locks, in the order in which they are taken; slices.lock, or that of the compact layout,
+     * comes last. A caller's evh_enter() bracket comes before the last two; the gate is closed
+     * under commit_mutex, never under them. */
     struct os_mutex *commit_mutex; /* commits, rollbacks and trims, one at a time */
     struct os_mutex *roots_mutex;  /* roots: they allocate */
-    struct os_mutex *mutex;        /* the compact layout */
     struct journal_state state;    /* working state: heap_set_end() changes heap_bytes */
     uint64_t looked_bytes;         /* the heap's end at the last look for dirty pages. Atomic */
     uint64_t begun;                /* the ticket of that commit; 0: none yet. Atomic. */
     evh_options options;
     evh_mode mode;
+    bool is_live_copy;         /* private or read-only, of a live heap's file */
     bool is_writable;          /* stores are allowed: durable, private, memory */
     bool is_committed_by_save; /* private and memory heaps: nothing to commit to */
     uint32_t open_count;       /* of a buffer that was opened several times */
@@ -157,8 +159,8 @@ EVH_INTERNAL void slices_forked(evh_heap *heap);
 
 /* ---- compact.c: heaps in small or unaligned buffers ---- */
 
-/* These take heap->mutex themselves; the caller does not hold it. Failures are set as the thread's
- * error; compact_free() and compact_resize() report a misuse through heap_misuse(). */
+/* These take the layout's lock themselves; the caller does not hold it. Failures are set as the
+ * thread's error; compact_free() and compact_resize() report a misuse through heap_misuse(). */
 
 EVH_INTERNAL bool compact_is_image(const void *buffer, uint64_t size);
 /** Format `buffer`. */
@@ -166,6 +168,8 @@ EVH_INTERNAL evh_status compact_create(evh_heap *heap, void *buffer, uint64_t si
 /** Attach to the image in `buffer` and verify its structure. */
 EVH_INTERNAL evh_status compact_open(evh_heap *heap, void *buffer, uint64_t size);
 EVH_INTERNAL void compact_close(evh_heap *heap);
+/** In a forked child, before fork() returns there: whoever held the lock is gone. */
+EVH_INTERNAL void compact_forked(evh_heap *heap);
 EVH_INTERNAL void *compact_allocate(evh_heap *heap, uint64_t size, uint64_t alignment);
 EVH_INTERNAL void *compact_resize(evh_heap *heap, void *block, uint64_t size);
 EVH_INTERNAL evh_status compact_free(evh_heap *heap, void *block);
@@ -192,9 +196,27 @@ EVH_INTERNAL bool heap_finding(evh_report *report, void *context, evh_status *fi
 
 /* ---- roots.c ---- */
 
+/* What is looked for: a name, or a tag if `name` is NULL. */
+struct root_key {
+    const char *name;
+    uint64_t tag;
+    uint64_t hash;
+    size_t name_size;
+};
+
+/** The key of a record or entry; its name is borrowed. */
+EVH_INTERNAL struct root_key roots_key_of_record(const struct heap_root *record);
+/** What evh_root_next() tells of it. */
+EVH_INTERNAL void roots_describe(const struct heap_root *entry, evh_root_info *root);
+
+/** A block that exists becomes a root, whose key is none yet. */
+EVH_INTERNAL evh_status roots_enter(evh_heap *heap, const evh_root_info *root);
+
 /** Allocate the catalog of a new heap. */
 EVH_INTERNAL evh_status roots_create(evh_heap *heap);
 EVH_INTERNAL evh_status roots_check(evh_heap *heap, evh_report *report, void *context);
+/** As evh_root_next(), telling a failure from the end: EVH_OK and `*is_found` false. */
+EVH_INTERNAL evh_status roots_next(evh_heap *heap, evh_root_info *root, bool *is_found);
 /** How many roots there are. */
 EVH_INTERNAL evh_status roots_count(evh_heap *heap, uint64_t *count);
 /** Call `visit` for the catalog's block and for each of its chunks. */
@@ -206,7 +228,7 @@ EVH_INTERNAL void roots_each_internal(evh_heap *heap, void (*visit)(uint64_t off
 /** The heap's end, also while other threads make it grow. */
 static inline uint64_t heap_end_bytes(const evh_heap *heap)
 {
-    return __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    return base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
 }
 
 static inline bool heap_is_zero(const void *data, size_t size)

@@ -219,6 +219,11 @@ evh_status evh_trim(evh_heap *heap, uint64_t *freed_bytes)
     if (status) return status;
     if (heap->mode == EVH_PRIVATE)
         return base_fail(EVH_READ_ONLY, NO_OFFSET, "%s: it is open privately", heap_path(heap));
+    if (heap->live) {
+        status = live_trim(heap, &freed);
+        if (freed_bytes) *freed_bytes = freed;
+        return status;
+    }
     if (gate_is_inside(heap))
         return base_fail(EVH_BUSY, NO_OFFSET, "%s: inside this thread's own evh_enter()",
                          heap_path(heap));

@@ -95,12 +95,12 @@ static void owners_set(struct slice *slice, const struct cache *cache)
 {
     assert(slice->bits != NULL);
     const uint64_t owner = (uintptr_t)cache;
-    uint64_t before = __atomic_load_n(&slice->owner, __ATOMIC_RELAXED);
+    uint64_t before = base_load(&slice->owner, __ATOMIC_RELAXED);
     uint64_t after = 0;
     assert((owner & SLICE_PENDING) == 0);
     do after = owner | (before & SLICE_PENDING);
-    while (!__atomic_compare_exchange_n(&slice->owner, &before, after, true, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_RELAXED));
+    while (!base_compare_exchange(&slice->owner, &before, after, true, __ATOMIC_ACQ_REL,
+                                  __ATOMIC_RELAXED));
 }
 
 /* The slice is the cache's, and not current: into the list where it belongs. */
@@ -144,6 +144,10 @@ static void owners_release(struct cache *cache, struct slice *slice)
     evh_heap *heap = cache->heap;
     assert(!owners_is_current(cache, slice));
     owners_unlink(heap, cache, slice);
+    if (heap->live) {
+        live_give(cache, slice);
+        return;
+    }
     heap_lock_take(&heap->slices.lock);
     owners_give(heap, slice);
     heap_lock_drop(&heap->slices.lock);
@@ -168,7 +172,7 @@ static void owners_emptied(struct cache *cache, struct slice *slice)
 static void owners_fold(evh_heap *heap, struct slice *slice)
 {
     assert(slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM);
-    const uint32_t freed = remote_fold(heap, slice);
+    const uint32_t freed = heap->live ? live_fold(heap, slice) : remote_fold(heap, slice);
     const uint32_t used = slice_used(slice);
     assert(freed <= used);
     slice_set_used(slice, used - freed);
@@ -318,7 +322,7 @@ EVH_INTERNAL void owners_forget(struct cache *cache)
     memset(cache->dense, 0, sizeof cache->dense);
     memset(cache->hints, 0, sizeof cache->hints);
     cache->full = 0;
-    __atomic_store_n(&cache->pending, 0, __ATOMIC_RELAXED);
+    base_store(&cache->pending, 0, __ATOMIC_RELAXED);
 }
 
 /* ---- taking slices ---- */
@@ -332,7 +336,7 @@ static void owners_adopt(struct cache *cache, struct slice *slice)
     assert(slice_owner(slice) == NULL);
     owners_unlink(heap, cache, slice);
     owners_fold(heap, slice);
-    __atomic_store_n(&slice->cache, cache, __ATOMIC_RELEASE);
+    base_store(&slice->cache, cache, __ATOMIC_RELEASE);
     owners_set(slice, cache);
 }
 
@@ -351,7 +355,7 @@ static struct slice *owners_publish(struct cache *cache, uint64_t first, uint32_
     slice->bits = pool_bits(heap, heap->slices.segments[first / SEGMENT_SLICES], slot);
     slice_set_used(slice, 0);
     slice->cursor = 0;
-    __atomic_store_n(&slice->cache, cache, __ATOMIC_RELEASE);
+    base_store(&slice->cache, cache, __ATOMIC_RELEASE);
     slices_zero(slice->bits, slice->word_count * 8u);
     for (uint32_t i = 1; i < slices; i++) {
         heap->slices.table[first + i].run = i;
@@ -448,7 +452,7 @@ static bool owners_claim(struct cache *cache, struct bin *bin, struct slice *sli
     assert(bin->mask == 0);
     for (unsigned round = 0; round < 2; round++) {
         for (uint32_t word = slice->cursor; word < slice->word_count; word++) {
-            const uint64_t live = __atomic_load_n(&slice->bits[word], __ATOMIC_RELAXED);
+            const uint64_t live = base_load(&slice->bits[word], __ATOMIC_RELAXED);
             const uint64_t free = ~live & slice_valid_bits(slice, word);
             if (!free) continue;
             const uint32_t number = owners_number(cache->heap, slice);
@@ -475,7 +479,7 @@ EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap)
     /* Looking for dirty pages while threads store to them would lose stores. The heap's growth
      * since the last look is known without looking. */
     const uint64_t end = heap_end_bytes(heap);
-    const uint64_t looked = __atomic_load_n(&heap->looked_bytes, __ATOMIC_RELAXED);
+    const uint64_t looked = base_load(&heap->looked_bytes, __ATOMIC_RELAXED);
     const uint64_t dirty = journal_dirty_bytes(heap->journal) + (end > looked ? end - looked : 0);
     if (dirty <= limit) return EVH_OK;
     return base_fail(EVH_LIMIT, NO_OFFSET,
@@ -492,7 +496,10 @@ EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
     struct slice *table = cache->heap->slices.table;
     evh_status status = owners_check_dirty(cache->heap);
     if (status) return status;
-    if (__atomic_load_n(&cache->pending, __ATOMIC_RELAXED)) remote_drain(cache);
+    if (cache->heap->live)
+        live_drain(cache);
+    else if (base_load(&cache->pending, __ATOMIC_RELAXED))
+        remote_drain(cache);
     if (bin->slice) {
         struct slice *slice = &table[bin->slice];
         if (owners_claim(cache, bin, slice)) return EVH_OK;
@@ -504,7 +511,8 @@ EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
         next = &table[cache->dense[class_index]];
         owners_unlink(cache->heap, cache, next);
     } else {
-        status = owners_find(cache, class_index, &next);
+        status = cache->heap->live ? live_find_slice(cache, class_index, &next)
+                                   : owners_find(cache, class_index, &next);
         if (status) return status;
     }
     next->cursor = 0;
@@ -521,11 +529,11 @@ static evh_status owners_free_own(struct cache *cache, struct slice *slice, uint
     assert(slice_owner(slice) == cache);
     uint64_t *word = &slice->bits[index / 64];
     const uint64_t bit = 1ull << index % 64;
-    const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
+    const uint64_t live = base_load(word, __ATOMIC_RELAXED);
     struct bin *bin = &cache->bins[slice->class_index];
     assert(index < slice->block_count);
     if (!(live & bit)) return EVH_DOUBLE_FREE;
-    __atomic_store_n(word, live & ~bit, __ATOMIC_RELAXED);
+    base_store(word, live & ~bit, __ATOMIC_RELAXED);
     assert(slice->countdown > 0);
     if (bin->word == word)
         bin->mask |= bit; /* claimed again: still used */

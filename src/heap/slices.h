@@ -131,6 +131,9 @@ struct cache {
     uint32_t full;                    /* list */
     uint32_t id;                      /* in its heap, from 1 */
     bool has_thread;
+    uint32_t thread_slot; /* of a live heap: live.h, as the next two */
+    uint64_t tag;         /* what says in a slice's owner word that it is this cache's; 0: none */
+    uint32_t in_use;      /* a thread has it, or takes it. Atomic */
     struct slot_hint hints[SLICE_SMALL_SLOTS];
     /* Written by other threads. */
     uint32_t pending
@@ -229,6 +232,7 @@ struct slice_place {
     struct slice *slice; /* of a MEDIUM or LARGE run: its head */
     uint32_t index;      /* of the block in it; 0 if LARGE */
     uint64_t size;       /* of the block */
+    bool is_large;
 };
 
 /** Find the live block that begins at `offset`, any number. EVH_DOUBLE_FREE: a block could begin
@@ -388,6 +392,9 @@ EVH_INTERNAL void threads_detach_heap(evh_heap *heap);
 /** In a forked child: the caches of all threads but the caller's are nobody's. */
 EVH_INTERNAL void threads_forked(evh_heap *heap);
 
+/** In a forked child, of a live heap: no cache has anything any more. */
+EVH_INTERNAL void threads_forked_live(evh_heap *heap);
+
 /** Empty every cache and give it the stamp, after heap->stamp changed. */
 EVH_INTERNAL void threads_restamp(evh_heap *heap);
 
@@ -438,7 +445,7 @@ static inline uint64_t descriptor_of_run(enum heap_kind kind, uint32_t count)
 static inline struct cache *slice_owner(const struct slice *slice)
 {
     assert(slice != NULL);
-    const uint64_t owner = __atomic_load_n(&slice->owner, __ATOMIC_ACQUIRE);
+    const uint64_t owner = base_load(&slice->owner, __ATOMIC_ACQUIRE);
     return (struct cache *)(uintptr_t)(owner & ~(uint64_t)SLICE_PENDING);
 }
 

@@ -122,9 +122,9 @@ void ring_add_live(struct journal *journal, struct journal_live *live)
     journal->live_bytes += live->bytes;
 }
 
-/* The size that suits the heap: a quarter of it, so that a small heap stays small, and twice what
- * may wait, so that commits go on while a checkpoint runs. */
-static uint64_t ring_suitable(const struct journal *journal)
+/* A quarter of the heap, so that a small one stays small, and at most twice what may wait, so that
+ * commits go on while a checkpoint runs. */
+uint64_t ring_suitable(const struct journal *journal)
 {
     assert(journal->options.checkpoint_bytes > 0);
     assert(journal->last_state.heap_bytes >= REGION_NEW_BYTES);
@@ -156,7 +156,8 @@ static evh_status ring_zero(struct journal *journal, const struct region_extent 
     return flush_poison_unlocked(journal);
 }
 
-/* Add an extent of at least `bytes`. Header and home are claimed; the mutex is not held. */
+/* Add an extent of at least `bytes`. Header and home are claimed, growth is held back; the mutex is
+ * not held. */
 static evh_status ring_extend(struct journal *journal, uint64_t bytes, struct region_header *next)
 {
     assert(journal->is_checkpointing);
@@ -190,7 +191,11 @@ static evh_status ring_try_extend(struct journal *journal, uint64_t bytes)
     struct region_header next;
     checkpoint_claim(journal);
     os->mutex_unlock(journal->mutex);
+    /* A heap that grows meanwhile would leave the extent out, also if it fails: it waits. That is
+     * for one extent of sixteen in a heap's life. */
+    region_plan_begin(journal->region);
     const evh_status status = ring_extend(journal, bytes, &next);
+    region_plan_end(journal->region);
     os->mutex_lock(journal->mutex);
     if (!status) {
         region_adopt_header(journal->region, &next);

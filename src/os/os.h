@@ -41,6 +41,8 @@ enum os_map_kind {
     OS_MAP_NOTHING,     /* reserve: no access */
     OS_MAP_PRIVATE,     /* the file, copy on write: stores never reach it */
     OS_MAP_SHARED_READ, /* the file as it is at any moment, read-only */
+    OS_MAP_SHARED,      /* the file itself: stores are in it at once. May reach beyond its end:
+                           what is added there later can be used without mapping again */
     OS_MAP_ANONYMOUS,   /* zero memory, readable and writable */
 };
 
@@ -95,6 +97,8 @@ struct os_calls {
     /** Give a range's space back; it reads as zero. EOPNOTSUPP where impossible. */
     int (*punch)(int file, uint64_t offset, uint64_t size);
     int (*truncate)(int file, uint64_t size);
+    /** Take a name away; who has the file open keeps it. ENOENT: there was none. */
+    int (*remove)(const char *path);
     /** Where the lowest hole in [offset, offset + size) begins; offset + size if there is none. */
     int (*find_hole)(int file, uint64_t offset, uint64_t size, uint64_t *hole);
 
@@ -167,6 +171,8 @@ struct os_calls {
     /** Wait while *word == value (a futex); returns at any time. wake wakes all. */
     void (*wait)(uint32_t *word, uint32_t value);
     void (*wake)(uint32_t *word);
+    /** Let others run for about that long. */
+    void (*pause)(uint64_t nanoseconds);
     /** A full memory barrier on every running thread of the process (membarrier). ENOSYS if not. */
     int (*barrier_all_threads)(void);
     void (*random)(void *buffer, size_t size);
@@ -184,6 +190,18 @@ EVH_INTERNAL const struct os_calls *os_linux(void);
 
 /** Use `calls` from now on; NULL is the real system. No heap is open meanwhile. */
 EVH_INTERNAL void os_use(const struct os_calls *calls);
+
+/** Not 0 while the process has had one thread only, where the C library tells; it may turn to 0 at
+ *  any call that can make a thread. */
+EVH_INTERNAL_DATA const char *const os_single_threaded;
+static inline bool os_is_single_threaded(void)
+{
+#ifdef BASE_ATOMIC_HEADER
+    return false; /* a test's scheduler runs its threads in one */
+#else
+    return __atomic_load_n(os_single_threaded, __ATOMIC_RELAXED) != 0;
+#endif
+}
 
 /** Call `child` in every forked child, before fork() returns there (pthread_atfork, once). */
 EVH_INTERNAL void os_at_fork(void (*child)(void));

@@ -24,6 +24,7 @@ EVH_INTERNAL void os_file_drop_cache(int file, uint64_t offset, uint64_t size);
 EVH_INTERNAL int os_file_allocate(int file, uint64_t offset, uint64_t size);
 EVH_INTERNAL int os_file_punch(int file, uint64_t offset, uint64_t size);
 EVH_INTERNAL int os_file_truncate(int file, uint64_t size);
+EVH_INTERNAL int os_file_remove(const char *path);
 EVH_INTERNAL int os_file_find_hole(int file, uint64_t offset, uint64_t size, uint64_t *hole);
 EVH_INTERNAL int os_file_lock(int file, uint64_t offset, uint64_t size, enum os_lock_kind kind);
 EVH_INTERNAL int os_file_lock_is_taken(int file, uint64_t offset, uint64_t size, bool *taken);
@@ -66,6 +67,7 @@ EVH_INTERNAL int os_thread_start(void (*run)(void *), void *context, struct os_t
 EVH_INTERNAL void os_thread_join(struct os_thread *thread);
 EVH_INTERNAL void os_thread_wait(uint32_t *word, uint32_t value);
 EVH_INTERNAL void os_thread_wake(uint32_t *word);
+EVH_INTERNAL void os_thread_pause(uint64_t nanoseconds);
 EVH_INTERNAL int os_thread_barrier_all(void);
 EVH_INTERNAL void os_random(void *buffer, size_t size);
 EVH_INTERNAL uint64_t os_time_ns(void);

@@ -14,7 +14,7 @@ static int exit_error;
 
 static void exit_make_key(void)
 {
-    exit_error = pthread_key_create(&exit_key, exit_run);
+    exit_error = pthread_key_create(&exit_key, __atomic_load_n(&exit_run, __ATOMIC_ACQUIRE));
 }
 
 EVH_INTERNAL int os_at_thread_exit(void (*exit)(void *), void *value)

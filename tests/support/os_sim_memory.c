@@ -42,6 +42,7 @@ static int call_map(void *address, uint64_t size, enum os_map_kind kind, int num
     int memory = -1;
     sim->counts.maps++;
     if (kind == OS_MAP_NOTHING) protection = PROT_NONE;
+    if (kind == OS_MAP_SHARED) return ENOTSUP; /* live heaps are no business of its disk */
     if (kind == OS_MAP_SHARED_READ) {
         protection = PROT_READ;
         flags = MAP_FIXED | MAP_NORESERVE | MAP_SHARED;

@@ -1,0 +1,366 @@
+/* pointer.hpp -- pointers that may be stored in a heap.
+ *
+ * Both store the distance from themselves to what they point at: 8 bytes, right wherever the heap
+ * is mapped as long as both lie in it, and right in this run wherever they lie. All zero is null,
+ * so zeroed memory holds null pointers. The distance is stored less one: the one address that
+ * cannot be named is the pointer's own second byte.
+ */
+#ifndef EVERHEAP_POINTER_HPP
+#define EVERHEAP_POINTER_HPP
+
+#include <atomic>
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <type_traits>
+
+namespace evh
+{
+
+namespace detail
+{
+
+/* An address that the compiler knows nothing about. It must not conclude that the sum of a
+ * pointer's own address and a number lies in that pointer, as it would of &array[0] + number. */
+inline std::uintptr_t opaque(std::uintptr_t address) noexcept
+{
+    __asm__("" : "+r"(address));
+    return address;
+}
+
+inline std::uintptr_t address_of(const volatile void *pointer) noexcept
+{
+    return opaque(reinterpret_cast<std::uintptr_t>(pointer));
+}
+
+/** What a pointer at `place` stores to point at `target`. */
+inline std::uint64_t encode(const volatile void *place, const volatile void *target) noexcept
+{
+    if (!target) return 0;
+    const std::uint64_t stored = address_of(target) - address_of(place) - 1;
+    assert(stored != 0); /* its own second byte */
+    return stored;
+}
+
+/** What a pointer at `place` that stores `stored` points at. */
+inline std::uintptr_t decode(const volatile void *place, std::uint64_t stored) noexcept
+{
+    return stored == 0 ? 0 : opaque(address_of(place) + stored + 1);
+}
+
+/* What every pointer is. Containers look at a pointer to T as one to const T; that both have their
+ * word from here tells the compiler that it is the same. */
+class stored_distance
+{
+  protected:
+    stored_distance() noexcept = default;
+    stored_distance(const stored_distance &) noexcept = default;
+    stored_distance &operator=(const stored_distance &) noexcept = default;
+    ~stored_distance() = default;
+
+    void set(const volatile void *target) noexcept
+    {
+        distance_ = encode(this, target);
+    }
+    void set_null() noexcept
+    {
+        distance_ = 0;
+    }
+    bool is_null() const noexcept
+    {
+        return distance_ == 0;
+    }
+    std::uintptr_t address() const noexcept
+    {
+        return decode(this, distance_);
+    }
+
+  private:
+    std::uint64_t distance_ = 0;
+};
+
+/* Stands for void& where a parameter needs a type. */
+struct nothing;
+
+template <typename To, typename From, typename = void> struct casts_to : std::false_type {
+};
+template <typename To, typename From>
+struct casts_to<To, From, std::void_t<decltype(static_cast<To *>(std::declval<From *>()))>>
+    : std::true_type {
+};
+
+} // namespace detail
+
+template <typename T> class ptr;
+
+namespace detail
+{
+
+/* Whether From * becomes To * as int ** becomes const int *const *, where the inner pointers are
+ * ours: containers do that to theirs, and both are the same word. */
+template <typename To, typename From> struct requalifies : std::false_type {
+};
+template <typename To, typename From>
+struct requalifies<const ptr<To>, ptr<From>> : std::is_convertible<From *, To *> {
+};
+template <typename To, typename From>
+struct requalifies<const ptr<To>, const ptr<From>> : std::is_convertible<From *, To *> {
+};
+template <typename T> struct requalifies<const ptr<T>, ptr<T>> : std::false_type {
+};
+template <typename T> struct requalifies<const ptr<T>, const ptr<T>> : std::false_type {
+};
+
+} // namespace detail
+
+/**
+ * A pointer for data in a heap: random access iterator, fancy pointer of evh::allocator. Made from
+ * and compared with plain pointers; get() gives the plain one. A copy points at the same object,
+ * but its bytes differ: never memcpy() one, or a struct that has one (evh::vec and the values of
+ * evh::map refuse them; there evh_ref is right).
+ * Threads   as a plain variable; evh::atomic_ptr for several.
+ * Cost      a branch and an addition where a plain pointer has nothing. A loop over many items is
+ *           as fast as any with the plain pointers of data() or get().
+ */
+template <typename T> class ptr : private detail::stored_distance
+{
+  public:
+    using element_type = T;
+    using value_type = std::remove_cv_t<T>;
+    using difference_type = std::ptrdiff_t;
+    using pointer = ptr;
+    using reference = std::add_lvalue_reference_t<T>;
+    using iterator_category = std::random_access_iterator_tag;
+
+    ptr() noexcept = default;
+    ptr(std::nullptr_t) noexcept
+    {
+    }
+    template <typename U, std::enable_if_t<std::is_convertible_v<U *, T *>, int> = 0>
+    ptr(U *target) noexcept
+    {
+        set(static_cast<T *>(target));
+    }
+    ptr(const ptr &other) noexcept : ptr(other.get())
+    {
+    }
+    template <typename U, std::enable_if_t<std::is_convertible_v<U *, T *>, int> = 0>
+    ptr(const ptr<U> &other) noexcept : ptr(static_cast<T *>(other.get()))
+    {
+    }
+    template <typename U, std::enable_if_t<!std::is_convertible_v<U *, T *> &&
+                                               detail::casts_to<T, U>::value,
+                                           int> = 0>
+    explicit ptr(const ptr<U> &other) noexcept : ptr(static_cast<T *>(other.get()))
+    {
+    }
+    template <typename U, std::enable_if_t<detail::requalifies<T, U>::value, int> = 0>
+    explicit ptr(const ptr<U> &other) noexcept : ptr(reinterpret_cast<T *>(other.get()))
+    {
+    }
+    ptr &operator=(const ptr &other) noexcept
+    {
+        set(other.get());
+        return *this;
+    }
+    template <typename U, std::enable_if_t<std::is_convertible_v<U *, T *>, int> = 0>
+    ptr &operator=(U *target) noexcept
+    {
+        set(static_cast<T *>(target));
+        return *this;
+    }
+    ptr &operator=(std::nullptr_t) noexcept
+    {
+        set_null();
+        return *this;
+    }
+    ~ptr() = default;
+
+    template <typename U = T>
+    static ptr
+    pointer_to(std::conditional_t<std::is_void_v<U>, detail::nothing, U> &target) noexcept
+    {
+        return ptr(std::addressof(target));
+    }
+
+    T *get() const noexcept
+    {
+        return reinterpret_cast<T *>(address());
+    }
+    reference operator*() const noexcept
+    {
+        return *get();
+    }
+    T *operator->() const noexcept
+    {
+        return get();
+    }
+    reference operator[](difference_type index) const noexcept
+    {
+        return get()[index];
+    }
+    explicit operator bool() const noexcept
+    {
+        return !is_null();
+    }
+
+    ptr &operator+=(difference_type count) noexcept
+    {
+        return *this = get() + count;
+    }
+    ptr &operator-=(difference_type count) noexcept
+    {
+        return *this = get() - count;
+    }
+    ptr &operator++() noexcept
+    {
+        return *this += 1;
+    }
+    ptr &operator--() noexcept
+    {
+        return *this -= 1;
+    }
+    ptr operator++(int) noexcept
+    {
+        const ptr before = *this;
+        ++*this;
+        return before;
+    }
+    ptr operator--(int) noexcept
+    {
+        const ptr before = *this;
+        --*this;
+        return before;
+    }
+    friend ptr operator+(const ptr &from, difference_type count) noexcept
+    {
+        return ptr(from.get() + count);
+    }
+    friend ptr operator+(difference_type count, const ptr &from) noexcept
+    {
+        return ptr(from.get() + count);
+    }
+    friend ptr operator-(const ptr &from, difference_type count) noexcept
+    {
+        return ptr(from.get() - count);
+    }
+    friend difference_type operator-(const ptr &to, const ptr &from) noexcept
+    {
+        return to.get() - from.get();
+    }
+
+    friend bool operator==(const ptr &one, const ptr &other) noexcept
+    {
+        return one.get() == other.get();
+    }
+    friend bool operator!=(const ptr &one, const ptr &other) noexcept
+    {
+        return one.get() != other.get();
+    }
+    friend bool operator<(const ptr &one, const ptr &other) noexcept
+    {
+        return std::less<>()(one.get(), other.get());
+    }
+    friend bool operator>(const ptr &one, const ptr &other) noexcept
+    {
+        return other < one;
+    }
+    friend bool operator<=(const ptr &one, const ptr &other) noexcept
+    {
+        return !(other < one);
+    }
+    friend bool operator>=(const ptr &one, const ptr &other) noexcept
+    {
+        return !(one < other);
+    }
+};
+
+/**
+ * An atomic pointer for data in a heap: std::atomic<T *>, stored as a distance. Its place is fixed,
+ * so it is neither copied nor moved. In a live heap all processes agree on it.
+ * Threads   any; lock-free.
+ */
+template <typename T> class atomic_ptr
+{
+  public:
+    using value_type = T *;
+    static constexpr bool is_always_lock_free = std::atomic<std::uint64_t>::is_always_lock_free;
+    static_assert(is_always_lock_free, "a lock would not be shared with other processes");
+
+    atomic_ptr() noexcept = default;
+    atomic_ptr(T *target) noexcept : stored_(detail::encode(this, target))
+    {
+    }
+    atomic_ptr(const atomic_ptr &) = delete;
+    atomic_ptr &operator=(const atomic_ptr &) = delete;
+    T *operator=(T *target) noexcept
+    {
+        store(target);
+        return target;
+    }
+    operator T *() const noexcept
+    {
+        return load();
+    }
+
+    T *load(std::memory_order order = std::memory_order_seq_cst) const noexcept
+    {
+        return reinterpret_cast<T *>(detail::decode(this, stored_.load(order)));
+    }
+    void store(T *target, std::memory_order order = std::memory_order_seq_cst) noexcept
+    {
+        stored_.store(detail::encode(this, target), order);
+    }
+    T *exchange(T *target, std::memory_order order = std::memory_order_seq_cst) noexcept
+    {
+        const std::uint64_t stored = stored_.exchange(detail::encode(this, target), order);
+        return reinterpret_cast<T *>(detail::decode(this, stored));
+    }
+    /** As std::atomic's: on failure `expected` receives what was there. */
+    bool compare_exchange_strong(T *&expected, T *target, std::memory_order success,
+                                 std::memory_order failure) noexcept
+    {
+        std::uint64_t stored = detail::encode(this, expected);
+        if (stored_.compare_exchange_strong(stored, detail::encode(this, target), success, failure))
+            return true;
+        expected = reinterpret_cast<T *>(detail::decode(this, stored));
+        return false;
+    }
+    bool
+    compare_exchange_strong(T *&expected, T *target,
+                            std::memory_order order = std::memory_order_seq_cst) noexcept
+    {
+        std::uint64_t stored = detail::encode(this, expected);
+        if (stored_.compare_exchange_strong(stored, detail::encode(this, target), order))
+            return true;
+        expected = reinterpret_cast<T *>(detail::decode(this, stored));
+        return false;
+    }
+    bool compare_exchange_weak(T *&expected, T *target,
+                               std::memory_order order = std::memory_order_seq_cst) noexcept
+    {
+        std::uint64_t stored = detail::encode(this, expected);
+        if (stored_.compare_exchange_weak(stored, detail::encode(this, target), order)) return true;
+        expected = reinterpret_cast<T *>(detail::decode(this, stored));
+        return false;
+    }
+
+  private:
+    std::atomic<std::uint64_t> stored_{0};
+};
+
+static_assert(sizeof(ptr<int>) == 8 && sizeof(atomic_ptr<int>) == 8, "stored in files");
+
+} // namespace evh
+
+template <typename T> struct std::hash<evh::ptr<T>> {
+    std::size_t operator()(const evh::ptr<T> &pointer) const noexcept
+    {
+        return std::hash<T *>()(pointer.get());
+    }
+};
+
+#endif

@@ -7,7 +7,8 @@
  *   storable.hpp     what may not be stored, told at compile time
  *   allocator.hpp    evh::allocator<T> for containers, evh::memory_resource for this run
  *   cxx_heap.hpp     evh::heap, evh::commit_scope, evh::bracket, evh::root<T>
- *   cxx_text.hpp     evh::str, evh::symbols
+ *   cxx_text.hpp     evh::str
+ *   cxx_symbols.hpp  evh::symbols, evh::symbol
  *   cxx_vec.hpp      evh::vec<T>
  *   cxx_map.hpp      evh::map<K, V>
  *   cxx_tree.hpp     evh::tree<K, V>
@@ -18,6 +19,7 @@
 #include <everheap/allocator.hpp>
 #include <everheap/cxx_heap.hpp>
 #include <everheap/cxx_map.hpp>
+#include <everheap/cxx_symbols.hpp>
 #include <everheap/cxx_text.hpp>
 #include <everheap/cxx_tree.hpp>
 #include <everheap/cxx_vec.hpp>

@@ -17,10 +17,16 @@ class heap;
 namespace detail
 {
 
-/** The heap that `place` lies in; an exception if it lies in none. */
-inline evh_heap *heap_at(const void *place)
+/** The heap that an object lies in, or null. */
+template <typename T> evh_heap *heap_of(T *place) noexcept
 {
-    evh_heap *found = evh_heap_of(place);
+    return evh_heap_of(reinterpret_cast<const void *>(address_of(place)));
+}
+
+/** The heap that an object lies in; an exception if it lies in none. */
+template <typename T> evh_heap *heap_at(T *place)
+{
+    evh_heap *found = heap_of(place);
     if (!found)
         fail_with(EVH_INVALID, "this object lies in no open heap (or in one that is unlisted): "
                                "make it with evh::root or evh::heap::make");
@@ -90,7 +96,7 @@ template <typename T> class allocator
         using other = allocator<U>;
     };
 
-    allocator() noexcept : base_(static_cast<char *>(detail::heap_base(evh_heap_of(this))))
+    allocator() noexcept : base_(static_cast<char *>(detail::heap_base(detail::heap_of(this))))
     {
     }
     /** Of this heap, which is borrowed. */
@@ -129,7 +135,7 @@ template <typename T> class allocator
     char *base() const noexcept
     {
         if (base_) return base_.get();
-        return static_cast<char *>(detail::heap_base(evh_heap_of(this)));
+        return static_cast<char *>(detail::heap_base(detail::heap_of(this)));
     }
 
     friend bool operator==(const allocator &one, const allocator &other) noexcept

@@ -287,7 +287,7 @@ class bracket
  */
 template <typename T> class root
 {
-    static constexpr bool is_direct = detail::is_zero_valid<T>::value && alignof(T) <= 16;
+    static constexpr bool is_direct = is_zero_valid<T>::value && alignof(T) <= 16;
     struct root_block {
         atomic_ptr<T> object;
         std::atomic<std::uint64_t> size; /* of T */

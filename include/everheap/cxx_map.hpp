@@ -1,8 +1,9 @@
-/* cxx_map.hpp -- hash tables in a heap, in C++: evh::map<K, V>, and what evh::tree shares with it. */
+/* cxx_map.hpp -- hash tables in a heap, in C++: evh::map<K, V>, and what evh::tree shares with
+ * it. */
 #ifndef EVERHEAP_CXX_MAP_HPP
 #define EVERHEAP_CXX_MAP_HPP
 
-#include <everheap/cxx_text.hpp>
+#include <everheap/cxx_symbols.hpp>
 
 #include <cstring>
 
@@ -45,10 +46,11 @@ template <typename Item> struct arrow {
 template <typename Calls, typename K, typename V>
 class keyed : public collection<typename Calls::handle>
 {
-    static_assert(form_of<K>() != key_form::refused && Calls::template takes<K>,
-                  "everheap: the key of an evh::map is an integer, an enum, an evh::symbol or bytes "
-                  "(std::string_view: the map keeps a copy); that of an evh::tree likewise, with "
-                  "double and without evh::symbol");
+    static_assert(
+        form_of<K>() != key_form::refused && Calls::template takes<K>,
+        "everheap: the key of an evh::map is an integer, an enum, an evh::symbol or bytes "
+        "(std::string_view: the map keeps a copy); that of an evh::tree likewise, with "
+        "double and without evh::symbol");
 
   public:
     using key_type = K;
@@ -172,7 +174,7 @@ class keyed : public collection<typename Calls::handle>
     void drop() noexcept
     {
         if (!this->is_made()) return;
-        if (evh_heap *heap = evh_heap_of(this)) destroy_values(heap);
+        if (evh_heap *heap = detail::heap_of(this)) destroy_values(heap);
         detail::drop(*this, Calls::clear);
     }
 };
@@ -311,6 +313,10 @@ template <typename K, typename V> class map : public detail::keyed<detail::map_c
         evh_map_cursor cursor_{};
     };
 
+    map() noexcept
+    {
+    }
+
     iterator begin() const
     {
         return iterator(*this);
@@ -321,15 +327,10 @@ template <typename K, typename V> class map : public detail::keyed<detail::map_c
     }
 };
 
-namespace detail
-{
-
 template <typename K, typename V> struct is_relocatable<map<K, V>> : std::true_type {
 };
 template <typename K, typename V> struct is_zero_valid<map<K, V>> : std::true_type {
 };
-
-} // namespace detail
 
 static_assert(sizeof(map<int, int>) == 8, "stored in files");
 

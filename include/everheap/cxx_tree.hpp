@@ -195,6 +195,10 @@ template <typename K, typename V> class tree : public detail::keyed<detail::tree
         }
     };
 
+    tree() noexcept
+    {
+    }
+
     iterator begin() const
     {
         iterator first(*this, false);
@@ -246,15 +250,10 @@ template <typename K, typename V> class tree : public detail::keyed<detail::tree
     }
 };
 
-namespace detail
-{
-
 template <typename K, typename V> struct is_relocatable<tree<K, V>> : std::true_type {
 };
 template <typename K, typename V> struct is_zero_valid<tree<K, V>> : std::true_type {
 };
-
-} // namespace detail
 
 static_assert(sizeof(tree<int, int>) == 8, "stored in files");
 

@@ -26,7 +26,9 @@ template <typename T> class vec : public detail::collection<evh_vec>
     using iterator = T *;
     using const_iterator = const T *;
 
-    vec() noexcept = default;
+    vec() noexcept
+    {
+    }
     vec(vec &&other) noexcept = default;
     vec &operator=(vec &&other) noexcept
     {
@@ -126,9 +128,10 @@ template <typename T> class vec : public detail::collection<evh_vec>
         } else {
             /* Made in its place: such an item finds its heap by where it lies. */
             T *item = place(evh_vec_push(here(), &handle_, sizeof(T), nullptr));
-            ::new (static_cast<void *>(item)) T();
-            if constexpr (sizeof...(Arguments) != 0) fill(std::forward<Arguments>(arguments)...);
-            return back();
+            take_back guard{this};
+            make_at(item, std::forward<Arguments>(arguments)...);
+            guard.items = nullptr;
+            return *item;
         }
     }
     /** Insert before `where`. Returns where it is now. */
@@ -169,7 +172,7 @@ template <typename T> class vec : public detail::collection<evh_vec>
         const std::size_t before = size();
         if (count < before) std::destroy(begin() + count, end());
         detail::check(evh_vec_resize(here(), &handle_, sizeof(T), count));
-        if constexpr (!detail::is_zero_valid<T>::value)
+        if constexpr (!is_zero_valid<T>::value)
             if (count > before) std::uninitialized_value_construct(begin() + before, end());
     }
     void reserve(std::size_t count)
@@ -201,18 +204,21 @@ template <typename T> class vec : public detail::collection<evh_vec>
         else
             return T{std::forward<Arguments>(arguments)...};
     }
-    template <typename Argument> void fill(Argument &&argument)
+    template <typename... Arguments> static void make_at(T *item, Arguments &&...arguments)
     {
-        struct take_back {
-            vec *items;
-            ~take_back()
-            {
-                if (items) items->pop_back();
-            }
-        } guard{this};
-        back() = std::forward<Argument>(argument);
-        guard.items = nullptr;
+        if constexpr (std::is_constructible_v<T, Arguments &&...>)
+            ::new (static_cast<void *>(item)) T(std::forward<Arguments>(arguments)...);
+        else
+            ::new (static_cast<void *>(item)) T{std::forward<Arguments>(arguments)...};
     }
+    /* The last item, whose constructor failed. */
+    struct take_back {
+        vec *items;
+        ~take_back()
+        {
+            if (items) (void)evh_vec_pop(items->here(), &items->handle_, nullptr);
+        }
+    };
     void check_index(std::size_t index) const
     {
         if (index >= size()) detail::fail_with(EVH_NOT_FOUND, "an index beyond the end of a vec");
@@ -221,20 +227,15 @@ template <typename T> class vec : public detail::collection<evh_vec>
     {
         if (!is_made()) return;
         if constexpr (!std::is_trivially_destructible_v<T>)
-            if (evh_heap_of(this)) std::destroy(begin(), end());
+            if (detail::heap_of(this)) std::destroy(begin(), end());
         detail::drop(*this, evh_vec_clear);
     }
 };
-
-namespace detail
-{
 
 template <typename T> struct is_relocatable<vec<T>> : std::true_type {
 };
 template <typename T> struct is_zero_valid<vec<T>> : std::true_type {
 };
-
-} // namespace detail
 
 static_assert(sizeof(vec<int>) == 8, "stored in files");
 

@@ -31,24 +31,26 @@ inline std::uintptr_t opaque(std::uintptr_t address) noexcept
     return address;
 }
 
-inline std::uintptr_t address_of(const volatile void *pointer) noexcept
+/* Addresses are handed on as numbers: gcc warns of a pointer to const that is handed on before what
+ * it points at has a value, and that is what pointers are made for. */
+template <typename T> std::uintptr_t address_of(T *pointer) noexcept
 {
     return opaque(reinterpret_cast<std::uintptr_t>(pointer));
 }
 
 /** What a pointer at `place` stores to point at `target`. */
-inline std::uint64_t encode(const volatile void *place, const volatile void *target) noexcept
+inline std::uint64_t encode(std::uintptr_t place, std::uintptr_t target) noexcept
 {
-    if (!target) return 0;
-    const std::uint64_t stored = address_of(target) - address_of(place) - 1;
+    if (target == 0) return 0;
+    const std::uint64_t stored = target - place - 1;
     assert(stored != 0); /* its own second byte */
     return stored;
 }
 
 /** What a pointer at `place` that stores `stored` points at. */
-inline std::uintptr_t decode(const volatile void *place, std::uint64_t stored) noexcept
+inline std::uintptr_t decode(std::uintptr_t place, std::uint64_t stored) noexcept
 {
-    return stored == 0 ? 0 : opaque(address_of(place) + stored + 1);
+    return stored == 0 ? 0 : opaque(place + stored + 1);
 }
 
 /* What every pointer is. Containers look at a pointer to T as one to const T; that both have their
@@ -61,9 +63,9 @@ class stored_distance
     stored_distance &operator=(const stored_distance &) noexcept = default;
     ~stored_distance() = default;
 
-    void set(const volatile void *target) noexcept
+    void set(std::uintptr_t target) noexcept
     {
-        distance_ = encode(this, target);
+        distance_ = encode(address_of(this), target);
     }
     void set_null() noexcept
     {
@@ -75,7 +77,7 @@ class stored_distance
     }
     std::uintptr_t address() const noexcept
     {
-        return decode(this, distance_);
+        return decode(address_of(this), distance_);
     }
 
   private:
@@ -101,17 +103,18 @@ namespace detail
 
 /* Whether From * becomes To * as int ** becomes const int *const *, where the inner pointers are
  * ours: containers do that to theirs, and both are the same word. */
+template <typename To, typename From>
+inline constexpr bool adds_const =
+    std::is_same_v<const To, const From> && std::is_convertible_v<From *, To *>;
 template <typename To, typename From> struct requalifies : std::false_type {
 };
 template <typename To, typename From>
-struct requalifies<const ptr<To>, ptr<From>> : std::is_convertible<From *, To *> {
+struct requalifies<const ptr<To>, ptr<From>>
+    : std::bool_constant<!std::is_same_v<To, From> && adds_const<To, From>> {
 };
 template <typename To, typename From>
-struct requalifies<const ptr<To>, const ptr<From>> : std::is_convertible<From *, To *> {
-};
-template <typename T> struct requalifies<const ptr<T>, ptr<T>> : std::false_type {
-};
-template <typename T> struct requalifies<const ptr<T>, const ptr<T>> : std::false_type {
+struct requalifies<const ptr<To>, const ptr<From>>
+    : std::bool_constant<!std::is_same_v<To, From> && adds_const<To, From>> {
 };
 
 } // namespace detail
@@ -142,18 +145,19 @@ template <typename T> class ptr : private detail::stored_distance
     template <typename U, std::enable_if_t<std::is_convertible_v<U *, T *>, int> = 0>
     ptr(U *target) noexcept
     {
-        set(static_cast<T *>(target));
+        set(detail::address_of(static_cast<T *>(target)));
     }
-    ptr(const ptr &other) noexcept : ptr(other.get())
+    ptr(const ptr &other) noexcept : detail::stored_distance()
     {
+        set(other.address());
     }
     template <typename U, std::enable_if_t<std::is_convertible_v<U *, T *>, int> = 0>
     ptr(const ptr<U> &other) noexcept : ptr(static_cast<T *>(other.get()))
     {
     }
-    template <typename U, std::enable_if_t<!std::is_convertible_v<U *, T *> &&
-                                               detail::casts_to<T, U>::value,
-                                           int> = 0>
+    template <typename U,
+              std::enable_if_t<!std::is_convertible_v<U *, T *> && detail::casts_to<T, U>::value,
+                               int> = 0>
     explicit ptr(const ptr<U> &other) noexcept : ptr(static_cast<T *>(other.get()))
     {
     }
@@ -163,13 +167,13 @@ template <typename T> class ptr : private detail::stored_distance
     }
     ptr &operator=(const ptr &other) noexcept
     {
-        set(other.get());
+        set(other.address());
         return *this;
     }
     template <typename U, std::enable_if_t<std::is_convertible_v<U *, T *>, int> = 0>
     ptr &operator=(U *target) noexcept
     {
-        set(static_cast<T *>(target));
+        set(detail::address_of(static_cast<T *>(target)));
         return *this;
     }
     ptr &operator=(std::nullptr_t) noexcept
@@ -180,8 +184,8 @@ template <typename T> class ptr : private detail::stored_distance
     ~ptr() = default;
 
     template <typename U = T>
-    static ptr
-    pointer_to(std::conditional_t<std::is_void_v<U>, detail::nothing, U> &target) noexcept
+    static ptr pointer_to(
+        std::conditional_t<std::is_void_v<U>, detail::nothing, U> &target) noexcept
     {
         return ptr(std::addressof(target));
     }
@@ -291,7 +295,7 @@ template <typename T> class atomic_ptr
     static_assert(is_always_lock_free, "a lock would not be shared with other processes");
 
     atomic_ptr() noexcept = default;
-    atomic_ptr(T *target) noexcept : stored_(detail::encode(this, target))
+    atomic_ptr(T *target) noexcept : stored_(encode(target))
     {
     }
     atomic_ptr(const atomic_ptr &) = delete;
@@ -308,47 +312,53 @@ template <typename T> class atomic_ptr
 
     T *load(std::memory_order order = std::memory_order_seq_cst) const noexcept
     {
-        return reinterpret_cast<T *>(detail::decode(this, stored_.load(order)));
+        return decode(stored_.load(order));
     }
     void store(T *target, std::memory_order order = std::memory_order_seq_cst) noexcept
     {
-        stored_.store(detail::encode(this, target), order);
+        stored_.store(encode(target), order);
     }
     T *exchange(T *target, std::memory_order order = std::memory_order_seq_cst) noexcept
     {
-        const std::uint64_t stored = stored_.exchange(detail::encode(this, target), order);
-        return reinterpret_cast<T *>(detail::decode(this, stored));
+        const std::uint64_t stored = stored_.exchange(encode(target), order);
+        return decode(stored);
     }
     /** As std::atomic's: on failure `expected` receives what was there. */
     bool compare_exchange_strong(T *&expected, T *target, std::memory_order success,
                                  std::memory_order failure) noexcept
     {
-        std::uint64_t stored = detail::encode(this, expected);
-        if (stored_.compare_exchange_strong(stored, detail::encode(this, target), success, failure))
-            return true;
-        expected = reinterpret_cast<T *>(detail::decode(this, stored));
+        std::uint64_t stored = encode(expected);
+        if (stored_.compare_exchange_strong(stored, encode(target), success, failure)) return true;
+        expected = decode(stored);
         return false;
     }
-    bool
-    compare_exchange_strong(T *&expected, T *target,
-                            std::memory_order order = std::memory_order_seq_cst) noexcept
+    bool compare_exchange_strong(T *&expected, T *target,
+                                 std::memory_order order = std::memory_order_seq_cst) noexcept
     {
-        std::uint64_t stored = detail::encode(this, expected);
-        if (stored_.compare_exchange_strong(stored, detail::encode(this, target), order))
-            return true;
-        expected = reinterpret_cast<T *>(detail::decode(this, stored));
+        std::uint64_t stored = encode(expected);
+        if (stored_.compare_exchange_strong(stored, encode(target), order)) return true;
+        expected = decode(stored);
         return false;
     }
     bool compare_exchange_weak(T *&expected, T *target,
                                std::memory_order order = std::memory_order_seq_cst) noexcept
     {
-        std::uint64_t stored = detail::encode(this, expected);
-        if (stored_.compare_exchange_weak(stored, detail::encode(this, target), order)) return true;
-        expected = reinterpret_cast<T *>(detail::decode(this, stored));
+        std::uint64_t stored = encode(expected);
+        if (stored_.compare_exchange_weak(stored, encode(target), order)) return true;
+        expected = decode(stored);
         return false;
     }
 
   private:
+    std::uint64_t encode(T *target) const noexcept
+    {
+        return detail::encode(detail::address_of(this), detail::address_of(target));
+    }
+    T *decode(std::uint64_t stored) const noexcept
+    {
+        return reinterpret_cast<T *>(detail::decode(detail::address_of(this), stored));
+    }
+
     std::atomic<std::uint64_t> stored_{0};
 };
 

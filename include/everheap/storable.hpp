@@ -26,6 +26,17 @@ namespace evh
 
 template <typename T> class allocator;
 
+/** Whether T may be moved with memcpy(), as evh::vec, evh::map and evh::tree do when they grow.
+ *  True for what is trivially copyable and for handles such as evh::str. A program specialises it
+ *  for a struct of such members: template <> struct evh::is_relocatable<note> : std::true_type
+ *  {}; */
+template <typename T> struct is_relocatable : std::is_trivially_copyable<T> {
+};
+
+/** Whether zero bytes are a T, so that its constructor need not be called. Likewise. */
+template <typename T> struct is_zero_valid : std::is_trivially_default_constructible<T> {
+};
+
 namespace detail
 {
 
@@ -39,11 +50,13 @@ template <typename T> struct is_of_the_process<std::allocator<T>> : std::true_ty
 template <typename T> struct is_of_the_process<std::default_delete<T>> : std::true_type {
 };
 #if defined(__cpp_lib_memory_resource)
-template <typename T> struct is_of_the_process<std::pmr::polymorphic_allocator<T>> : std::true_type {
+template <typename T>
+struct is_of_the_process<std::pmr::polymorphic_allocator<T>> : std::true_type {
 };
 #endif
 
-template <typename T> struct holds_address : std::bool_constant<std::is_member_function_pointer_v<T>> {
+template <typename T>
+struct holds_address : std::bool_constant<std::is_member_function_pointer_v<T>> {
 };
 template <typename T> struct holds_address<T *> : std::true_type {
 };
@@ -55,8 +68,7 @@ template <typename T, std::size_t N> struct holds_address<T[N]> : holds_address<
 };
 /* Strings and containers with the standard allocators, std::unique_ptr, ... */
 template <template <typename...> typename Template, typename... Arguments>
-struct holds_address<Template<Arguments...>>
-    : std::disjunction<is_of_the_process<Arguments>...> {
+struct holds_address<Template<Arguments...>> : std::disjunction<is_of_the_process<Arguments>...> {
 };
 template <typename T> struct holds_address<std::shared_ptr<T>> : std::true_type {
 };
@@ -77,8 +89,7 @@ struct holds_address<std::variant<Items...>> : std::disjunction<holds_address<It
 };
 template <typename T> struct holds_address<std::optional<T>> : holds_address<T> {
 };
-template <typename T, std::size_t N>
-struct holds_address<std::array<T, N>> : holds_address<T> {
+template <typename T, std::size_t N> struct holds_address<std::array<T, N>> : holds_address<T> {
 };
 
 /* Instantiated where a T is made in a heap, so T is complete. */
@@ -111,20 +122,12 @@ template <typename T> struct is_ptr : std::false_type {
 template <typename T> struct is_ptr<ptr<T>> : std::true_type {
 };
 
-/* Whether bytes may be moved with memcpy(), as the C collections do when they grow. Specialised for
- * handles, which move but do not copy. */
-template <typename T> struct is_relocatable : std::is_trivially_copyable<T> {
-};
-
-/* Whether all zero bytes are a T as its constructor without arguments makes it, or as good. */
-template <typename T> struct is_zero_valid : std::is_trivially_default_constructible<T> {
-};
-
 template <typename T> struct must_be_relocatable : must_be_storable<T> {
     static_assert(is_relocatable<T>::value,
                   "everheap: evh::vec, evh::map and evh::tree move items with memcpy(). Use items "
-                  "that are trivially copyable (evh_ref instead of evh::ptr) or handles such as "
-                  "evh::str; or std::vector with evh::allocator");
+                  "that are trivially copyable (evh_ref instead of evh::ptr), handles such as "
+                  "evh::str, or say so with evh::is_relocatable; or std::vector with "
+                  "evh::allocator");
     static_assert(alignof(T) <= 16, "everheap: items are aligned to 16 bytes at most");
 };
 

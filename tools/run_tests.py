@@ -80,6 +80,9 @@ def run_step(name, command, environment):
     start = time.monotonic()
     status, output = run(command, environment, TIMEOUT_SECONDS)
     failed = int(status != 0)
+    if closing := CLOSING.findall(output):  # a step of several checks counts them
+        passed, counted, skipped = map(int, closing[-1])
+        return Result(name, passed, max(counted, failed), skipped, time.monotonic() - start, output)
     return Result(name, 1 - failed, failed, 0, time.monotonic() - start, output)
 
 
@@ -90,6 +93,8 @@ def steps(arguments, environment):
     yield run_step("examples", ["sh", "tools/check_examples.sh", build], environment)
     yield run_step("command", ["sh", "tools/check_command.sh", build], environment)
     yield run_step("planted bugs", ["sh", "tools/planted.sh", build], environment)
+    if not arguments.no_cplusplus:
+        yield run_step("C++ libraries", [sys.executable, "tools/check_cxx.py", build], environment)
     yield run_step("dist", arguments.make.split() + ["--no-print-directory", "dist"], environment)
 
 

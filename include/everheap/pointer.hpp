@@ -50,7 +50,7 @@ inline std::uint64_t encode(std::uintptr_t place, std::uintptr_t target) noexcep
 /** What a pointer at `place` that stores `stored` points at. */
 inline std::uintptr_t decode(std::uintptr_t place, std::uint64_t stored) noexcept
 {
-    return stored == 0 ? 0 : opaque(place + stored + 1);
+    return opaque(stored == 0 ? 0 : place + stored + 1);
 }
 
 /* What every pointer is. Containers look at a pointer to T as one to const T; that both have their
@@ -135,7 +135,7 @@ template <typename T> class ptr : private detail::stored_distance
     using value_type = std::remove_cv_t<T>;
     using difference_type = std::ptrdiff_t;
     using pointer = ptr;
-    using reference = std::add_lvalue_reference_t<T>;
+    using reference = std::conditional_t<std::is_void_v<T>, detail::nothing, T> &;
     using iterator_category = std::random_access_iterator_tag;
 
     ptr() noexcept = default;

@@ -41,7 +41,7 @@ PUBLIC_PATHS := -Iinclude -Icompat
 TEST_PATHS := -Iinclude -Isrc -Icompat -Itests -Itests/support -D_GNU_SOURCE
 
 LIBRARY_SOURCES := $(foreach layer,$(LAYERS),$(sort $(wildcard src/$(layer)/*.c)))
-HEADERS := $(sort $(wildcard include/*.h include/*/*.h src/*/*.h))
+HEADERS := $(sort $(wildcard include/*.h include/*/*.h include/*.hpp include/*/*.hpp src/*/*.h))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
 TEST_SOURCES := $(sort $(wildcard tests/*_test.c) $(if $(HAS_CXX),$(wildcard tests/*_test.cpp)))
 SUPPORT_SOURCES := $(sort $(filter-out %_test.c,$(wildcard tests/*.c)) $(wildcard tests/support/*.c))

@@ -105,7 +105,7 @@ namespace detail
  * ours: containers do that to theirs, and both are the same word. */
 template <typename To, typename From>
 inline constexpr bool adds_const =
-    std::is_same_v<const To, const From> && std::is_convertible_v<From *, To *>;
+    std::is_same_v<const To, const From> &&std::is_convertible_v<From *, To *>;
 template <typename To, typename From> struct requalifies : std::false_type {
 };
 template <typename To, typename From>

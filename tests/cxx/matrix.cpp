@@ -1,4 +1,4 @@
-/* matrix.cpp -- containers that one process fills and another reads elsewhere: tools/check_cxx.py. */
+/* matrix.cpp -- containers that one process fills and the next reads: tools/check_cxx.py. */
 #include <everheap.hpp>
 
 #include <cstdio>

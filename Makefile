@@ -39,6 +39,8 @@ DEBUG := -O1 -g
 LIBRARY_PATHS := -Iinclude -Isrc
 PUBLIC_PATHS := -Iinclude -Icompat
 TEST_PATHS := -Iinclude -Isrc -Icompat -Itests -Itests/support -D_GNU_SOURCE
+# C++'s own library has a <debug/debug.h>, which comes before ours.
+CXX_TEST_PATHS := $(TEST_PATHS:-Isrc=-idirafter src)
 
 LIBRARY_SOURCES := $(foreach layer,$(LAYERS),$(sort $(wildcard src/$(layer)/*.c)))
 HEADERS := $(sort $(wildcard include/*.h include/*/*.h include/*.hpp include/*/*.hpp src/*/*.h))
@@ -53,7 +55,7 @@ EXAMPLE_SUPPORT := $(filter-out $(EXAMPLE_SOURCES),$(wildcard examples/*.c))
 CXX_EXAMPLE_SOURCES := $(if $(HAS_CXX),$(sort $(wildcard examples/*.cpp)))
 BENCH_SOURCES := $(call with_main,bench)
 BENCH_SUPPORT := $(filter-out $(BENCH_SOURCES),$(wildcard bench/*.c))
-CXX_BENCH_SOURCES := $(if $(HAS_CXX),$(sort $(wildcard bench/*.cpp)))
+CXX_BENCH_SOURCES := $(if $(HAS_CXX),bench/compat_bench.cpp) # the others are built by their own rules
 
 TESTS := $(addprefix $(BUILD)/,$(basename $(TEST_SOURCES)))
 PROGRAMS := $(PROGRAM_SOURCES:%.c=$(BUILD)/%)
@@ -80,7 +82,7 @@ $(BUILD)/objects/$(1)/tests/%.o: tests/%.c
 $(BUILD)/objects/$(1)/tests/%.cpp.o: tests/%.cpp
 	@mkdir -p $$(@D)
 	$$(if $$(V),,@echo "  CXX   $(1) $$<")
-	$$(Q)$$(CXX) $$(CXX_STANDARD) -pthread $(2) $$(TEST_PATHS) $$(CPPFLAGS) $$(CXXFLAGS) -MMD -MP -c $$< -o $$@
+	$$(Q)$$(CXX) $$(CXX_STANDARD) -pthread $(2) $$(CXX_TEST_PATHS) $$(CPPFLAGS) $$(CXXFLAGS) -MMD -MP -c $$< -o $$@
 
 $(BUILD)/objects/$(1)/libeverheap.a: $$(LIBRARY_SOURCES:%.c=$(BUILD)/objects/$(1)/%.o)
 	@rm -f $$@
@@ -124,10 +126,37 @@ $(eval $(call flavour,cover,$(COVER),$(BUILD)/cover))
 $(foreach n,$(PLANTS),$(eval $(call flavour,plant$(n),-O1 -g -DNDEBUG -DEVERHEAP_PLANT=$(n),$(BUILD)/plant$(n))))
 .SECONDARY:
 
+# Tests of interleavings (explore_*_test.c) and the library below them are compiled for
+# ThreadSanitizer, but linked with tests/support/interleave_hooks.c in its place. The support code is
+# the debug build's.
+EXPLORED := -O1 -g -fsanitize=thread -DEVERHEAP_EXPLORE \
+	$(addprefix -fno-builtin-,memcpy memmove memset memcmp)
+WRAPPED := -Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset,--wrap=memcmp
+
+$(BUILD)/objects/explore/src/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    explore $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(EXPLORED) $(LIBRARY_PATHS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/objects/explore/tests/%.o: tests/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    explore $<")
+	$(Q)$(CC) $(STANDARD) -pthread $(EXPLORED) $(TEST_PATHS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/objects/explore/libeverheap.a: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/explore/%.o)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(BUILD)/tests/explore_%_test: $(BUILD)/objects/explore/tests/explore_%_test.o \
+		$(BUILD)/objects/debug/libsupport.a $(BUILD)/objects/explore/libeverheap.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(CC) -pthread $(WRAPPED) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
 # ---- what users get -----------------------------------------------------------------------------
 
 .PHONY: all
-all: $(BUILD)/libeverheap.a $(BUILD)/libeverheap.so $(COMMAND) ## build the libraries and the command (the default)
+all: $(BUILD)/libeverheap.a $(BUILD)/libeverheap.so $(BUILD)/libeverheap-malloc.so $(COMMAND) ## build the libraries and the command (the default)
 
 $(BUILD)/libeverheap.a: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o)
 	@rm -f $@
@@ -139,6 +168,26 @@ $(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) too
 	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-soname,libeverheap.so.0 -Wl,-z,defs $(LDFLAGS) \
 		$(filter %.o,$^) $(LDLIBS) -o $@
 	$(Q)sh tools/exports.sh $@
+
+# malloc() itself, for LD_PRELOAD: the library with its own needs met by preload/own.c, one object.
+PRELOAD_SOURCES := $(sort $(wildcard preload/*.c))
+PRELOAD_OWN := -Dmalloc=own_malloc -Dcalloc=own_calloc -Drealloc=own_realloc -Dfree=own_free
+PRELOAD_OBJECTS := $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/preload/%.o) $(PRELOAD_SOURCES:%.c=$(BUILD)/objects/%.o)
+
+# What malloc() never calls (the journal, most of all) is left out: it would count as memory used.
+PRELOAD_SECTIONS := -ffunction-sections -fdata-sections
+$(eval $(call flavour,preload,$(RELEASE) $$(PRELOAD_SECTIONS) $$(PRELOAD_OWN),$(BUILD)/preload))
+$(BUILD)/objects/preload/%.o: preload/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(RELEASE) -D_GNU_SOURCE -fno-builtin-malloc $(LIBRARY_PATHS) -Ipreload \
+		$(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/libeverheap-malloc.so: $(PRELOAD_OBJECTS) preload/malloc.map
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-z,defs -Wl,--gc-sections \
+		-Wl,--version-script=preload/malloc.map $(LDFLAGS) \
+		$(filter %.o,$^) $(LDLIBS) -o $@
 
 # $(call programs,folder,compile flags,link flags,sources without main): objects, then a program for
 # each source with a main, linked with those of the others that it needs.
@@ -220,10 +269,15 @@ crash: $(BUILD)/tests/crash_test $(PLANTS:%=$(BUILD)/plant%/tests/crash_test) ##
 	@$(PYTHON) tools/crash.py --build $(BUILD) --images 1000000 --plants "$(PLANTS)"
 
 .PHONY: kill
-kill: $(BUILD)/tests/kill_test $(BUILD)/tests/live_kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a real program a thousand times, processes on one live heap 5000 times; then writers and readers for a minute
+kill: $(addprefix $(BUILD)/tests/,kill_test live_kill_test live_step_test reader_test) $(PROGRAMS) ## kill a real program a thousand times, processes on one live heap 5000 times, one at every instruction; then writers and readers for a minute
 	@KILLS=$(or $(KILLS),1000) $(BUILD)/tests/kill_test -v
 	@KILLS=$(or $(KILLS),5000) $(BUILD)/tests/live_kill_test -v
+	@EFFORT=2 $(BUILD)/tests/live_step_test -v
 	@SECONDS=$(or $(SECONDS),60) $(BUILD)/tests/reader_test -v
+
+.PHONY: explore
+explore: $(filter $(BUILD)/tests/explore_%,$(TESTS)) ## explore interleavings of threads under C11's memory model
+	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test -v || exit 1; done
 
 .PHONY: model
 model: $(BUILD)/tests/heap_model_test ## 20 million random operations on a heap file beside a model of it [OPERATIONS=n, SEED=n]
@@ -233,6 +287,10 @@ MODEL_TESTS := str symbol map tree vec
 .PHONY: model-collect
 model-collect: $(MODEL_TESTS:%=$(BUILD)/tests/%_test) ## compare every collection with a plain one over two million operations
 	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test agree || exit 1; done
+
+.PHONY: numbers
+numbers: $(BUILD)/release/tests/number_test ## read and write 20 million random doubles, bit for bit as the C library
+	@EFFORT=$(or $(EFFORT),400) $< -v
 
 .PHONY: cover
 cover: $(addprefix $(BUILD)/cover/,$(basename $(TEST_SOURCES))) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
@@ -248,8 +306,13 @@ has = $(shell printf '$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
 	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
 HAS_LMDB = $(call has,lmdb.h,-llmdb)
 HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
-BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1)
-BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) -ldl -lm
+APR_PATH = $(firstword $(wildcard /usr/include/apr-1.0 /usr/local/include/apr-1.0))
+HAS_APR = $(if $(APR_PATH),$(call has,apr_pools.h,-I$(APR_PATH) -lapr-1))
+HAS_BOOST = $(wildcard /usr/include/boost/context/protected_fixedsize_stack.hpp)
+BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1) \
+	$(if $(HAS_APR),-DHAVE_APR=1 -isystem $(APR_PATH))
+BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) \
+	$(if $(HAS_APR),-lapr-1) -ldl -lm
 
 # The containers of C++ that the collections are measured beside.
 $(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
@@ -259,17 +322,29 @@ $(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
 $(BUILD)/bench/collect_bench: $(BUILD)/objects/bench/collect_std.o
 $(BUILD)/bench/collect_bench: BENCH_LIBRARIES += -lstdc++
 
-.PHONY: bench bench-commit bench-alloc bench-open bench-collect bench-compat
-bench: bench-commit bench-alloc bench-open bench-collect $(if $(HAS_CXX),bench-compat) ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-compat bench-json
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena $(if $(HAS_CXX),bench-collect bench-compat) bench-json ## run all benchmarks
 bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
 	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
 	@$<
 bench-alloc: $(BUILD)/bench/alloc_bench ## measure allocation beside glibc, mimalloc and jemalloc
 	@$<
+bench-malloc: $(BUILD)/bench/malloc_suite $(BUILD)/libeverheap-malloc.so ## measure programs on malloc() beside glibc, mimalloc, jemalloc and tcmalloc
+	@$<
+bench-fragment: $(BUILD)/bench/fragment_bench $(BUILD)/libeverheap-malloc.so ## measure the space that a heap takes and gives back, beside others
+	@$<
 bench-open: $(BUILD)/bench/open_bench ## measure opening, after a close and after a kill
 	@$<
 
+bench-arena: $(BUILD)/bench/arena_bench $(if $(HAS_BOOST),$(BUILD)/bench/arena_boost) ## measure arenas, pools and stacks beside obstack, APR and Boost
+	@$<
+$(BUILD)/bench/arena_boost: bench/arena_boost.cpp
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX   $@")
+	$(Q)$(CXX) -std=c++17 -O2 $< -lboost_context -o $@
+bench-json: $(BUILD)/bench/json_bench ## measure JSON documents [FILE=text]
+	@$< $(if $(FILE),--file=$(FILE))
 bench-compat: $(BUILD)/bench/compat_bench ## measure the compatibility headers
 	@$<
 

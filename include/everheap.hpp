@@ -1,6 +1,6 @@
 /* everheap.hpp -- a heap that lasts, for C++17: everything a C++ program includes.
  *
- * Header-only, over the C interface, which may be used beside it. docs/cxx.md is the guide.
+ * Header-only, over the C interface, which may be used beside it. docs/cplusplus.md is the guide.
  *
  *   error.hpp        evh::error, evh::bad_alloc: a status that is thrown
  *   pointer.hpp      evh::ptr<T>, evh::atomic_ptr<T>: pointers that may be stored in a heap

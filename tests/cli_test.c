@@ -378,6 +378,24 @@ TEST(info_shows_sizes_rounded_and_exact)
                  (unsigned)status.st_size / 1000, (unsigned)status.st_size % 1000);
 }
 
+TEST(stat_counts_blocks_by_size)
+{
+    const char *const path = make_heap("stat.heap");
+    RUN("stat", path);
+    CHECK_EXIT(0);
+    CHECK_OUTPUT("blocks by size");
+    RUN("stat", "--json", path);
+    CHECK_EXIT(0);
+    CHECK_JSON();
+    RUN("stat", "--metrics", path);
+    CHECK_EXIT(0);
+    CHECK_OUTPUT("# TYPE everheap_live_bytes gauge\n");
+    CHECK_OUTPUT("# EOF\n");
+    RUN("stat", "--follow", "--count", "1", path);
+    CHECK_EXIT(0);
+    CHECK_OUTPUT("peak bytes");
+}
+
 TEST(check_calls_a_good_heap_clean)
 {
     const char *const path = make_heap("clean.heap");

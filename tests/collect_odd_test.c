@@ -76,6 +76,23 @@ TEST(any_number_as_a_handle_is_an_error_and_no_fault)
     evh_close(heap);
 }
 
+TEST(any_number_as_a_handle_is_an_error_in_a_live_heap_too)
+{
+    evh_heap *heap = evh_open(test_path("live.heap"), &(evh_options){.mode = EVH_LIVE});
+    CHECK(heap);
+    evh_info info;
+    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+    for (uint64_t offset = 0; offset < info.heap_bytes + (1 << 20); offset += 4096 - 16)
+        use_handle(heap, offset);
+    const uint64_t odd[] = {0, 65537, 1ull << 40, (1ull << 40) - 4096, UINT64_MAX - 15, 1ull << 63};
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) use_handle(heap, odd[i]);
+    evh_map map = {0};
+    for (uint64_t key = 1; key < 5000; key++) CHECK(evh_map_put(heap, &map, key, 8));
+    CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
 TEST(a_handle_of_another_kind_is_an_error)
 {
     evh_heap *heap = evh_open_memory(NULL, 0, NULL);

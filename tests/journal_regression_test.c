@@ -874,7 +874,7 @@ static struct {
 
 static bool full_now(void)
 {
-    if (!full.is_full) return false;
+    if (!__atomic_load_n(&full.is_full, __ATOMIC_RELAXED)) return false;
     uint64_t state = __atomic_add_fetch(&full.random, 0x9e3779b97f4a7c15u, __ATOMIC_RELAXED);
     return test_random(&state) % 50 == 0;
 }
@@ -935,12 +935,12 @@ TEST(no_acknowledged_commit_of_many_threads_is_lost_where_the_disk_is_full_now_a
     full.counts = evh_root(full.heap, "counts", FULL_THREADS * PAGE_BYTES);
     CHECK(full.counts != NULL);
     CHECK_EQUAL(evh_commit(full.heap), EVH_OK);
-    full.is_full = true;
+    __atomic_store_n(&full.is_full, true, __ATOMIC_RELAXED);
     pthread_t threads[FULL_THREADS];
     for (uintptr_t i = 0; i < FULL_THREADS; i++)
         CHECK(pthread_create(&threads[i], NULL, full_work, (void *)i) == 0);
     for (unsigned i = 0; i < FULL_THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
-    full.is_full = false;
+    __atomic_store_n(&full.is_full, false, __ATOMIC_RELAXED);
 
     evh_heap *killed = heap_open(heap_killed(path), &verifying);
 

@@ -200,6 +200,46 @@ TEST(a_damaged_live_area_is_refused)
     }
 }
 
+/* The word of the one root in chunk 0 of the heap's catalog. */
+static uint64_t *live_root_word(evh_heap *heap)
+{
+    const struct live_catalog *catalog = evh_at(heap, (evh_ref){heap->live->area->catalog});
+    uint64_t *words = evh_at(heap, (evh_ref){catalog->chunks[0]});
+    for (unsigned i = 0; i < LIVE_ROOT_WORDS; i++)
+        if (words[i]) return &words[i];
+    test_fail(__FILE__, __LINE__, "no root");
+    return words;
+}
+
+TEST(a_damaged_word_of_a_root_is_corruption)
+{
+    const char *path = test_path("heap");
+    evh_heap *heap = live_open(path);
+    CHECK(evh_root(heap, "numbers", 800) != NULL);
+    uint64_t *word = live_root_word(heap);
+    const uint64_t good = *word;
+    const uint64_t bad[] = {LIVE_ROOT_REMOVED, 5ull << LIVE_ROOT_BUSY_SHIFT, UINT64_MAX, good + 16,
+                            SLICE_BYTES};
+    for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        *word = bad[i];
+        CHECK(evh_root_find(heap, "numbers", NULL) == NULL);
+        CHECK_EQUAL(evh_last_error()->status, EVH_CORRUPT);
+        CHECK(evh_root(heap, "numbers", 800) == NULL);
+        CHECK_EQUAL(evh_last_error()->status, EVH_CORRUPT);
+        CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_CORRUPT);
+        const evh_options modes[] = {{.mode = EVH_READ_ONLY}, {.mode = EVH_PRIVATE}};
+        for (unsigned k = 0; k < 2; k++) {
+            evh_heap *copy = evh_open(path, &modes[k]);
+            CHECK(copy != NULL);
+            CHECK(evh_root_find(copy, "numbers", NULL) == NULL);
+            CHECK_EQUAL(evh_last_error()->status, EVH_CORRUPT);
+            CHECK_EQUAL(evh_close(copy), EVH_OK);
+        }
+    }
+    *word = good;
+    live_close(heap);
+}
+
 /* ---- blocks ---- */
 
 TEST(misuse_is_detected_across_processes)

@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS, FILE_LINES, FUNCTION_LINES, PUBLIC_HEADER_LINES = 100, 1000, 70, 400
 ASSERTIONS_PER_FUNCTION = 2.0
 ASSERTING_LAYERS = ("region", "journal", "heap")
-CODE_FOLDERS = ("include", "src", "tests", "examples", "cli", "bench", "fuzz", "compat")
+CODE_FOLDERS = ("include", "src", "tests", "examples", "cli", "bench", "fuzz", "compat", "preload")
 BANNED = {"sprintf": "snprintf", "strcpy": "memcpy", "strcat": "memcpy", "gets": "fgets",
           "atoi": "strtol", "alloca": "an array", "atomic_thread_fence": "an ordering on the operation",
           "__atomic_thread_fence": "an ordering on the operation"}
@@ -194,7 +194,7 @@ def check_headers(paths):
         for header in headers:
             done = subprocess.run(
                 command + ["-x", language, "-Wall", "-Wextra", "-fsyntax-only", "-I", ROOT / "include",
-                           "-I", ROOT / "src", "-"], input=f'#include "{header}"\n', text=True,
+                           "-idirafter", ROOT / "src", "-"], input=f'#include "{header}"\n', text=True,
                 capture_output=True)
             if done.returncode or done.stderr:
                 first = next((l for l in done.stderr.splitlines() if "error" in l or "warning" in l),

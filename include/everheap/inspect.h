@@ -72,6 +72,7 @@ typedef bool evh_report(const evh_finding *finding, void *context);
  * Verify the whole heap: headers, journal, page checksums, descriptors, bitmaps, roots. `report`
  * may be NULL. Nothing is changed.
  * Returns   EVH_OK if nothing was found, else the first finding's status (and its message).
+ *           EVH_STALE if a reader's view was revoked meanwhile: then findings mean nothing.
  * Threads   per heap: no other thread may write to the heap meanwhile.
  * Cost      reads all metadata and every committed page once.
  */

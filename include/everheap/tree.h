@@ -116,8 +116,7 @@ EVH_API void evh_tree_seek_end(const evh_heap *heap, const evh_tree *tree, evh_t
  */
 EVH_API bool evh_tree_next(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *cursor);
 /** Step back over the item before the cursor and fill it in. False at the beginning. */
-EVH_API bool evh_tree_previous(const evh_heap *heap, const evh_tree *tree,
-                               evh_tree_cursor *cursor);
+EVH_API bool evh_tree_previous(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *cursor);
 
 #ifdef __cplusplus
 }

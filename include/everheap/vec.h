@@ -74,33 +74,33 @@ EVH_API void *evh_vec_insert_sorted(evh_heap *heap, evh_vec *vec, size_t item_si
     typedef struct name {                                                                          \
         evh_vec vec;                                                                               \
     } name;                                                                                        \
-    static inline __attribute__((unused)) type *name##_at(const evh_heap *heap, const name *items, \
-                                                          size_t index)                            \
+    static inline __attribute__((unused))                                                          \
+    type *name##_at(const evh_heap *heap, const name *items, size_t index)                         \
     {                                                                                              \
         return (type *)evh_vec_at(heap, &items->vec, index);                                       \
     }                                                                                              \
-    static inline __attribute__((unused)) type *name##_data(const evh_heap *heap,                  \
-                                                            const name *items, size_t *count)      \
+    static inline __attribute__((unused))                                                          \
+    type *name##_data(const evh_heap *heap, const name *items, size_t *count)                      \
     {                                                                                              \
         return (type *)evh_vec_data(heap, &items->vec, count);                                     \
     }                                                                                              \
-    static inline __attribute__((unused)) size_t name##_count(const evh_heap *heap,                \
-                                                              const name *items)                   \
+    static inline __attribute__((unused))                                                          \
+    size_t name##_count(const evh_heap *heap, const name *items)                                   \
     {                                                                                              \
         return evh_vec_count(heap, &items->vec);                                                   \
     }                                                                                              \
-    static inline __attribute__((unused)) type *name##_push(evh_heap *heap, name *items,           \
-                                                            type item)                             \
+    static inline __attribute__((unused))                                                          \
+    type *name##_push(evh_heap *heap, name *items, type item)                                      \
     {                                                                                              \
         return (type *)evh_vec_push(heap, &items->vec, sizeof(type), &item);                       \
     }                                                                                              \
-    static inline __attribute__((unused)) type *name##_insert(evh_heap *heap, name *items,         \
-                                                              size_t index, type item)             \
+    static inline __attribute__((unused))                                                          \
+    type *name##_insert(evh_heap *heap, name *items, size_t index, type item)                      \
     {                                                                                              \
         return (type *)evh_vec_insert(heap, &items->vec, sizeof(type), index, &item, 1);           \
     }                                                                                              \
-    static inline __attribute__((unused)) evh_status name##_erase(evh_heap *heap, name *items,     \
-                                                                  size_t index, size_t count)      \
+    static inline __attribute__((unused))                                                          \
+    evh_status name##_erase(evh_heap *heap, name *items, size_t index, size_t count)               \
     {                                                                                              \
         return evh_vec_erase(heap, &items->vec, index, count);                                     \
     }                                                                                              \

@@ -13,17 +13,25 @@
 /** Report damage: EVH_CORRUPT at `offset`. */
 EVH_INTERNAL evh_status collect_corrupt(uint64_t offset, const char *what);
 
-/** Where blocks may begin: slice 0 of a file is not mapped. */
+/** Where blocks may begin: slice 0 has none, and that of a file is not mapped. */
 static inline uint64_t collect_begin(const evh_heap *heap)
 {
-    return heap->journal ? SLICE_BYTES : 16;
+    return heap->compact ? 16 : SLICE_BYTES;
+}
+
+/** The heap's end. A live one grows by other processes, too; its view ends where its addresses
+ *  do. */
+static inline uint64_t collect_end(const evh_heap *heap)
+{
+    return UNLIKELY(heap->live != NULL) ? live_end(heap->live) << SLICE_SHIFT
+                                        : heap_end_bytes(heap);
 }
 
 /** Up to where all is mapped: the heap's end, or the lowest journal extent within it. */
 static inline uint64_t collect_quick_end(const evh_heap *heap)
 {
+    if (!heap->journal) return collect_end(heap);
     const uint64_t end = heap_end_bytes(heap);
-    if (!heap->journal) return end;
     const struct region_extent extent = region_extent_at(heap->region, 0);
     const uint64_t first = (uint64_t)extent.first_slice << SLICE_SHIFT;
     return extent.slice_count > 0 && first < end ? first : end;
@@ -131,5 +139,9 @@ EVH_INTERNAL const char *collect_search(const char *text, size_t text_size, cons
 
 /** Verify that a live block of at least `bytes` bytes begins at `ref`. */
 EVH_INTERNAL evh_status collect_check_block(evh_heap *heap, uint64_t ref, uint64_t bytes);
+
+/** As evh_symbol_retain(), `count` times at once. */
+EVH_INTERNAL evh_status collect_symbol_retain(evh_heap *heap, evh_symbols *symbols,
+                                              evh_symbol symbol, uint32_t count);
 
 #endif

@@ -472,7 +472,7 @@ static struct hash_part *walk_part(const evh_heap *heap, const struct hash_table
     walk->part = *word & ~15ull;
     walk->end = part->depth == 0 ? 0 : part->prefix + (1ull << (64 - part->depth));
     walk->visited += part_bytes(table, part->group_bits);
-    if (walk->visited <= heap_end_bytes(heap)) return part;
+    if (walk->visited <= collect_end(heap)) return part;
     (void)collect_corrupt(walk->part, "the parts of a hash table are larger than the heap");
     return NULL;
 }

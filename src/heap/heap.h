@@ -2,12 +2,16 @@
 #ifndef EVERHEAP_HEAP_HEAP_H
 #define EVERHEAP_HEAP_HEAP_H
 
+#include "debug/debug.h"
 #include "heap/heap_layout.h"
 #include "heap/live.h"
 #include "heap/slices.h"
 #include "journal/journal.h"
 
 struct compact; /* the layout for small buffers: compact.c */
+
+struct heap_hook;
+struct heap_debug; /* heap_debug.c */
 
 struct evh_heap {
     struct evh_heap_view view; /* first: evh_at() reads it. end_bytes grows, atomically (relaxed) */
@@ -41,7 +45,10 @@ struct evh_heap {
     bool needs_touch;          /* evh_touch() has something to do */
     bool has_slices;           /* slices_open() succeeded: slices_close() ends it */
     uint64_t commits;          /* made through this handle; atomic */
-    void *memory;              /* of a compact heap: owned; NULL in a caller's buffer */
+    struct heap_debug *debug; /* not NULL: debugged, and no thread's present cache is this heap's */
+    struct heap_lock hooks_lock;
+    struct heap_hook *hooks; /* linked; each is its owner's memory */
+    void *memory;            /* of a compact heap: owned; NULL in a caller's buffer */
     uint64_t memory_bytes;
 };
 
@@ -79,10 +86,58 @@ EVH_INTERNAL evh_status heap_end(evh_heap *heap);
 /** End a heap that did not open, keeping the error that says why. Its file stays as it is. */
 EVH_INTERNAL void heap_abandon(evh_heap *heap);
 
+/* ---- heap_hooks.c: who is told of commits ---- */
+
+enum heap_event {
+    HEAP_BEFORE_COMMIT, /* the image is about to be collected or saved. A memory heap is told at
+                           every evh_commit(), so that its buffer can be copied */
+    HEAP_COMMITTED,     /* it was collected: a rollback goes back to this state */
+    HEAP_ROLLED_BACK,   /* the image is that of the last commit again */
+    HEAP_CLOSING,       /* the last event */
+};
+
+struct heap_hook {
+    struct heap_hook *next;
+    void (*run)(struct heap_hook *hook, evh_heap *heap, enum heap_event event);
+};
+
+/** Link a hook, which stays its owner's memory, until it is removed or the heap is closed. */
+EVH_INTERNAL void heap_hook_add(evh_heap *heap, struct heap_hook *hook);
+EVH_INTERNAL void heap_hook_remove(evh_heap *heap, struct heap_hook *hook);
+/** Tell all hooks. Writers are still. */
+EVH_INTERNAL void heap_run_hooks(evh_heap *heap, enum heap_event event);
+
+/* ---- heap_debug.c ---- */
+
+/** Read the letters of the options or the environment, and debug the heap if there are any. */
+EVH_INTERNAL evh_status heap_debug_begin(evh_heap *heap);
+EVH_INTERNAL void heap_debug_end(evh_heap *heap);
+/** In a forked child, before fork() returns there. */
+EVH_INTERNAL void heap_debug_forked(evh_heap *heap);
+/* The next three where heap->debug is set: as evh_aligned_alloc() and evh_free(); and the bytes
+ * that were asked for, 0 if that is not known. */
+EVH_INTERNAL void *heap_debug_allocate(evh_heap *heap, size_t size, size_t alignment);
+EVH_INTERNAL evh_status heap_debug_free(evh_heap *heap, void *block);
+EVH_INTERNAL uint64_t heap_debug_size(evh_heap *heap, const void *block);
+EVH_INTERNAL void heap_debug_counts(const evh_heap *heap, uint64_t *allocations, uint64_t *frees);
+
+/* ---- allocate.c: for heap_debug.c, behind its checks ---- */
+
+/** A block of `size` bytes, at most what allocate_check() let through and a canary. */
+EVH_INTERNAL void *heap_raw_allocate(evh_heap *heap, size_t size, size_t alignment);
+/** Free any pointer, with all checks. */
+EVH_INTERNAL evh_status heap_raw_free(evh_heap *heap, void *block);
+
 /* ---- heap_memory.c ---- */
 
 /** Write the header of a memory heap's image into its slice 0. */
 EVH_INTERNAL void heap_store_header(evh_heap *heap);
+
+/* ---- heap_discard.c ---- */
+
+/** Give the memory of a heap in memory back to the system where no live block lies. `is_still`: no
+ *  other thread is in the heap, so that its slices can be looked at, too. EVH_NO_MEMORY. */
+EVH_INTERNAL evh_status heap_discard(evh_heap *heap, bool is_still, uint64_t *freed_bytes);
 
 /* ---- heap_table.c: the heaps that this process has open ---- */
 
@@ -156,6 +211,10 @@ EVH_INTERNAL bool gate_is_inside(evh_heap *heap);
 
 /** In a forked child, before fork() returns there: the other threads are gone. */
 EVH_INTERNAL void slices_forked(evh_heap *heap);
+
+/** The heap is debugged from now on: the calling thread's cache of it is not its present one, and
+ *  frees take the slow way. No other thread has been in the heap. */
+EVH_INTERNAL void threads_close_fast_path(evh_heap *heap);
 
 /* ---- compact.c: heaps in small or unaligned buffers ---- */
 

@@ -80,9 +80,11 @@ static evh_status commit_copy(evh_heap *heap, uint64_t *ticket)
     assert(heap->journal != NULL);
     evh_status status = commit_begin_quiet(heap);
     if (status) return status;
+    heap_run_hooks(heap, HEAP_BEFORE_COMMIT);
     slices_fold(heap);
     const struct journal_state state = heap->state; /* it changes as soon as the gate is open */
     status = journal_copy(heap->journal, &state, ticket);
+    if (!status) heap_run_hooks(heap, HEAP_COMMITTED);
     gate_open(heap);
     if (status) {
         os->mutex_unlock(heap->commit_mutex);
@@ -110,7 +112,11 @@ evh_status evh_commit(evh_heap *heap)
 {
     uint64_t ticket = 0;
     const evh_status status = commit_allowed(heap);
-    if (status || !heap->journal) return status;
+    if (status) return status;
+    if (!heap->journal) {
+        heap_run_hooks(heap, HEAP_BEFORE_COMMIT);
+        return EVH_OK;
+    }
     assert(heap->mode == EVH_DURABLE);
     return commit_perform(heap, true, &ticket);
 }
@@ -157,6 +163,7 @@ evh_status evh_rollback(evh_heap *heap)
         heap_set_end(heap, state.heap_bytes);
         base_store(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
         slices_reset(heap);
+        heap_run_hooks(heap, HEAP_ROLLED_BACK);
     }
     commit_end_quiet(heap);
     return status;
@@ -212,7 +219,10 @@ evh_status evh_save(evh_heap *heap, const char *path)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: no path to save to", heap_path(heap));
     if (save_is_open(path))
         return base_fail(EVH_BUSY, NO_OFFSET, "%s: an open heap: save to another path", path);
-    if (heap->compact) return save_image(heap, path);
+    if (heap->compact) {
+        if (heap->is_writable) heap_run_hooks(heap, HEAP_BEFORE_COMMIT);
+        return save_image(heap, path);
+    }
     assert(heap->region != NULL);
     assert(heap->has_slices);
     if (heap->live || (heap->is_live_copy && !heap->is_writable)) return live_save(heap, path);
@@ -222,6 +232,7 @@ evh_status evh_save(evh_heap *heap, const char *path)
         if (status) commit_end_quiet(heap);
     }
     if (status) return status;
+    if (heap->is_writable) heap_run_hooks(heap, HEAP_BEFORE_COMMIT);
     if (heap->is_writable) slices_fold(heap);
     status = save_image(heap, path);
     commit_end_quiet(heap);

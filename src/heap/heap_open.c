@@ -147,6 +147,7 @@ evh_status heap_end(evh_heap *heap)
 {
     assert(!heap->compact || !heap->has_slices);
     assert(heap != NULL);
+    heap_debug_end(heap);
     /* The journal's last checkpoint asks the slices where checksums are kept: it goes first. */
     evh_status status = journal_close(heap->journal);
     if (heap->compact)
@@ -379,6 +380,7 @@ evh_heap *evh_open(const char *path, const evh_options *options)
     if (!heap) return NULL;
     evh_status status = open_path(&heap, path);
     if (!heap) return NULL;
+    if (!status) status = heap_debug_begin(heap);
     if (!status) status = heap_table_lock();
     if (!status) {
         status = heap_table_add(heap);
@@ -402,6 +404,7 @@ evh_status evh_close(evh_heap *heap)
     const evh_status locked = heap_table_lock();
     assert(heap->open_count > 0);
     assert(heap->view.base != NULL);
+    if (heap->open_count == 1) heap_run_hooks(heap, HEAP_CLOSING);
     const bool is_last = --heap->open_count == 0;
     if (is_last && !heap->options.unlisted) heap_table_remove(heap);
     if (!locked) heap_table_unlock();

@@ -38,6 +38,8 @@ static void table_forked(void)
             heap->is_forked = heap->live == NULL; /* a live heap's child becomes one more process */
             region_forked(heap->region);
         }
+        heap->hooks_lock.state = HEAP_LOCK_OPEN; /* whoever ran hooks is gone */
+        heap_debug_forked(heap);
         if (heap->compact)
             compact_forked(heap);
         else

@@ -76,7 +76,8 @@ EVH_INTERNAL evh_status live_save(evh_heap *heap, const char *path);
 
 /* ---- live_slots.c: processes, threads, intents, death ---- */
 
-/** Whether nobody has that tag any more. 0 counts. */
+/** Whether nobody has that tag any more. 0 counts. It was loaded with acquire order: else a new
+ *  thread's tag may be seen before its slot's generation, and be taken for stale. */
 EVH_INTERNAL bool live_is_stale(const struct live *live, uint64_t tag);
 /** Lock a process slot, reaping who had it. EVH_LIMIT: all are taken. */
 EVH_INTERNAL evh_status live_take_process(struct live *live);
@@ -234,6 +235,7 @@ static inline uint32_t live_tag_slot(uint64_t tag)
 
 static inline uint64_t *live_mirror(uint64_t *bits)
 {
+    assert((uintptr_t)bits % 8 == 0);
     return bits + LIVE_MIRROR_OFFSET / 8;
 }
 

@@ -52,9 +52,10 @@ static void find_drain_segment(struct cache *cache, uint64_t segment)
             if (base_load(&slices->owners[index], __ATOMIC_RELAXED) != cache->tag) continue;
             const uint64_t number = segment * SEGMENT_SLICES + index;
             struct slice *slice = &cache->heap->slices.table[number];
-            live_clear_pending(live, number);
+            if (!PLANTED(14)) live_clear_pending(live, number);
             assert(slice_owner(slice) == cache);
             owners_settle(cache, slice);
+            if (PLANTED(14)) live_clear_pending(live, number); /* what came meanwhile is lost */
         }
 }
 
@@ -154,7 +155,7 @@ static struct slice *find_near(struct cache *cache, uint32_t class_index)
     for (uint32_t i = 0; i < looks && matches < FIND_NEAR_MATCHES; i++, number++) {
         if (number >= end) number = 0;
         if (number == 0 ||
-            !live_is_stale(live, base_load(live_owner(live, number), __ATOMIC_RELAXED)))
+            !live_is_stale(live, base_load(live_owner(live, number), __ATOMIC_ACQUIRE)))
             continue;
         if (find_class(live, number) != class_index) continue;
         matches++;
@@ -256,6 +257,9 @@ static struct slice *find_publish(struct cache *cache, uint64_t first, uint32_t 
         return NULL;
     }
     struct slice *slice = find_describe(cache, first, class_index);
+    if (PLANTED(13)) /* published before it is initialised */
+        base_store(live_descriptor(live, first), live_blocks_descriptor(live, first, class_index),
+                   __ATOMIC_RELEASE);
     live_clear_pending(live, first);
     for (uint32_t i = 0; i < slice->word_count; i++) {
         base_store(&slice->bits[i], 0, __ATOMIC_RELAXED);
@@ -342,7 +346,7 @@ static void find_sweep_slice(struct find_sweep *sweep, uint64_t number)
     assert(number > 0);
     assert(sweep->cache->tag != 0);
     struct live *live = sweep->cache->heap->live;
-    const uint64_t owner = base_load(live_owner(live, number), __ATOMIC_RELAXED);
+    const uint64_t owner = base_load(live_owner(live, number), __ATOMIC_ACQUIRE);
     if (!live_is_stale(live, owner)) return;
     const uint32_t class_index = find_class(live, number);
     if (class_index < HEAP_CLASS_COUNT) {

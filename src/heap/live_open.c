@@ -106,6 +106,8 @@ static evh_status open_begin_session(struct live *live)
     live_resolve_all(live); /* of sessions that all were killed in */
     do os->random(&live->number, sizeof live->number);
     while (live->number == 0);
+    assert(live->session != NULL);
+    assert(live->session->magic == 0); /* the file is new */
     live->session->session = live->number;
     live->session->layout = LIVE_LAYOUT_VERSION;
     live->session->magic = LIVE_SESSION_MAGIC;
@@ -242,6 +244,8 @@ EVH_INTERNAL evh_status live_attach(evh_heap *heap)
     if (!status) status = open_session(live);
     if (!status) status = live_take_process(live);
     if (status) return status;
+    assert(live->process < LIVE_PROCESSES_MAX);
+    assert(live->number != 0);
     heap->state.heap_bytes = live_end(live) << SLICE_SHIFT;
     return slices_open(heap);
 }
@@ -295,6 +299,7 @@ static evh_status open_rejoin(struct live *live)
     assert(live->is_child);
     assert(live->joining);
     evh_heap *heap = live->heap;
+    assert(heap->live == live);
     evh_status status = region_lock_again(heap->region);
     if (status) return status;
     const int lock_file = heap->region->lock_file;

@@ -24,8 +24,7 @@ struct root_word {
 
 static uint64_t live_root_ref(uint64_t value)
 {
-    assert(value != 0);
-    assert((value & ROOT_REF_BITS) > LIVE_ROOT_REMOVED);
+    assert(value != 0); /* what it names is the file's word: live_root_block() looks at it */
     return value & ROOT_REF_BITS & ~LIVE_ROOT_REMOVED;
 }
 
@@ -47,6 +46,7 @@ static void *live_root_block(evh_heap *heap, uint64_t offset, uint64_t size)
     assert(heap->compact == NULL);
     uint64_t usable = 0;
     if (offset == 0 || !heap_block_at(heap, offset, &usable) || usable < size) return NULL;
+    assert(base_in_range(offset, size, heap_end_bytes(heap)));
     return heap->view.base + offset;
 }
 
@@ -59,6 +59,8 @@ static void *root_allocate_small(struct cache *cache, size_t size, uint64_t *not
     const uint32_t class_index = size_class_of(size);
     struct bin *bin = &cache->bins[class_index];
     if (!bin->mask && owners_refill(cache, class_index)) return NULL;
+    assert(bin->mask != 0);
+    assert(bin->block_bytes >= size);
     const uint64_t bit = bin->mask & (~bin->mask + 1);
     unsigned char *block = bin->blocks + (size_t)base_lowest_bit(bit) * bin->block_bytes;
     memset(block, 0, size);
@@ -132,6 +134,7 @@ static evh_status live_root_make_once(evh_heap *heap, uint64_t *place, size_t si
 {
     assert(place != NULL);
     assert(size % 8 == 0);
+    assert(heap->is_writable);
     struct live_intent nobodys;
     struct live_intent *intent = live_root_intent(heap, &nobodys);
     if (!intent) return evh_last_error()->status;
@@ -270,6 +273,7 @@ static uint64_t live_root_busy_bits(evh_heap *heap)
 {
     if (!heap->live) return 0;
     assert(heap_thread.stamp == heap->stamp);
+    assert(heap_thread.cache->thread_slot < LIVE_THREADS_MAX);
     return (uint64_t)(heap_thread.cache->thread_slot + 1) << LIVE_ROOT_BUSY_SHIFT;
 }
 
@@ -320,6 +324,7 @@ static struct heap_root *live_root_new(evh_heap *heap, struct live_intent *inten
 {
     assert(intent->block == 0);
     assert(size > 0);
+    assert(key->hash != 0);
     base_store(&intent->slot, 0, __ATOMIC_RELAXED);
     base_store(&intent->kind, LIVE_INTENT_ROOT, __ATOMIC_RELAXED);
     struct heap_root *record = live_root_allocate(heap, sizeof *record, &intent->block);
@@ -340,6 +345,7 @@ static struct heap_root *live_root_new(evh_heap *heap, struct live_intent *inten
 static void live_root_discard(evh_heap *heap, struct live_intent *intent, struct heap_root *record)
 {
     assert(record != NULL);
+    assert(intent != NULL);
     assert(intent->block == 0 || heap->is_writable);
     live_root_free(heap, record->block.offset);
     record->block.offset = 0;

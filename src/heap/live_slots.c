@@ -36,7 +36,7 @@ static enum live_thread_state slots_state(uint64_t word)
 static uint64_t slots_next(uint64_t word)
 {
     assert(slots_state(word) != LIVE_THREAD_FREE);
-    const uint64_t generation = slots_generation(word) + 1;
+    const uint64_t generation = slots_generation(word) + !PLANTED(16);
     return slots_word(generation > UINT32_MAX ? 1 : generation, 0, LIVE_THREAD_FREE);
 }
 
@@ -58,7 +58,9 @@ static bool slots_names(const struct live *live, uint64_t slot, uint64_t block)
     assert(block != 0);
     assert(live->area != NULL);
     const uint64_t end_bytes = live_end(live) << SLICE_SHIFT;
-    if (slot < SLICE_BYTES || slot % 8 || !base_in_range(slot, 8, end_bytes)) return false;
+    const uint64_t catalog = LIVE_AREA_OFFSET + offsetof(struct live_area, catalog);
+    if (slot < SLICE_BYTES && slot != catalog) return false; /* no other ref is there */
+    if (slot % 8 || !base_in_range(slot, 8, end_bytes)) return false;
     const uint64_t *ref = (const uint64_t *)(const void *)(live->heap->view.base + slot);
     return base_load(ref, __ATOMIC_ACQUIRE) == block;
 }

@@ -241,6 +241,8 @@ static evh_status roots_add_chunk(evh_heap *heap, struct heap_catalog *catalog, 
                                   struct heap_root **entries)
 {
     assert(heap->is_writable);
+    assert(chunk <= HEAP_ROOT_CHUNKS);
+    assert(entries != NULL);
     if (chunk == HEAP_ROOT_CHUNKS)
         return base_fail(EVH_LIMIT, NO_OFFSET, "%s: no more roots fit", heap_path(heap));
     assert(catalog->root_chunks[chunk].offset == 0);
@@ -270,6 +272,7 @@ static evh_status roots_vacant(evh_heap *heap, struct heap_catalog *catalog,
         const bool is_filled = catalog->root_filled[chunk] >= entry_count / 4 * 3;
         if (!*vacant || (is_fresh && is_filled)) continue;
         *filled = is_fresh ? &catalog->root_filled[chunk] : NULL;
+        assert((*vacant)->hash < ROOT_FIRST_HASH);
         return EVH_OK;
     }
     return base_fail(EVH_LIMIT, NO_OFFSET, "%s: no more roots fit", heap_path(heap));
@@ -318,6 +321,7 @@ EVH_INTERNAL evh_status roots_enter(evh_heap *heap, const evh_root_info *root)
     evh_status status = roots_catalog(heap, &catalog);
     if (!status) status = roots_vacant(heap, catalog, &key, &entry, &filled);
     if (status) return status;
+    assert(entry->hash < ROOT_FIRST_HASH);
     record.hash = key.hash;
     *entry = record;
     if (filled) ++*filled;
@@ -378,6 +382,7 @@ static bool roots_are_live(const evh_heap *heap)
 
 static void *roots_open(evh_heap *heap, const struct root_key *key, size_t size)
 {
+    assert(heap != NULL);
     assert(key->hash >= ROOT_FIRST_HASH);
     void *block = NULL;
     if (size == 0) {
@@ -432,6 +437,7 @@ static void *roots_look_up(evh_heap *heap, const struct root_key *key, size_t *s
     if (!status) status = roots_resolve(heap, entry, &block);
     if (!status && size) *size = (size_t)entry->size;
     os->mutex_unlock(heap->roots_mutex);
+    assert(status || block);
     return status ? NULL : block;
 }
 
@@ -462,6 +468,7 @@ static evh_status roots_remove_found(evh_heap *heap, struct heap_catalog *catalo
     entry->size = 0;
     memset(entry->name, 0, sizeof entry->name);
     if (catalog->root_count > 0) catalog->root_count--;
+    assert(block != NULL);
     evh_free(heap, block);
     return EVH_OK;
 }
@@ -580,6 +587,7 @@ evh_status roots_count(evh_heap *heap, uint64_t *count)
     assert(count != NULL);
     assert(heap != NULL);
     if (roots_are_live(heap)) return live_roots_count(heap, count);
+    assert(heap->roots_mutex != NULL);
     struct heap_catalog *catalog = NULL;
     os->mutex_lock(heap->roots_mutex);
     const evh_status status = roots_catalog(heap, &catalog);
@@ -712,6 +720,7 @@ evh_status roots_check(evh_heap *heap, evh_report *report, void *context)
 {
     assert(heap != NULL);
     if (roots_are_live(heap)) return live_roots_check(heap, report, context);
+    assert(heap->roots_mutex != NULL);
     struct root_check check = {.heap = heap, .report = report, .context = context};
     struct heap_catalog *catalog = NULL;
     os->mutex_lock(heap->roots_mutex);

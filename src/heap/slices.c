@@ -193,7 +193,8 @@ static void slices_open_fast_path(evh_heap *heap)
     const uint64_t mapped = heap->slices.mapped_segments << SEGMENT_SHIFT;
     const uint64_t end = base_min(heap->state.heap_bytes, mapped);
     assert(end % SLICE_BYTES == 0);
-    base_store(&heap->slices.end_bytes, heap->is_writable ? end : 0, __ATOMIC_RELAXED);
+    const bool is_fast = heap->is_writable && !heap->debug;
+    base_store(&heap->slices.end_bytes, is_fast ? end : 0, __ATOMIC_RELAXED);
 }
 
 EVH_INTERNAL void slices_set_end(evh_heap *heap, uint64_t slice_count)
@@ -397,6 +398,7 @@ EVH_INTERNAL void slices_forked(evh_heap *heap)
         live_forked(heap);
         return;
     }
+    const bool is_still = !heap_lock_is_taken(&slices->lock) && threads_is_alone(heap);
     slices->lock.state = HEAP_LOCK_OPEN; /* its holder is gone */
     slices->gate &= (uint32_t)~GATE_CLOSED;
     slices->gate_guests = 0;
@@ -405,6 +407,7 @@ EVH_INTERNAL void slices_forked(evh_heap *heap)
         slices->end_bytes = 0;
         return;
     }
+    if (is_still) return; /* no other thread can have left anything half done */
     slices_fold_forked(heap);
     threads_forked(heap);
     slices_reset(heap);

@@ -13,13 +13,17 @@
  */
 #include "heap/heap.h"
 
-EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.cache = THREADS_NONE};
+EVH_INTERNAL struct cache threads_nobody = {.stamp = 0};
+
+EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.cache = &threads_nobody};
 
 /* Protects the links between heaps and threads: cache->heap, and has_thread when either ends. */
 static struct heap_lock threads_lock;
 
-/* ThreadSanitizer does not know membarrier. */
-#if defined(__SANITIZE_THREAD__)
+/* ThreadSanitizer does not know membarrier. (The explorer of interleavings does.) */
+#if defined(EVERHEAP_EXPLORE)
+enum { THREADS_SANITIZED = 0 };
+#elif defined(__SANITIZE_THREAD__)
 enum { THREADS_SANITIZED = 1 };
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -96,7 +100,7 @@ static void threads_exit(void *unused)
     (void)unused;
     heap_lock_take(&threads_lock);
     struct cache *cache = heap_thread.caches;
-    heap_thread = (struct heap_thread){.cache = THREADS_NONE};
+    heap_thread = (struct heap_thread){.cache = &threads_nobody};
     while (cache) {
         struct cache *next = cache->next_of_thread;
         evh_heap *heap = base_load(&cache->heap, __ATOMIC_RELAXED);
@@ -118,13 +122,19 @@ static struct cache *threads_new_cache(evh_heap *heap)
     assert(heap->compact == NULL);
     assert(heap_lock_is_taken(&heap->slices.lock));
     enum { ALIGNMENT = 64 };
-    void *memory = os->memory_allocate(sizeof(struct cache) + ALIGNMENT);
+    /* A hot block is handed out again wherever it lies, and so dirties a page of its own: not where
+     * dirty pages are committed. */
+    const bool has_hots = heap->mode == EVH_MEMORY;
+    const size_t hot_bytes = has_hots ? owners_hot_total() * sizeof(struct hot) : 0;
+    void *memory = os->memory_allocate(sizeof(struct cache) + hot_bytes + ALIGNMENT);
     if (!memory) return NULL;
     struct cache *cache = (void *)base_round_up((uintptr_t)memory, ALIGNMENT);
     assert(cache != NULL);
     cache->memory = memory;
     cache->heap = heap;
     cache->stamp = heap->stamp;
+    cache->hots = has_hots ? (struct hot *)(void *)(cache + 1) : NULL;
+    owners_begin(cache);
     return cache;
 }
 
@@ -167,7 +177,7 @@ static bool threads_forget_own(struct cache *cache)
     if (!*link) return false;
     *link = cache->next_of_thread;
     if (heap_thread.cache == cache) {
-        heap_thread.cache = THREADS_NONE;
+        heap_thread.cache = &threads_nobody;
         heap_thread.stamp = 0;
     }
     assert(heap_thread.cache != cache);
@@ -200,11 +210,21 @@ static void threads_watch_forks(void)
     assert(base_load(&is_watching, __ATOMIC_RELAXED));
 }
 
-EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
+EVH_INTERNAL struct cache *threads_present(evh_heap *heap)
 {
     assert(heap->compact == NULL);
     if (heap_thread.stamp == heap->stamp) return heap_thread.cache;
     struct cache *cache = threads_find_cache(heap);
+    /* Of a debugged heap each call comes by here: its cache is nobody's present one. */
+    if (cache && !heap->debug) threads_use(cache);
+    assert(!cache || cache->stamp == heap->stamp);
+    return cache;
+}
+
+EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
+{
+    assert(heap->compact == NULL);
+    struct cache *cache = threads_present(heap);
     if (!cache) {
         threads_watch_forks();
         const int error = os_at_thread_exit(threads_exit, &heap_thread);
@@ -221,8 +241,19 @@ EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
         return NULL;
     }
     assert(cache->stamp == heap->stamp);
-    threads_use(cache);
+    if (!heap->debug) threads_use(cache);
     return cache;
+}
+
+EVH_INTERNAL void threads_close_fast_path(evh_heap *heap)
+{
+    assert(heap->debug != NULL);
+    assert(heap->live == NULL);
+    base_store(&heap->slices.end_bytes, 0, __ATOMIC_RELAXED);
+    if (heap_thread.stamp != heap->stamp) return;
+    heap_thread.stamp = 0;
+    heap_thread.cache = &threads_nobody;
+    assert(heap_thread.stamp != heap->stamp);
 }
 
 EVH_INTERNAL void threads_detach_heap(evh_heap *heap)
@@ -257,6 +288,24 @@ EVH_INTERNAL void threads_restamp(evh_heap *heap)
     }
 }
 
+static bool threads_is_own(const struct cache *cache)
+{
+    assert(cache != NULL);
+    const struct cache *own = heap_thread.caches;
+    while (own && own != cache) own = own->next_of_thread;
+    assert(!own || own->has_thread);
+    return own != NULL;
+}
+
+EVH_INTERNAL bool threads_is_alone(const evh_heap *heap)
+{
+    assert(heap != NULL);
+    assert(heap->compact == NULL);
+    for (const struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap)
+        if (cache->has_thread && !threads_is_own(cache)) return false;
+    return true;
+}
+
 EVH_INTERNAL void threads_forked(evh_heap *heap)
 {
     assert(!heap->is_forked);
@@ -264,11 +313,8 @@ EVH_INTERNAL void threads_forked(evh_heap *heap)
     struct heap_slices *slices = &heap->slices;
     slices->parked = NULL;
     for (struct cache *cache = slices->caches; cache; cache = cache->next_of_heap) {
-        bool is_own = false;
-        for (struct cache *own = heap_thread.caches; own && !is_own; own = own->next_of_thread)
-            is_own = own == cache;
-        cache->has_thread = is_own;
-        if (is_own) continue;
+        cache->has_thread = threads_is_own(cache);
+        if (cache->has_thread) continue;
         cache->depth = 0;
         cache->next_parked = slices->parked;
         slices->parked = cache;

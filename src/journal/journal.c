@@ -277,6 +277,8 @@ evh_status journal_open(struct region *region, const evh_options *options, struc
         status = view_open(journal, state);
     }
     if (status) {
+        if (region->mode == EVH_DURABLE && (status == EVH_IO || status == EVH_FULL))
+            view_withdraw(region); /* it may have been a flush that failed */
         view_close(journal);
         journal_abandon(journal);
         return status;

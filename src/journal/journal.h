@@ -102,6 +102,9 @@ EVH_INTERNAL evh_status journal_patch(struct journal *journal, const struct jour
  *  checkpointed) to the file system. `*freed` is what was freed. */
 EVH_INTERNAL evh_status journal_punch(struct journal *journal, uint64_t offset, uint64_t size);
 
+/** Make the holes durable, before anything is written over them. */
+EVH_INTERNAL evh_status journal_punched(struct journal *journal);
+
 /** The committed bytes of a page: composed from its home and the journal. */
 EVH_INTERNAL evh_status journal_committed_page(struct journal *journal, uint64_t page,
                                                unsigned char image[PAGE_BYTES]);

@@ -475,6 +475,9 @@ EVH_INTERNAL evh_status view_recover(struct journal *journal, struct journal_sta
 /** A reader's opening: the newest durable commit, held by a lock. */
 EVH_INTERNAL evh_status view_open(struct journal *journal, struct journal_state *state);
 EVH_INTERNAL void view_close(struct journal *journal);
+/** A flush failed while opening, and the next one will not be told of what was lost: the status
+ *  page no longer says that what the cache shows of home is there. */
+EVH_INTERNAL void view_withdraw(struct region *region);
 /** A writer's home may be ahead of its header: lock out views of the commits between. */
 EVH_INTERNAL void view_lock_settled(struct journal *journal);
 

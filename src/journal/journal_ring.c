@@ -129,8 +129,9 @@ uint64_t ring_suitable(const struct journal *journal)
     assert(journal->options.checkpoint_bytes > 0);
     assert(journal->last_state.heap_bytes >= REGION_NEW_BYTES);
     const uint64_t quarter = journal->last_state.heap_bytes / 4;
-    return base_max(base_min(quarter, 2 * journal->options.checkpoint_bytes),
-                    REGION_FIRST_EXTENT_BYTES);
+    const uint64_t most =
+        base_min(2 * journal->options.checkpoint_bytes, journal->options.journal_max_bytes);
+    return base_max(base_min(quarter, most), REGION_FIRST_EXTENT_BYTES);
 }
 
 /* Zero-write new space: writing to space that is only allocated makes each commit's flush update
@@ -225,7 +226,9 @@ evh_status ring_make_room(struct journal *journal, uint64_t bytes)
     }
     evh_status status = EVH_OK;
     if (bytes > largest || capacity < suitable) {
-        const uint64_t more = base_min(capacity, suitable - base_min(capacity, suitable));
+        uint64_t more = base_min(capacity, suitable - base_min(capacity, suitable));
+        /* Each larger than all before by half: sixteen extents hold any record there can be. */
+        if (bytes > largest) more = base_max(more, 2 * largest);
         status = ring_try_extend(journal, base_max(bytes, more));
         if (!status || bytes > largest) return status;
         if (journal->is_poisoned) return flush_poisoned(journal);

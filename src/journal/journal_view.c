@@ -60,6 +60,18 @@ static bool view_cache_is_known(struct region *region, struct region_status *sta
     return status->device == region->device && status->inode == region->inode;
 }
 
+void view_withdraw(struct region *region)
+{
+    assert(region->mode == EVH_DURABLE);
+    assert(region_has_file(region));
+    struct region_status old;
+    if (!region_read_status(region, &old) || old.durable_sequence < region->header.sequence) return;
+    region->status = old;
+    memset(region->status.boot, 0, sizeof region->status.boot);
+    region->status.settled_sequence = 0;
+    region_publish_status(region);
+}
+
 /*
  * Before anything is believed. In a known cache (a process was killed) what was acknowledged is on
  * the device. What was not, a header or the last records, is made to last before anything follows
@@ -84,7 +96,10 @@ static evh_status view_settle_cache(struct journal *journal)
         region->status.generation = status.generation;
         return EVH_OK;
     }
-    if (!os->flush(region->file)) journal->sized_bytes = region_file_bytes(region);
+    if (os->flush(region->file))
+        view_withdraw(region);
+    else
+        journal->sized_bytes = region_file_bytes(region);
     os->drop_cache(region->file, 0, SLICE_BYTES);
     const evh_status reread = region_read_header(region); /* what was read came from the cache */
     region->status.generation = region->header.generation;

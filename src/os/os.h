@@ -52,6 +52,12 @@ struct os_pages {
     uint64_t count;
 };
 
+/** How a page is guarded: a store or load there is a fault. */
+enum os_guard_kind {
+    OS_GUARD_MARK,    /* a mark in the page table, no mapping of its own (MADV_GUARD_INSTALL) */
+    OS_GUARD_PROTECT, /* no access: two mappings more for a guard in the middle of one */
+};
+
 struct os_watch;  /* finds the dirty pages of one private mapping */
 struct os_thread; /* a background thread */
 struct os_mutex;
@@ -125,6 +131,17 @@ struct os_calls {
     /** End a reservation and all maps in it. */
     int (*release)(void *address, uint64_t size);
 
+    /* -- memory for arenas and stacks (os_linux_guard.c); sizes in whole os_page_bytes() -- */
+    /** Zero memory anywhere, taken page by page when it is touched; ended by release().
+     *  `is_stack`: in small pages, so that a stack costs what it touches. */
+    int (*memory_map)(uint64_t size, bool is_stack, void **address);
+    /** Guard pages that memory_map() gave. EINVAL: this system has no such kind. */
+    int (*guard)(void *address, uint64_t size, enum os_guard_kind kind);
+    /** The contents are not needed: the system takes the pages when it wants. A hint. */
+    void (*discard_later)(void *address, uint64_t size);
+    /** The offset of the first page with memory behind it; `size` if there is none. */
+    int (*find_resident)(void *address, uint64_t size, uint64_t *offset);
+
     /* -- dirty pages (os_watch*.c) -- */
     /**
      * Watch the private mapping at `base`, whose reservation is `reserved_bytes`. EVH_DETECT_AUTO
@@ -196,7 +213,7 @@ EVH_INTERNAL void os_use(const struct os_calls *calls);
 EVH_INTERNAL_DATA const char *const os_single_threaded;
 static inline bool os_is_single_threaded(void)
 {
-#ifdef BASE_ATOMIC_HEADER
+#if defined(BASE_ATOMIC_HEADER) || defined(EVERHEAP_EXPLORE)
     return false; /* a test's scheduler runs its threads in one */
 #else
     return __atomic_load_n(os_single_threaded, __ATOMIC_RELAXED) != 0;
@@ -206,8 +223,43 @@ static inline bool os_is_single_threaded(void)
 /** Call `child` in every forked child, before fork() returns there (pthread_atfork, once). */
 EVH_INTERNAL void os_at_fork(void (*child)(void));
 
-/** Call `exit(value)` when the calling thread ends, unless it returns from main(). Once per thread;
- *  a thread that asks again while it ends is called again. One `exit` for the process. ENOMEM. */
+/** Call `exit(value)` when the calling thread ends, unless it returns from main(). Once per thread
+ *  and `exit`; a thread that asks again while it ends is called again. Four different functions for
+ *  the process. ENOMEM. */
 EVH_INTERNAL int os_at_thread_exit(void (*exit)(void *), void *value);
+
+/** Bytes of a page of this system's memory: 4096, or more. */
+EVH_INTERNAL uint64_t os_page_bytes(void);
+
+/** The most mappings that a process may have (vm.max_map_count). */
+EVH_INTERNAL uint64_t os_map_limit(void);
+
+/* ---- faults (os_linux_fault.c) ---- */
+
+/** Writes what happened at `address` to `message`; false: nothing that it knows of. Called from a
+ *  signal handler: takes no lock, allocates nothing. */
+typedef bool os_explain(const void *address, char *message, size_t size);
+
+/**
+ * From now on a fault (SIGSEGV, SIGBUS) that `explain` knows prints its message before it goes the
+ * way it would have gone. One function for the process. An errno if the handler cannot be set.
+ */
+EVH_INTERNAL int os_at_fault(os_explain *explain);
+
+/** Give the calling thread an alternate signal stack, unless it has one: without it a thread whose
+ *  stack has overflowed cannot say so. It ends with the thread. An errno. */
+EVH_INTERNAL int os_fault_stack(void);
+
+/* ---- telling ASan and Valgrind (os_linux_annotate.c): nothing without them ---- */
+
+/** Whether one of them watches this process. */
+EVH_INTERNAL bool os_is_annotated(void);
+/** Nobody may touch these bytes; they may be used again, contents undefined; contents defined. */
+EVH_INTERNAL void os_annotate_closed(const void *address, size_t size);
+EVH_INTERNAL void os_annotate_open(const void *address, size_t size);
+EVH_INTERNAL void os_annotate_defined(const void *address, size_t size);
+/** Memory that a stack pointer may move to; returns what os_annotate_stack_end() takes. */
+EVH_INTERNAL unsigned os_annotate_stack(const void *lowest, size_t size);
+EVH_INTERNAL void os_annotate_stack_end(unsigned number);
 
 #endif

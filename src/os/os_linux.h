@@ -53,6 +53,19 @@ EVH_INTERNAL void os_map_expect_scattered(void *address, uint64_t size);
 EVH_INTERNAL int os_map_discard(void *address, uint64_t size);
 EVH_INTERNAL int os_map_release(void *address, uint64_t size);
 
+/* os_linux_guard.c */
+EVH_INTERNAL int os_guard_map(uint64_t size, bool is_stack, void **address);
+EVH_INTERNAL int os_guard_set(void *address, uint64_t size, enum os_guard_kind kind);
+EVH_INTERNAL void os_guard_discard_later(void *address, uint64_t size);
+EVH_INTERNAL int os_guard_find_resident(void *address, uint64_t size, uint64_t *offset);
+
+/* os_linux_fault.c */
+struct sigaction;
+/** Give a signal to whom it would have gone without us: the handler that was there `before`.
+ *  `info` is its siginfo_t. */
+EVH_INTERNAL void os_signal_pass_on(const struct sigaction *before, int number, void *info,
+                                    void *context);
+
 /* os_linux_thread.c */
 EVH_INTERNAL void *os_memory_allocate(size_t size);
 EVH_INTERNAL void *os_memory_resize(void *memory, size_t size);

@@ -233,6 +233,10 @@ void sim_memory_calls(struct os_calls *calls)
     calls->protect = call_protect;
     calls->discard = call_discard;
     calls->release = call_release;
+    calls->memory_map = os_linux()->memory_map; /* nothing of it reaches a file */
+    calls->guard = os_linux()->guard;
+    calls->discard_later = os_linux()->discard_later;
+    calls->find_resident = os_linux()->find_resident;
     calls->watch_open = call_watch_open;
     calls->watch_close = call_watch_close;
     calls->watch_tier = call_watch_tier;

@@ -86,6 +86,13 @@ TEST(a_pointer_is_a_random_access_iterator)
     CHECK(*step++ == 0 && *++step == 2 && *step-- == 2 && *--step == 0);
     CHECK(step == first && step < last && last > step && step <= first && last >= first);
     CHECK(*(3 + first) == 3 && *(last - 1) == 99);
+    step += 50;
+    step -= 49;
+    CHECK(step - first == 1 && step.get() == numbers + 1);
+    evh::ptr<int> none;
+    none += 0;
+    none -= 0;
+    CHECK(!none && none + 0 == nullptr && none - none == 0); /* the ends of an empty vector */
 }
 
 /* The compiler must not conclude from how a pointer is computed that it names nothing but

@@ -47,10 +47,10 @@ inline std::uint64_t encode(std::uintptr_t place, std::uintptr_t target) noexcep
     return stored;
 }
 
-/** What a pointer at `place` that stores `stored` points at. */
+/** What a pointer at `place`, an opaque address, that stores `stored` points at. */
 inline std::uintptr_t decode(std::uintptr_t place, std::uint64_t stored) noexcept
 {
-    return opaque(stored == 0 ? 0 : place + stored + 1);
+    return stored == 0 ? 0 : place + stored + 1;
 }
 
 /* What every pointer is. Containers look at a pointer to T as one to const T; that both have their
@@ -78,6 +78,30 @@ class stored_distance
     std::uintptr_t address() const noexcept
     {
         return decode(address_of(this), distance_);
+    }
+    /* Of a pointer that is not null: what it points at is used. */
+    std::uintptr_t address_in_use() const noexcept
+    {
+        assert(distance_ != 0);
+        return address_of(this) + distance_ + 1;
+    }
+    /* Point at what `other` does. Another place, so another distance. */
+    void set_as(const stored_distance &other) noexcept
+    {
+        const std::uint64_t moved = address_of(&other) - address_of(this);
+        const bool is_null = other.is_null();
+        distance_ = is_null ? 0 : other.distance_ + moved;
+        assert(is_null == this->is_null()); /* its own second byte */
+    }
+    /* Point so many bytes further. Null may be moved by none. */
+    void move(std::uint64_t size) noexcept
+    {
+        if (distance_ == 0) {
+            assert(size == 0);
+            return;
+        }
+        distance_ += size;
+        assert(distance_ != 0);
     }
 
   private:
@@ -149,7 +173,7 @@ template <typename T> class ptr : private detail::stored_distance
     }
     ptr(const ptr &other) noexcept : detail::stored_distance()
     {
-        set(other.address());
+        set_as(other);
     }
     template <typename U, std::enable_if_t<std::is_convertible_v<U *, T *>, int> = 0>
     ptr(const ptr<U> &other) noexcept : ptr(static_cast<T *>(other.get()))
@@ -167,7 +191,7 @@ template <typename T> class ptr : private detail::stored_distance
     }
     ptr &operator=(const ptr &other) noexcept
     {
-        set(other.address());
+        set_as(other);
         return *this;
     }
     template <typename U, std::enable_if_t<std::is_convertible_v<U *, T *>, int> = 0>
@@ -196,15 +220,16 @@ template <typename T> class ptr : private detail::stored_distance
     }
     reference operator*() const noexcept
     {
-        return *get();
+        return *in_use();
     }
+    /** Null is no pointer to anything, as with plain ones. */
     T *operator->() const noexcept
     {
-        return get();
+        return in_use();
     }
     reference operator[](difference_type index) const noexcept
     {
-        return get()[index];
+        return in_use()[index];
     }
     explicit operator bool() const noexcept
     {
@@ -213,11 +238,13 @@ template <typename T> class ptr : private detail::stored_distance
 
     ptr &operator+=(difference_type count) noexcept
     {
-        return *this = get() + count;
+        move(size_of(count));
+        return *this;
     }
     ptr &operator-=(difference_type count) noexcept
     {
-        return *this = get() - count;
+        move(0 - size_of(count));
+        return *this;
     }
     ptr &operator++() noexcept
     {
@@ -279,6 +306,16 @@ template <typename T> class ptr : private detail::stored_distance
     friend bool operator>=(const ptr &one, const ptr &other) noexcept
     {
         return !(one < other);
+    }
+
+  private:
+    T *in_use() const noexcept
+    {
+        return reinterpret_cast<T *>(address_in_use());
+    }
+    static std::uint64_t size_of(difference_type count) noexcept
+    {
+        return static_cast<std::uint64_t>(count) * sizeof(T);
     }
 };
 

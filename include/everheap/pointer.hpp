@@ -149,7 +149,7 @@ struct requalifies<const ptr<To>, const ptr<From>>
  * but its bytes differ: never memcpy() one, or a struct that has one (evh::vec and the values of
  * evh::map refuse them; there evh_ref is right).
  * Threads   as a plain variable; evh::atomic_ptr for several.
- * Cost      a branch and an addition where a plain pointer has nothing. A loop over many items is
+ * Cost      an addition where a plain pointer has nothing; a branch to copy. A loop over many items is
  *           as fast as any with the plain pointers of data() or get().
  */
 template <typename T> class ptr : private detail::stored_distance

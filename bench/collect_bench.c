@@ -115,8 +115,8 @@ static void print_row(const struct collect_times *ours, const struct collect_tim
 
 static void beside_std(bool is_ordered, size_t count_max)
 {
-    printf("\n%s beside %s: ns per item, best round, ours / theirs / ratio\n", is_ordered ? "tree" : "map",
-           is_ordered ? "std::map" : "std::unordered_map");
+    printf("\n%s beside %s: ns per item, best round, ours / theirs / ratio\n",
+           is_ordered ? "tree" : "map", is_ordered ? "std::map" : "std::unordered_map");
     printf("%10s  %20s  %20s  %20s  %20s  %20s\n", "items", "put", "get", "get, absent", "scan",
            "erase");
     uint64_t random = 1;

@@ -12,11 +12,11 @@
 
 /*
  * Method
- *   A heap in memory, so that nothing but the pointers and the allocator differs. A hundred thousand
- *   items, which the second-level cache holds, except where a row says otherwise. The rounds of the
- *   two columns alternate; each figure is the median, in processor time (other work on the machine
- *   is not counted), divided by the number of items. The first round, which touches the memory, is
- *   not counted.
+ *   A heap in memory, so that nothing but the pointers and the allocator differs. A hundred
+ *   thousand items, about as much as the second-level cache holds. The rounds of the two columns
+ *   alternate; each figure is the median, in processor time (other work on the machine is not
+ *   counted), divided by the number of items. The first round, which touches the memory, is not
+ *   counted.
  */
 
 namespace

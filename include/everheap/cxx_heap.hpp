@@ -3,6 +3,7 @@
 #define EVERHEAP_CXX_HEAP_HPP
 
 #include <everheap/allocator.hpp>
+#include <everheap/atomic_pointer.hpp>
 
 #include <string>
 #include <utility>

@@ -2,9 +2,9 @@
  *
  * The fast path is for maps that no cache holds. Their lookups wait for memory, and several wait at
  * once if the processor can see so far ahead: some 300 instructions. So each counts: there are 85,
- * and with twice as many a lookup among a million takes half as long again. Hence one comparison for
- * each place that the map names, constants for the common size of items, no calls. What is unusual
- * is left to the long way.
+ * and with twice as many a lookup among a million takes half as long again. Hence one comparison
+ * for each place that the map names, constants for the common size of items, no calls. What is
+ * unusual is left to the long way.
  */
 #ifndef EVERHEAP_COLLECT_MAP_FIND_H
 #define EVERHEAP_COLLECT_MAP_FIND_H
@@ -77,9 +77,11 @@ static inline uint64_t map_item_at(uint64_t matches, uint64_t item_size)
 
 /** The item of `key` in a group whose control word is `control`, and in `*control_of` its control
  *  byte; NULL. */
-static inline __attribute__((always_inline)) unsigned char *map_find_in(
-    unsigned char *group, uint64_t control, uint64_t item_size, uint64_t tags, uint64_t key,
-    unsigned char **control_of)
+static inline __attribute__((always_inline)) unsigned char *map_find_in(unsigned char *group,
+                                                                        uint64_t control,
+                                                                        uint64_t item_size,
+                                                                        uint64_t tags, uint64_t key,
+                                                                        unsigned char **control_of)
 {
     const uint64_t x = control ^ tags;
     uint64_t matches = (x - HASH_LOW_BITS) & ~x & HASH_HIGH_BITS;

@@ -309,12 +309,13 @@ enum { HEAP_SPAN_SMALL = 1024 };
  * Whether all of [offset, offset + bytes) is mapped and blocks may lie there, for the widest range
  * of such offsets; false tells nothing. Refs that come from the file are compared with it, so it is
  * short. While other threads use the heap a new range is never shorter than the one before, and its
- * lengths are stored last and loaded first: begin and length that do not belong together name a part
- * of the new one.
+ * lengths are stored last and loaded first: begin and length that do not belong together name a
+ * part of the new one.
  */
 static inline __attribute__((always_inline)) bool heap_span_has(const evh_heap *heap,
                                                                 uint64_t offset, uint64_t bytes)
 {
+    assert(heap != NULL);
     const bool is_small = __builtin_constant_p(bytes) && bytes <= HEAP_SPAN_SMALL;
     const uint64_t length =
         base_load(is_small ? &heap->span_starts : &heap->span_bytes, __ATOMIC_ACQUIRE);
@@ -331,6 +332,7 @@ struct heap_starts {
 static inline struct heap_starts heap_find_starts(const evh_heap *heap)
 {
     struct heap_starts starts;
+    assert(heap != NULL);
     starts.bytes = base_load(&heap->span_starts, __ATOMIC_ACQUIRE);
     starts.begin = base_load(&heap->span_begin, __ATOMIC_RELAXED);
     return starts;

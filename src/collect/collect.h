@@ -21,8 +21,8 @@ static inline uint64_t collect_end(const evh_heap *heap)
                                         : heap_end_bytes(heap);
 }
 
-/** Whether all of [offset, offset + bytes) is mapped and blocks may lie there, for what lies outside
- *  the span that heap_span_has() knows. */
+/** Whether all of [offset, offset + bytes) is mapped and blocks may lie there: for what lies
+ *  outside the span that heap_span_has() knows. */
 EVH_INTERNAL bool collect_is_mapped(const evh_heap *heap, uint64_t offset, uint64_t bytes);
 
 /** Whether `offset` is a multiple of 16, and followed by `bytes` bytes that may be read and

@@ -66,7 +66,8 @@ TEST(a_copied_pointer_names_what_the_original_does)
     evh::ptr<derived> other;
     std::swap(one, other);
     CHECK(!one && other == &object && &object == other);
-    other = other;
+    const evh::ptr<derived> &same = other;
+    other = same;
     CHECK(other->first == 1 && (*other).second == 2);
     CHECK_EQUAL(std::hash<evh::ptr<derived>>()(other), std::hash<derived *>()(&object));
 }

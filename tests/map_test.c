@@ -254,6 +254,15 @@ TEST(siphash_13_is_what_others_compute)
     CHECK_EQUAL(collect_hash_bytes(key, bytes, 15), 0xd320d86d2a519956u);
 }
 
+/* Computed in Python, as format.md says. */
+TEST(a_number_has_the_hash_that_the_format_says)
+{
+    const uint64_t key[2] = {0x0123456789abcdefu, 0xfedcba9876543211u};
+    CHECK_EQUAL(collect_hash_number(key, 0), 0xfd50b8ad3d1d9aa9u);
+    CHECK_EQUAL(collect_hash_number(key, 1), 0xcb6fe2942fc544adu);
+    CHECK_EQUAL(collect_hash_number((uint64_t[]){1, 3}, UINT64_MAX), 0x76dde6d9fcc1ef86u);
+}
+
 /* The largest number of keys that share some bits of the hash, for keys that step by `step`. */
 static unsigned most_in_a_bucket(uint64_t step, unsigned shift)
 {

@@ -13,6 +13,7 @@
 
 #define HASH_LOW_BITS 0x0101010101010101u
 #define HASH_HIGH_BITS 0x8080808080808080u
+#define HASH_ITEM_BITS (HASH_HIGH_BITS >> 8) /* of slots that may have an item: not the eighth */
 
 /**
  * The hash of a number: twice, the 128-bit product with a secret or odd constant, folded. One
@@ -84,7 +85,7 @@ static inline __attribute__((always_inline)) unsigned char *map_find_in(unsigned
                                                                         unsigned char **control_of)
 {
     const uint64_t x = control ^ tags;
-    uint64_t matches = (x - HASH_LOW_BITS) & ~x & HASH_HIGH_BITS;
+    uint64_t matches = (x - HASH_LOW_BITS) & ~x & HASH_ITEM_BITS;
     for (; matches != 0; matches &= matches - 1) {
         unsigned char *const item = group + map_item_at(matches, item_size);
         uint64_t found;

@@ -43,7 +43,7 @@ TEST_PATHS := -Iinclude -Isrc -Icompat -Itests -Itests/support -D_GNU_SOURCE
 CXX_TEST_PATHS := $(TEST_PATHS:-Isrc=-idirafter src)
 
 LIBRARY_SOURCES := $(foreach layer,$(LAYERS),$(sort $(wildcard src/$(layer)/*.c)))
-HEADERS := $(sort $(wildcard include/*.h include/*/*.h src/*/*.h))
+HEADERS := $(sort $(wildcard include/*.h include/*/*.h include/*.hpp include/*/*.hpp src/*/*.h))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
 TEST_SOURCES := $(sort $(wildcard tests/*_test.c) $(if $(HAS_CXX),$(wildcard tests/*_test.cpp)))
 SUPPORT_SOURCES := $(sort $(filter-out %_test.c,$(wildcard tests/*.c)) $(wildcard tests/support/*.c))
@@ -330,8 +330,8 @@ $(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
 $(BUILD)/bench/collect_bench: $(BUILD)/objects/bench/collect_std.o
 $(BUILD)/bench/collect_bench: BENCH_LIBRARIES += -lstdc++
 
-.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-compat bench-json
-bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena $(if $(HAS_CXX),bench-collect bench-compat) bench-json ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-compat bench-cxx bench-json
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena $(if $(HAS_CXX),bench-collect bench-compat bench-cxx) bench-json ## run all benchmarks
 bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
 	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
@@ -354,6 +354,8 @@ $(BUILD)/bench/arena_boost: bench/arena_boost.cpp
 bench-json: $(BUILD)/bench/json_bench ## measure JSON documents [FILE=text]
 	@$< $(if $(FILE),--file=$(FILE))
 bench-compat: $(BUILD)/bench/compat_bench ## measure the compatibility headers
+	@$<
+bench-cxx: $(BUILD)/bench/cxx_bench ## measure C++'s pointers and containers in a heap beside plain ones
 	@$<
 
 # ---- house --------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 /* collect_odd_test.c -- what holds for all collections: handles that are none, kinds, modes. */
+#include "heap/heap.h"
 #include "test.h"
 
 #include <everheap.h>
@@ -7,9 +8,9 @@
 
 /* A durable heap whose journal has grown an extent within it, so that slices without access lie
  * between the others. */
-static evh_heap *open_with_extent(void)
+static evh_heap *open_with_extent(const char *path)
 {
-    evh_heap *heap = evh_open(test_path("odd.heap"), &(evh_options){.no_thread = true});
+    evh_heap *heap = evh_open(path, &(evh_options){.no_thread = true});
     CHECK(heap);
     for (int i = 0; i < 12; i++) {
         unsigned char *block = evh_malloc(heap, 1 << 20);
@@ -52,7 +53,7 @@ static void use_handle(evh_heap *heap, uint64_t offset)
 
 TEST(any_number_as_a_handle_is_an_error_and_no_fault)
 {
-    evh_heap *heap = open_with_extent();
+    evh_heap *heap = open_with_extent(test_path("odd.heap"));
     evh_info info;
     CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
     for (uint64_t offset = 0; offset < info.heap_bytes + (1 << 20); offset += 4096 - 16)
@@ -91,6 +92,102 @@ TEST(any_number_as_a_handle_is_an_error_in_a_live_heap_too)
     CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
     CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
     CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+static uint64_t heap_known_end(const evh_heap *heap)
+{
+    return heap->live ? live_end(heap->live) << SLICE_SHIFT : heap_end_bytes(heap);
+}
+
+/* Whether a slice may hold blocks, looked up in the list of the journal's extents. */
+static bool slice_is_mapped(const evh_heap *heap, uint64_t slice)
+{
+    if (slice == 0 || slice >= (heap_known_end(heap) >> SLICE_SHIFT)) return false;
+    for (unsigned i = 0; heap->journal && i < REGION_EXTENT_MAX; i++) {
+        const struct region_extent extent = region_extent_at(heap->region, i);
+        if (slice - extent.first_slice < extent.slice_count) return false;
+    }
+    return true;
+}
+
+/* The span is a range of such slices, and no other is longer. Returns how many ranges there are. */
+static unsigned check_span(const evh_heap *heap)
+{
+    uint64_t length = 0, longest = 0;
+    unsigned ranges = 0;
+    for (uint64_t slice = 0; slice <= (heap_known_end(heap) >> SLICE_SHIFT); slice++) {
+        const bool is_mapped = slice_is_mapped(heap, slice);
+        const uint64_t offset = slice << SLICE_SHIFT;
+        if (heap_span_has(heap, offset, SLICE_BYTES)) CHECK(is_mapped);
+        if (heap_span_has(heap, offset + SLICE_BYTES - 512, HEAP_SPAN_SMALL))
+            CHECK(is_mapped && slice_is_mapped(heap, slice + 1));
+        ranges += is_mapped && length == 0;
+        length = is_mapped ? length + 1 : 0;
+        longest = longest > length ? longest : length;
+    }
+    CHECK_EQUAL(heap->span_bytes, longest << SLICE_SHIFT);
+    CHECK_EQUAL(heap->span_starts, heap->span_bytes - HEAP_SPAN_SMALL);
+    CHECK(heap_span_has(heap, heap->span_begin, heap->span_bytes));
+    CHECK(!heap_span_has(heap, heap->span_begin, heap->span_bytes + 1));
+    CHECK(!heap_span_has(heap, heap->span_begin - 1, 1));
+    CHECK(!heap_span_has(heap, heap->span_begin + heap->span_bytes, 1));
+    CHECK(!heap_span_has(heap, UINT64_MAX, 16));
+    return ranges;
+}
+
+TEST(refs_are_compared_with_the_widest_range_that_is_mapped)
+{
+    const char *path = test_path("odd.heap");
+    evh_heap *heap = open_with_extent(path);
+    CHECK(check_span(heap) > 1);
+    const uint64_t before = heap->span_bytes;
+    CHECK(evh_malloc(heap, 40 << 20)); /* behind the extents: a wider range */
+    (void)check_span(heap);
+    CHECK(heap->span_bytes > before);
+    CHECK_EQUAL(evh_rollback(heap), EVH_OK);
+    (void)check_span(heap);
+    CHECK_EQUAL(heap->span_bytes, before);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    for (int mode = 0; mode < 3; mode++) {
+        const evh_mode modes[] = {EVH_DURABLE, EVH_READ_ONLY, EVH_PRIVATE};
+        heap = evh_open(path, &(evh_options){.mode = modes[mode]});
+        CHECK(heap && check_span(heap) > 1);
+        CHECK_EQUAL(evh_close(heap), EVH_OK);
+    }
+    heap = evh_open_memory(NULL, 0, NULL);
+    CHECK(heap && evh_malloc(heap, 5 << 20));
+    CHECK_EQUAL(check_span(heap), 1);
+    evh_close(heap);
+    heap = evh_open(test_path("live.heap"), &(evh_options){.mode = EVH_LIVE});
+    CHECK(heap && check_span(heap) == 1);
+    evh_close(heap);
+}
+
+/* Strategy: maps made before and after the journal took its extents, so that their parts lie on
+ * both sides. */
+TEST(a_collection_on_both_sides_of_the_journal_is_one)
+{
+    enum { ITEMS = 20000 };
+    const char *path = test_path("odd.heap");
+    evh_heap *heap = evh_open(path, &(evh_options){.no_thread = true});
+    CHECK(heap);
+    evh_map map = {0};
+    evh_tree tree = {0};
+    for (uint64_t i = 0; i < ITEMS; i++) {
+        CHECK(evh_map_put(heap, &map, i, 8) && evh_tree_put(heap, &tree, i, 8));
+        if (i != 5000) continue;
+        CHECK_EQUAL(evh_commit(heap), EVH_OK);
+        CHECK_EQUAL(evh_close(heap), EVH_OK);
+        heap = open_with_extent(path);
+    }
+    CHECK(check_span(heap) > 1);
+    for (uint64_t i = 0; i < 2 * ITEMS; i++) {
+        CHECK_EQUAL(evh_map_get(heap, &map, i) != NULL, i < ITEMS);
+        CHECK_EQUAL(evh_tree_get(heap, &tree, i) != NULL, i < ITEMS);
+    }
+    CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
+    CHECK_EQUAL(evh_tree_check(heap, &tree), EVH_OK);
+    evh_close(heap);
 }
 
 TEST(a_handle_of_another_kind_is_an_error)

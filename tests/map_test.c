@@ -254,6 +254,15 @@ TEST(siphash_13_is_what_others_compute)
     CHECK_EQUAL(collect_hash_bytes(key, bytes, 15), 0xd320d86d2a519956u);
 }
 
+/* Computed in Python, as format.md says. */
+TEST(a_number_has_the_hash_that_the_format_says)
+{
+    const uint64_t key[2] = {0x0123456789abcdefu, 0xfedcba9876543211u};
+    CHECK_EQUAL(collect_hash_number(key, 0), 0xfd50b8ad3d1d9aa9u);
+    CHECK_EQUAL(collect_hash_number(key, 1), 0xcb6fe2942fc544adu);
+    CHECK_EQUAL(collect_hash_number((uint64_t[]){1, 3}, UINT64_MAX), 0x76dde6d9fcc1ef86u);
+}
+
 /* The largest number of keys that share some bits of the hash, for keys that step by `step`. */
 static unsigned most_in_a_bucket(uint64_t step, unsigned shift)
 {
@@ -440,6 +449,35 @@ TEST(maps_in_a_full_heap_are_unchanged)
 {
     collect_full_run(&map_of_numbers, test_effort(40000), 32 << 10);
     collect_full_run(&map_of_texts, test_effort(40000), 64 << 10);
+}
+
+/* A group has seven items. Its eighth control byte, if damaged, must not name one more: behind the
+ * last group of a part anything may lie. */
+TEST(an_eighth_slot_of_a_group_is_never_an_item)
+{
+    enum { ITEMS = 5 };
+    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
+    evh_map map = {0};
+    for (uint64_t key = 1; key <= ITEMS; key++) CHECK(evh_map_put(heap, &map, key, 8));
+    const struct collect_map *head = evh_at(heap, (evh_ref){map.offset});
+    CHECK_EQUAL(head->table.depth, 0);
+    CHECK_EQUAL(head->table.root & 15, 0); /* one group */
+    unsigned char *part = evh_at(heap, (evh_ref){head->table.root});
+    unsigned char *group = part + sizeof(struct hash_part);
+    CHECK_EQUAL(group[HASH_SLOTS - 1], HASH_NO_SLOT);
+    const uint64_t absent = 77;
+    memcpy(group + 8 + HASH_ITEMS * 16, &absent, sizeof absent); /* where its item would be */
+    group[HASH_SLOTS - 1] = collect_hash_number(head->table.key, absent) & 0x7f;
+    CHECK(!evh_map_get(heap, &map, absent));
+    evh_map_cursor cursor = {0};
+    uint64_t count = 0;
+    while (evh_map_next(heap, &map, &cursor)) count++;
+    CHECK_EQUAL(count, ITEMS);
+    CHECK_EQUAL(evh_map_check(heap, &map), EVH_CORRUPT);
+    for (uint64_t key = ITEMS + 1; key <= 4 * ITEMS; key++) CHECK(evh_map_put(heap, &map, key, 8));
+    CHECK(!evh_map_get(heap, &map, absent)); /* a part that grows does not take it along */
+    CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
+    evh_close(heap);
 }
 
 TEST(damaged_maps_are_survived)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Join include/ into OUT/everheap.h and src/ into OUT/everheap.c: the whole library in two files.
+"""Join include/ into OUT/everheap.h and src/ into OUT/everheap.c: the whole library in two files. A third,
+OUT/everheap.hpp, is the C++ interface over them.
 
     tools/amalgamate.py ROOT OUT [--lines]     with --lines, errors name the original files
 
@@ -56,6 +57,9 @@ def main():
     header_path = root / "include/everheap.h"
     amalgamation.seen.add(header_path.resolve())
     header = amalgamation.expand(header_path, True)
+    cxx_header = ["/* everheap.hpp -- the C++ interface; made by tools/amalgamate.py from include/. */",
+                  '#include "everheap.h"',
+                  *amalgamation.expand(root / "include/everheap.hpp", True)]
     body = ["/* everheap.c -- the whole library; made by tools/amalgamate.py from src/. */",
             "#ifndef _GNU_SOURCE", "#define _GNU_SOURCE", "#endif",
             "#define EVH_INTERNAL static __attribute__((unused))", '#include "everheap.h"', ""]
@@ -66,6 +70,7 @@ def main():
                      *amalgamation.expand(source, False), ""]
     out.mkdir(parents=True, exist_ok=True)
     (out / "everheap.h").write_text("\n".join(header) + "\n")
+    (out / "everheap.hpp").write_text("\n".join(cxx_header) + "\n")
     (out / "everheap.c").write_text("\n".join(body) + "\n")
     print(f"{out}/everheap.h {len(header)} lines, {out}/everheap.c {len(body)} lines")
 

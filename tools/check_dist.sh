@@ -29,6 +29,14 @@ if [ -f examples/hello.c ]; then
     sh tools/check_hello.sh "$dist/hello"
 fi
 
+: "${CXX:=c++}"
+if command -v "${CXX%% *}" >/dev/null 2>&1; then
+    $CXX -std=c++17 -Wall -Wextra -Werror -I "$dist" examples/hello_cxx.cpp "$dist/everheap.o" -pthread \
+        -o "$dist/hello_cxx"
+    sh examples/hello_cxx.check "$(realpath "$dist/hello_cxx")" "$(mktemp -d -p "$dist")"
+    echo "examples/hello_cxx.cpp, with everheap.hpp of $dist"
+fi
+
 mkdir -p "$dist/tests"
 failed=0
 $CC -std=c17 -D_GNU_SOURCE -O1 -g -c tests/test.c -o "$dist/test.o"

@@ -11,6 +11,12 @@ if ! sed 1d examples/hello.c | diff -u - "$build/readme-hello.c"; then
     echo "README.md and examples/hello.c differ" >&2
     failed=1
 fi
+# Its first C++ block is examples/hello_cxx.cpp likewise.
+sed -n '/^```cpp$/,/^```$/p' README.md | sed '1d;/^```$/,$d' >"$build/readme-hello.cpp"
+if ! sed 1d examples/hello_cxx.cpp | diff -u - "$build/readme-hello.cpp"; then
+    echo "README.md and examples/hello_cxx.cpp differ" >&2
+    failed=1
+fi
 sh tools/check_hello.sh "$build/examples/hello" || failed=1
 
 # An example with a check of its own: examples/NAME.check is run with the binary and a directory.

@@ -5,8 +5,8 @@ build=$1 destination=$2 prefix=$3 version=$4
 root=$destination$prefix
 
 mkdir -p "$root/include/everheap/compat" "$root/lib/pkgconfig" "$root/bin"
-install -m 644 include/everheap.h "$root/include/"
-install -m 644 include/everheap/*.h "$root/include/everheap/"
+install -m 644 include/everheap.h include/everheap.hpp "$root/include/"
+install -m 644 include/everheap/*.h include/everheap/*.hpp "$root/include/everheap/"
 install -m 644 compat/*.h compat/*.hpp "$root/include/everheap/compat/"
 install -m 644 "$build/libeverheap.a" "$root/lib/"
 install -m 755 "$build/libeverheap.so" "$root/lib/libeverheap.so.$version"

@@ -184,7 +184,8 @@ def check_headers(paths):
     cplusplus = os.environ.get("CXX") or next(
         (c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
     public = [p for p in paths if p.relative_to(ROOT).parts[0] in ("include", "compat")]
-    compilers[0] = (*compilers[0][:2], [p for p in paths if "compat" not in p.relative_to(ROOT).parts])
+    compilers[0] = (*compilers[0][:2], [p for p in paths if p.suffix == ".h" and
+                                           "compat" not in p.relative_to(ROOT).parts])
     if cplusplus:
         compilers.append(("c++", [cplusplus, "-std=c++17"], public))
     for language, command, headers in compilers:

@@ -9,8 +9,10 @@ evh_status collect_corrupt(uint64_t offset, const char *what)
 
 bool collect_is_mapped(const evh_heap *heap, uint64_t offset, uint64_t bytes)
 {
-    assert(offset >= collect_begin(heap));
-    if (!base_in_range(offset, bytes, collect_end(heap))) return false;
+    const uint64_t begin = heap->compact ? 16 : SLICE_BYTES; /* slice 0 of a file is not mapped */
+    if (offset < begin || !base_in_range(offset, bytes, collect_end(heap))) return false;
+    /* Another process made this live heap grow. */
+    if (heap->live) heap_find_span((evh_heap *)(uintptr_t)heap);
     for (unsigned i = 0; heap->journal && i < REGION_EXTENT_MAX; i++) {
         const struct region_extent extent = region_extent_at(heap->region, i);
         const uint64_t first = (uint64_t)extent.first_slice << SLICE_SHIFT;

@@ -13,12 +13,6 @@
 /** Report damage: EVH_CORRUPT at `offset`. */
 EVH_INTERNAL evh_status collect_corrupt(uint64_t offset, const char *what);
 
-/** Where blocks may begin: slice 0 has none, and that of a file is not mapped. */
-static inline uint64_t collect_begin(const evh_heap *heap)
-{
-    return heap->compact ? 16 : SLICE_BYTES;
-}
-
 /** The heap's end. A live one grows by other processes, too; its view ends where its addresses
  *  do. */
 static inline uint64_t collect_end(const evh_heap *heap)
@@ -27,26 +21,16 @@ static inline uint64_t collect_end(const evh_heap *heap)
                                         : heap_end_bytes(heap);
 }
 
-/** Up to where all is mapped: the heap's end, or the lowest journal extent within it. */
-static inline uint64_t collect_quick_end(const evh_heap *heap)
-{
-    if (!heap->journal) return collect_end(heap);
-    const uint64_t end = heap_end_bytes(heap);
-    const struct region_extent extent = region_extent_at(heap->region, 0);
-    const uint64_t first = (uint64_t)extent.first_slice << SLICE_SHIFT;
-    return extent.slice_count > 0 && first < end ? first : end;
-}
-
-/** Whether all of [offset, offset + bytes) is mapped, for an offset behind the lowest extent. */
+/** Whether all of [offset, offset + bytes) is mapped and blocks may lie there: for what lies
+ *  outside the span that heap_span_has() knows. */
 EVH_INTERNAL bool collect_is_mapped(const evh_heap *heap, uint64_t offset, uint64_t bytes);
 
 /** Whether `offset` is a multiple of 16, and followed by `bytes` bytes that may be read and
  *  written: no journal, no end of the heap. */
 static inline bool collect_is_in(const evh_heap *heap, uint64_t offset, uint64_t bytes)
 {
-    if (UNLIKELY(!heap || offset < collect_begin(heap) || offset % 16 != 0)) return false;
-    return LIKELY(base_in_range(offset, bytes, collect_quick_end(heap))) ||
-           collect_is_mapped(heap, offset, bytes);
+    if (UNLIKELY(!heap || offset % 16 != 0)) return false;
+    return LIKELY(heap_span_has(heap, offset, bytes)) || collect_is_mapped(heap, offset, bytes);
 }
 
 /** The address of `bytes` bytes at `offset`; NULL and EVH_CORRUPT if they are not in the heap or
@@ -98,7 +82,7 @@ static inline evh_status collect_failed(void)
 
 /* ---- hashes (siphash.c) ---- */
 
-/** A key that nobody can guess, another with each call. */
+/** A key that nobody can guess, another with each call; the second word is odd. */
 EVH_INTERNAL void collect_new_key(uint64_t key[2]);
 
 /** SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012; one round per word

@@ -1,8 +1,6 @@
 /* hash_table.c -- adding, removing, splitting, merging, walking and checking. */
 #include "collect/hash_table.h"
 
-#define HASH_FREE_BITS (HASH_HIGH_BITS >> 8) /* of slots that may have an item */
-
 enum {
     HASH_PART_BYTES = 9216, /* a block class; 64 groups of items of 16 bytes fit: 8256 */
     HASH_TRIES = HASH_DEPTH_MAX + HASH_GROUPS_BITS_MAX + 2,
@@ -48,7 +46,7 @@ static uint64_t hash_of_item(const struct hash_table *table, const void *item)
 
 static void part_set_empty(const struct hash_table *table, struct hash_part *part)
 {
-    const uint64_t empty = HASH_FREE_BITS | (uint64_t)HASH_NO_SLOT << 56;
+    const uint64_t empty = HASH_ITEM_BITS | (uint64_t)HASH_NO_SLOT << 56;
     const uint64_t stride = hash_stride(table);
     for (uint64_t i = 0; i < 1ull << part->group_bits; i++)
         memcpy(part_groups(part) + i * stride, &empty, sizeof empty);
@@ -121,7 +119,7 @@ static unsigned char *part_free_slot(const struct hash_table *table, struct hash
     uint64_t number = hash >> 7 & mask;
     for (uint64_t step = 0; step <= mask; number = (number + ++step) & mask) {
         unsigned char *const group = part_groups(part) + number * stride;
-        const uint64_t bits = hash_control(group) & HASH_FREE_BITS;
+        const uint64_t bits = hash_control(group) & HASH_ITEM_BITS;
         if (bits == 0) continue;
         *slot = hash_slot_of(bits);
         return group;
@@ -149,7 +147,7 @@ static bool part_copy(const struct hash_table *table, struct hash_part *part,
     const uint64_t stride = hash_stride(table);
     for (uint64_t i = 0; i < 1ull << part->group_bits; i++) {
         const unsigned char *const group = part_groups(part) + i * stride;
-        uint64_t full = ~hash_control(group) & HASH_HIGH_BITS;
+        uint64_t full = ~hash_control(group) & HASH_ITEM_BITS;
         for (; full; full &= full - 1) {
             const unsigned char *const item = group + 8 + hash_slot_of(full) * table->item_size;
             const uint64_t hash = hash_of_item(table, item);
@@ -458,9 +456,12 @@ static struct hash_part *walk_part(const evh_heap *heap, const struct hash_table
     const uint64_t *word = hash_word(heap, table, walk->prefix);
     if (!word || *word == 0) return NULL;
     if (walk->slot > 0) {
-        if (walk->part == (*word & ~15ull))
-            return collect_find(heap, walk->part, part_bytes(table, *word & 15),
-                                COLLECT_WORD(COLLECT_HASH_PART, 1));
+        if (walk->part == (*word & ~15ull)) {
+            struct hash_part *const same =
+                collect_find(heap, walk->part, part_bytes(table, *word & 15),
+                             COLLECT_WORD(COLLECT_HASH_PART, 1));
+            return same && same->group_bits == (*word & 15) ? same : NULL;
+        }
         walk->slot = 0; /* it was merged when it was empty, or split */
         walk->prefix = walk->end;
         if (walk->prefix == 0) return NULL;
@@ -486,7 +487,7 @@ static void *walk_item(const struct hash_table *table, struct hash_part *part,
     while (walk->slot < slot_count) {
         unsigned char *const group = part_groups(part) + walk->slot / HASH_SLOTS * stride;
         const uint64_t full =
-            ~hash_control(group) & HASH_HIGH_BITS & ~0ull << (walk->slot % HASH_SLOTS * 8);
+            ~hash_control(group) & HASH_ITEM_BITS & ~0ull << (walk->slot % HASH_SLOTS * 8);
         if (full == 0) {
             walk->slot = (uint32_t)base_round_down(walk->slot + HASH_SLOTS, HASH_SLOTS);
             continue;

@@ -50,7 +50,7 @@ static inline uint64_t hash_control(const unsigned char *group)
 static inline uint64_t hash_matches(uint64_t control, uint64_t tags)
 {
     const uint64_t x = control ^ tags;
-    return (x - HASH_LOW_BITS) & ~x & HASH_HIGH_BITS;
+    return (x - HASH_LOW_BITS) & ~x & HASH_ITEM_BITS;
 }
 
 static inline uint64_t hash_empty_slots(uint64_t control)

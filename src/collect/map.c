@@ -39,13 +39,18 @@ static inline struct collect_map *map_head(const evh_heap *heap, const evh_map *
 
 /* The head of a map of this kind of keys, if it begins as one; else NULL and no error. */
 static inline __attribute__((always_inline)) struct collect_map *map_quick_head(
-    const evh_heap *heap, const evh_map *map, evh_key_kind key_kind)
+    const evh_heap *heap, const evh_map *map, evh_key_kind key_kind, struct heap_starts *starts)
 {
-    if (UNLIKELY(!map || !collect_is_in(heap, map->offset, sizeof(struct collect_map))))
-        return NULL;
-    struct collect_map *const head = (struct collect_map *)(void *)(heap->view.base + map->offset);
-    const bool is_one = head->word == COLLECT_WORD(COLLECT_MAP, 1);
-    return LIKELY(is_one && head->key_kind == (uint32_t)key_kind) ? head : NULL;
+    static_assert(sizeof(struct collect_map) <= HEAP_SPAN_SMALL, "one comparison");
+    if (UNLIKELY(!map || !heap)) return NULL;
+    *starts = heap_find_starts(heap);
+    const uint64_t offset = map->offset;
+    if (UNLIKELY(offset % 16 != 0 || !heap_starts_have(*starts, offset))) return NULL;
+    struct collect_map *const head = (struct collect_map *)(void *)(heap->view.base + offset);
+    uint64_t begins; /* word and key_kind */
+    memcpy(&begins, head, sizeof begins);
+    const uint64_t as = COLLECT_WORD(COLLECT_MAP, 1) | (uint64_t)key_kind << 32;
+    return LIKELY(begins == as) ? head : NULL;
 }
 
 /* As map_head() for a map of this kind of keys: NULL and EVH_INVALID for another. */
@@ -125,9 +130,11 @@ static __attribute__((noinline)) void *map_put_slowly(evh_heap *heap, evh_map *m
 {
     struct collect_map *const head = map_change(heap, map, key_kind, value_size);
     if (!head) return NULL;
+    bool is_absent;
     unsigned char *control;
     const uint64_t hash = collect_hash_number(head->table.key, key);
-    unsigned char *const item = map_find_number(heap, head, hash, key, &control);
+    unsigned char *item = map_find(heap, head, hash, key, &is_absent, &control);
+    if (!item && !is_absent) item = map_find_number(heap, head, hash, key, &control);
     return item ? item + 8 : map_add_number(heap, head, hash, key);
 }
 
@@ -135,12 +142,12 @@ static inline __attribute__((always_inline)) void *map_put_number(evh_heap *heap
                                                                   evh_key_kind key_kind,
                                                                   uint64_t key, size_t value_size)
 {
-    struct collect_map *const head = map_quick_head(heap, map, key_kind);
+    struct heap_starts starts;
+    struct collect_map *const head = map_quick_head(heap, map, key_kind, &starts);
     if (LIKELY(head && head->value_size == value_size)) {
         bool is_absent;
-        unsigned char *control;
         const uint64_t hash = collect_hash_number(head->table.key, key);
-        unsigned char *const item = map_find(heap, head, hash, key, &is_absent, &control);
+        unsigned char *const item = map_find_first(heap, starts, head, hash, key, &is_absent);
         if (LIKELY(item && heap->is_writable && !heap->is_forked)) return item + 8;
         if (is_absent && !heap_writable(heap)) return map_add_number(heap, head, hash, key);
     }
@@ -152,9 +159,11 @@ static __attribute__((noinline)) void *map_get_slowly(const evh_heap *heap, cons
 {
     const struct collect_map *const head = map_head_of(heap, map, key_kind);
     if (!head) return NULL;
+    bool is_absent;
     unsigned char *control;
     const uint64_t hash = collect_hash_number(head->table.key, key);
-    unsigned char *const item = map_find_number(heap, head, hash, key, &control);
+    unsigned char *item = map_find(heap, head, hash, key, &is_absent, &control);
+    if (!item && !is_absent) item = map_find_number(heap, head, hash, key, &control);
     return item ? item + 8 : NULL;
 }
 
@@ -163,12 +172,12 @@ static inline __attribute__((always_inline)) void *map_get_number(const evh_heap
                                                                   evh_key_kind key_kind,
                                                                   uint64_t key)
 {
-    const struct collect_map *const head = map_quick_head(heap, map, key_kind);
+    struct heap_starts starts;
+    const struct collect_map *const head = map_quick_head(heap, map, key_kind, &starts);
     if (LIKELY(head != NULL)) {
         bool is_absent;
-        unsigned char *control;
         const uint64_t hash = collect_hash_number(head->table.key, key);
-        unsigned char *const item = map_find(heap, head, hash, key, &is_absent, &control);
+        unsigned char *const item = map_find_first(heap, starts, head, hash, key, &is_absent);
         if (LIKELY(item != NULL)) return item + 8;
         if (is_absent) return NULL;
     }

@@ -22,6 +22,7 @@ void collect_new_key(uint64_t key[2])
         secret->counter++;
         key[i] = collect_hash_bytes(secret->key, &secret->counter, sizeof secret->counter);
     }
+    key[1] |= 1; /* it multiplies: collect_hash_number() */
     assert(secret->counter >= 2);
 }
 

@@ -207,13 +207,49 @@ static void vec_fill(const struct collect_items *head, unsigned char *place, con
         memset(place, 0, count * head->item_size);
 }
 
-void *evh_vec_push(evh_heap *heap, evh_vec *vec, size_t item_size, const void *item)
+static __attribute__((noinline)) void *vec_push_slowly(evh_heap *heap, evh_vec *vec,
+                                                       size_t item_size, const void *item)
 {
     if (collect_writable(heap, vec)) return NULL;
     struct collect_items *const head = vec_make_room(heap, vec, item_size, 1);
     if (!head) return NULL;
     unsigned char *const place = items_at(head, head->first + head->count);
     vec_fill(head, place, item, 1);
+    head->count++;
+    return place;
+}
+
+/* The head of a vec that has room for an item behind the last; NULL for all that is unusual. */
+static inline struct collect_items *vec_with_room(const evh_heap *heap, const evh_vec *vec,
+                                                  size_t item_size)
+{
+    if (UNLIKELY(!heap || !vec || !heap->is_writable || heap->is_forked)) return NULL;
+    const uint64_t offset = vec->offset;
+    if (UNLIKELY(offset % 16 != 0 || !heap_span_has(heap, offset, sizeof(struct collect_items))))
+        return NULL;
+    struct collect_items *const head = (struct collect_items *)(void *)(heap->view.base + offset);
+    if (UNLIKELY(head->word != vec_word || head->item_size != item_size)) return NULL;
+    if (UNLIKELY(head->capacity >> ITEMS_COUNT_BITS != 0 || item_size - 1 >= EVH_ITEM_SIZE_MAX))
+        return NULL;
+    if (UNLIKELY(head->count >= head->capacity || head->first >= head->capacity - head->count))
+        return NULL;
+    const uint64_t before = sizeof *head + (head->first + head->count) * item_size;
+    return LIKELY(heap_span_has(heap, offset + before, item_size)) ? head : NULL;
+}
+
+/* Most pushes find room: they call nothing but, for items of an odd size, memcpy(). */
+void *evh_vec_push(evh_heap *heap, evh_vec *vec, size_t item_size, const void *item)
+{
+    struct collect_items *const head = vec_with_room(heap, vec, item_size);
+    if (UNLIKELY(!head || !item)) return vec_push_slowly(heap, vec, item_size, item);
+    unsigned char *const place =
+        (unsigned char *)(head + 1) + (head->first + head->count) * item_size;
+    if (item_size == 8)
+        memcpy(place, item, 8);
+    else if (item_size == 4)
+        memcpy(place, item, 4);
+    else
+        memcpy(place, item, item_size);
     head->count++;
     return place;
 }

@@ -16,6 +16,13 @@ struct heap_debug; /* heap_debug.c */
 struct evh_heap {
     struct evh_heap_view view; /* first: evh_at() reads it. end_bytes grows, atomically (relaxed) */
 
+    /* The widest range of offsets in which all is mapped and blocks may lie: of the ranges between
+     * slice 0, the journal's extents and the heap's end. heap_span_has() reads it, and
+     * heap_find_span() sets it. */
+    uint64_t span_begin;
+    uint64_t span_bytes;
+    uint64_t span_starts; /* bytes of it where HEAP_SPAN_SMALL more follow */
+
     /* What the allocation fast path reads. A thread's cache belongs to this heap in its present
      * state if and only if the stamps agree: every open and every rollback takes a stamp that no
      * heap of this process ever had. */
@@ -71,6 +78,11 @@ EVH_INTERNAL uint64_t heap_new_stamp(void);
  *  heaps, the header in slice 0, so that a copy of the buffer is an image. The only way to change
  *  them while a heap is open. Under slices.lock, or with all other threads still. */
 EVH_INTERNAL void heap_set_end(evh_heap *heap, uint64_t heap_bytes);
+
+/** Find the widest range of offsets for heap_span_has(), after the heap's end has changed and when
+ *  it was opened. Likewise under slices.lock or with all other threads still; of a live heap at any
+ *  time, where the range only becomes longer. */
+EVH_INTERNAL void heap_find_span(evh_heap *heap);
 
 /** What messages call the heap: its path, or "memory". */
 EVH_INTERNAL const char *heap_path(const evh_heap *heap);
@@ -296,6 +308,48 @@ EVH_INTERNAL void roots_each_internal(evh_heap *heap, void (*visit)(uint64_t off
 static inline uint64_t heap_end_bytes(const evh_heap *heap)
 {
     return base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
+}
+
+/* What one comparison suffices for: nodes, heads, groups of items. */
+enum { HEAP_SPAN_SMALL = 1024 };
+
+/**
+ * Whether all of [offset, offset + bytes) is mapped and blocks may lie there, for the widest range
+ * of such offsets; false tells nothing. Refs that come from the file are compared with it, so it is
+ * short. While other threads use the heap a new range is never shorter than the one before, and its
+ * lengths are stored last and loaded first: begin and length that do not belong together name a
+ * part of the new one.
+ */
+static inline __attribute__((always_inline)) bool heap_span_has(const evh_heap *heap,
+                                                                uint64_t offset, uint64_t bytes)
+{
+    assert(heap != NULL);
+    const bool is_small = __builtin_constant_p(bytes) && bytes <= HEAP_SPAN_SMALL;
+    const uint64_t length =
+        base_load(is_small ? &heap->span_starts : &heap->span_bytes, __ATOMIC_ACQUIRE);
+    const uint64_t distance = offset - base_load(&heap->span_begin, __ATOMIC_RELAXED);
+    return is_small ? distance < length : base_in_range(distance, bytes, length);
+}
+
+/** The range for several small comparisons: heap_starts_have(). */
+struct heap_starts {
+    uint64_t begin;
+    uint64_t bytes;
+};
+
+static inline struct heap_starts heap_find_starts(const evh_heap *heap)
+{
+    struct heap_starts starts;
+    assert(heap != NULL);
+    starts.bytes = base_load(&heap->span_starts, __ATOMIC_ACQUIRE);
+    starts.begin = base_load(&heap->span_begin, __ATOMIC_RELAXED);
+    return starts;
+}
+
+/** As heap_span_has() of at most HEAP_SPAN_SMALL bytes. */
+static inline bool heap_starts_have(struct heap_starts starts, uint64_t offset)
+{
+    return offset - starts.begin < starts.bytes;
 }
 
 static inline bool heap_is_zero(const void *data, size_t size)

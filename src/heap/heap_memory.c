@@ -287,6 +287,7 @@ static evh_status memory_open_new(evh_heap *heap, void *buffer, uint64_t size)
         status = memory_open_small(heap, size);
     else
         status = memory_open_anonymous(heap, size);
+    if (!status) heap_find_span(heap);
     if (!status) status = heap_debug_begin(heap);
     return status || heap->options.unlisted ? status : heap_table_add(heap);
 }

@@ -4,6 +4,7 @@
  * in the opposite order when one of them refuses. It never changes a file that it cannot open.
  * Heaps in memory are opened by heap_memory.c.
  */
+#include "heap/compact_layout.h"
 #include "heap/heap.h"
 
 #include <stdio.h>
@@ -63,7 +64,47 @@ void heap_set_end(evh_heap *heap, uint64_t heap_bytes)
     assert(heap_bytes <= heap->region->reserved_bytes);
     heap->state.heap_bytes = heap_bytes;
     base_store(&heap->view.end_bytes, heap_bytes, __ATOMIC_RELAXED);
+    heap_find_span(heap);
     if (heap->mode == EVH_MEMORY) heap_store_header(heap);
+}
+
+/* Where the range that begins at `begin` ends: at a journal extent, or at `end`. */
+static uint64_t span_end(const evh_heap *heap, uint64_t begin, uint64_t end)
+{
+    assert(begin > 0);
+    assert(!heap->journal || heap->region);
+    for (unsigned i = 0; heap->journal && i < REGION_EXTENT_MAX; i++) {
+        const struct region_extent extent = region_extent_at(heap->region, i);
+        const uint64_t first = (uint64_t)extent.first_slice << SLICE_SHIFT;
+        const uint64_t behind = first + ((uint64_t)extent.slice_count << SLICE_SHIFT);
+        if (behind > begin) end = base_min(end, base_max(first, begin));
+    }
+    return base_max(begin, end);
+}
+
+void heap_find_span(evh_heap *heap)
+{
+    assert(heap->view.base != NULL);
+    const uint64_t end = heap->live ? live_end(heap->live) << SLICE_SHIFT : heap_end_bytes(heap);
+    uint64_t begin = heap->compact ? COMPACT_GRANULE_BYTES : SLICE_BYTES;
+    uint64_t widest_begin = begin;
+    uint64_t widest_bytes = span_end(heap, begin, end) - begin;
+    for (unsigned i = 0; heap->journal && i < REGION_EXTENT_MAX; i++) {
+        const struct region_extent extent = region_extent_at(heap->region, i);
+        if (extent.slice_count == 0) break;
+        begin = ((uint64_t)extent.first_slice + extent.slice_count) << SLICE_SHIFT;
+        const uint64_t bytes = span_end(heap, begin, end) - begin;
+        if (bytes <= widest_bytes) continue;
+        widest_begin = begin;
+        widest_bytes = bytes;
+    }
+    assert(heap->compact || widest_begin % SLICE_BYTES == 0);
+    if (widest_bytes > 0) assert(widest_begin + widest_bytes <= end);
+    assert(widest_begin >= (heap->compact ? COMPACT_GRANULE_BYTES : SLICE_BYTES));
+    base_store(&heap->span_begin, widest_begin, __ATOMIC_RELAXED);
+    base_store(&heap->span_bytes, widest_bytes, __ATOMIC_RELEASE);
+    const uint64_t small = base_min(widest_bytes, HEAP_SPAN_SMALL);
+    base_store(&heap->span_starts, widest_bytes - small, __ATOMIC_RELEASE);
 }
 
 /* ---- options ---- */
@@ -387,6 +428,7 @@ evh_heap *evh_open(const char *path, const evh_options *options)
         heap_table_unlock();
     }
     if (!status) {
+        heap_find_span(heap);
         /* Last: an opening that fails leaves the status page as it was, too. */
         if (heap->journal && heap->mode == EVH_DURABLE) journal_announce(heap->journal);
         assert(heap->view.base != NULL);

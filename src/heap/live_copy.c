@@ -114,6 +114,7 @@ static evh_status copy_metadata(evh_heap *heap)
     heap->state.catalog = area.catalog;
     heap->view.base = region->base;
     base_store(&heap->view.end_bytes, heap->state.heap_bytes, __ATOMIC_RELAXED);
+    heap_find_span(heap);
     const uint64_t segments = slices_segment_count(area.end_slices);
     status = copy_directory(heap, segments);
     for (uint64_t i = 0; i < segments && !status; i++) status = copy_segment(heap, i);

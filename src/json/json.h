@@ -27,8 +27,7 @@ EVH_INTERNAL evh_status json_corrupt(uint64_t offset, const char *what);
 /** Whether all of [offset, offset + size) may be read: no journal, no end of the heap. */
 static inline bool json_is_in(const struct evh_json *json, uint64_t offset, uint64_t size)
 {
-    if (UNLIKELY(offset < collect_begin(json->heap))) return false;
-    return LIKELY(base_in_range(offset, size, collect_quick_end(json->heap))) ||
+    return LIKELY(heap_span_has(json->heap, offset, size)) ||
            collect_is_mapped(json->heap, offset, size);
 }
 

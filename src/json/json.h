@@ -11,11 +11,22 @@
 #include <everheap/json.h>
 #include <everheap/text.h>
 
+/* Is told of every change before it is made, if there is one. */
+struct json_observer {
+    /** Value `position` of a container comes, goes or becomes another; JSON_ALL: any of them. */
+    void (*change)(struct json_observer *observer, struct evh_json *json, uint32_t container,
+                   uint32_t position);
+    size_t count; /* of what it wrote down: set back when changes are taken back */
+};
+
+#define JSON_ALL UINT32_MAX
+
 struct evh_json {
     evh_heap *heap;
-    struct json_root *root; /* in the heap */
-    uint64_t stamp;         /* of the heap's state in which `root` was found */
-    bool keeps_room;        /* bodies do not shrink: what is taken out may have to be put back */
+    struct json_root *root;         /* in the heap */
+    uint64_t stamp;                 /* of the heap's state in which `root` was found */
+    struct json_observer *observer; /* borrowed; NULL: none */
+    bool keeps_room; /* bodies do not shrink: what is taken out may have to be put back */
     char name[EVH_NAME_SIZE_MAX + 1];
 };
 
@@ -48,6 +59,12 @@ static inline evh_status json_ready(struct evh_json *json)
 {
     if (UNLIKELY(!json)) return base_fail(EVH_INVALID, NO_OFFSET, "json: no document");
     return LIKELY(json->stamp == json->heap->stamp) ? EVH_OK : json_find_root(json);
+}
+
+/** Tell of a change that is about to be made. */
+static inline void json_observe(struct evh_json *json, uint32_t container, uint32_t position)
+{
+    if (UNLIKELY(json->observer)) json->observer->change(json->observer, json, container, position);
 }
 
 /** Begin a call that changes. */
@@ -346,6 +363,8 @@ EVH_INTERNAL void ref_free(struct evh_json *json, const struct json_slot *slot);
 EVH_INTERNAL struct json_ref *ref_of(const struct evh_json *json, const struct json_slot *slot);
 /** Take every ref that leads to a container, or into it, off: its target goes. */
 EVH_INTERNAL void ref_loosen(struct evh_json *json, struct json_container *container);
+/** The value that is ref `number`; none if there is no such ref. Its container is searched. */
+EVH_INTERNAL evh_value ref_value(struct evh_json *json, uint32_t number);
 /** One hop: where the ref leads. EVH_DANGLING, EVH_CYCLE. */
 EVH_INTERNAL evh_status ref_step(struct evh_json *json, const struct json_slot *ref,
                                  struct json_step *target);
@@ -356,6 +375,19 @@ EVH_INTERNAL evh_status ref_step(struct evh_json *json, const struct json_slot *
  *  `wants_position`: of members of large objects too. */
 EVH_INTERNAL evh_status path_step(struct evh_json *json, struct json_step *at, const char *token,
                                   size_t size, bool wants_position);
+
+/** What path_make() made, so that it can be taken back. */
+struct path_made {
+    evh_value first; /* the topmost value that was not there, or was a null; none: all was there */
+    bool was_null;
+    size_t observed; /* what the observer had written down before */
+};
+
+/** As evh_json_make(), in a document that can be written. */
+EVH_INTERNAL evh_value path_make(struct evh_json *json, evh_value from, const char *pointer,
+                                 size_t size, struct path_made *made);
+/** Take back what was made, at once; the last error stays. */
+EVH_INTERNAL void path_unmake(struct evh_json *json, const struct path_made *made);
 
 enum { JSON_HOPS_MAX = 32 };
 

@@ -278,7 +278,9 @@ struct json_root {
     uint64_t string_bytes;
     uint64_t blob_bytes; /* of BYTES */
     uint64_t changes;    /* counts every change */
-    uint64_t reserved[11];
+    uint64_t commit_changes; /* `changes` at the last commit through a database */
+    uint64_t commit_time_ns; /* wall clock since 1970 of that commit */
+    uint64_t reserved[9];
 };
 
 static_assert(sizeof(struct json_root) == 32 + 32 + 32 + 48 + 96 + 24 + 88, "on disk");

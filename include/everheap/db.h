@@ -137,6 +137,8 @@ EVH_API evh_status evh_db_put_json(evh_db *db, const char *path, const char *tex
 /** A copy of a value of the document. */
 EVH_API evh_status evh_db_put_value(evh_db *db, const char *path, evh_value value);
 
+/** The value at a path, made if nothing is there. None: as evh_json_make(). */
+EVH_API evh_value evh_db_make(evh_db *db, const char *path);
 /** Take the value at a path out, with all below it. A reference is erased, not what it leads to. */
 EVH_API evh_status evh_db_erase(evh_db *db, const char *path);
 /** Append a null to the array at a path, which is made if nothing or null is there. `*item`

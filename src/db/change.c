@@ -152,6 +152,13 @@ evh_status evh_db_put_value(evh_db *db, const char *path, evh_value value)
 
 /* ---- containers ---- */
 
+evh_value evh_db_make(evh_db *db, const char *path)
+{
+    struct change change;
+    const evh_status status = change_end(&change, change_begin(db, path, &change));
+    return status ? value_none() : change.value;
+}
+
 evh_status evh_db_erase(evh_db *db, const char *path)
 {
     struct change change;

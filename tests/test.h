@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct test {
     const char *name;
     const char *file;
@@ -32,6 +36,10 @@ uint64_t test_effort(uint64_t count);
 const char *test_directory(void);
 /** A path in it that no file has yet; static, valid until eight calls later. */
 const char *test_path(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
 
 #define TEST(test_name)                                                                            \
     static void test_name(void);                                                                   \

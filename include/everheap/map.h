@@ -108,7 +108,7 @@ static inline void *evh_map_get_inline(const evh_heap *heap, const evh_map *map,
                                        size_t value_size)
 {
     struct evh_map_head_ *const head =
-        evh_map_head_(heap, map->offset, EVH_MAP_BEGIN_(EVH_KEY_NUMBER));
+        evh_map_head_of_(heap, map->offset, EVH_MAP_BEGIN_(EVH_KEY_NUMBER));
     if (__builtin_expect(head && head->value_size == value_size, 1)) {
         bool is_absent;
         unsigned char *control;

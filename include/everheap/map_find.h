@@ -61,8 +61,8 @@ static inline uint64_t evh_map_stride_(uint64_t item_size)
 }
 
 /** The map's head, if it is in the heap and begins as it must; else NULL. */
-static inline struct evh_map_head_ *evh_map_head_(const evh_heap *heap, uint64_t offset,
-                                                  uint64_t begin)
+static inline struct evh_map_head_ *evh_map_head_of_(const evh_heap *heap, uint64_t offset,
+                                                     uint64_t begin)
 {
     if (__builtin_expect(!heap, 0)) return NULL;
     const struct evh_heap_view *const view = (const struct evh_heap_view *)(const void *)heap;

@@ -58,7 +58,8 @@ static inline __attribute__((always_inline)) struct collect_map *map_quick_head(
     const evh_heap *heap, const evh_map *map, evh_key_kind key_kind)
 {
     if (UNLIKELY(!map)) return NULL;
-    return (struct collect_map *)(void *)evh_map_head_(heap, map->offset, EVH_MAP_BEGIN_(key_kind));
+    return (struct collect_map *)(void *)evh_map_head_of_(heap, map->offset,
+                                                          EVH_MAP_BEGIN_(key_kind));
 }
 
 /* As map_head() for a map of this kind of keys: NULL and EVH_INVALID for another. */

@@ -754,3 +754,18 @@ TEST(a_ref_knows_when_its_target_goes_and_comes_back)
     check_ok(evh_json_check(f.json));
     end(&f);
 }
+
+TEST(a_check_may_meet_a_target_before_its_references)
+{
+    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
+    evh_json *json = evh_json_open(heap, NULL);
+    CHECK(json != NULL);
+    static const char text[] =
+        "{\"q\":[{\"$ref\":\"/t\"}],\"t\":{\"x\":1},\"r\":[{\"$ref\":\"/t\"}],"
+        "\"s\":{\"y\":[{\"$ref\":\"/t\"}]}}";
+    CHECK(evh_json_parse(json, evh_json_root(json), text, sizeof text - 1, NULL, NULL) == EVH_OK);
+    CHECK(evh_json_resolve(json, NULL) == EVH_OK);
+    CHECK(evh_json_check(json) == EVH_OK);
+    evh_json_close(json);
+    CHECK(evh_close(heap) == EVH_OK);
+}

@@ -58,7 +58,7 @@ static evh_status check_value(struct check *check, const struct json_slot *slot,
         if (!ref || !blob_of(json, ref->path, &size)) return EVH_CORRUPT;
         if (json_offset(json, ref) != slot->payload || ref->owner != number)
             return json_corrupt(slot->payload, "a reference that names another container");
-        if (check->seen_refs[slot->id]++)
+        if (check->seen_refs[slot->id]++ & 0x7f) /* 0x80: it is in a list */
             return json_corrupt(slot->payload, "a reference that is there twice");
         if (ref->state == JSON_REF_MEMBER && ref->place < check->symbols) check->uses[ref->place]++;
     }

@@ -1,9 +1,10 @@
-/* db_kill_test.c -- a database after kills, rollbacks and reopenings is that of a commit.
+/* db_kill_test.c -- a database after kills, power cuts and rollbacks is that of a commit.
  *
  * Strategy: random operations, some of which fail, some commits. The same operations from the same
  * seed are carried out in memory. Invariants: no acknowledged commit is lost; the document, its
  * metrics and its references are those of one commit; the document is sound.
  */
+#include "support/os_sim.h"
 #include "test.h"
 
 #include <everheap.h>
@@ -246,5 +247,128 @@ TEST(rollbacks_and_reopenings_lead_back_to_a_commit)
         check_ok(evh_db_close(model));
         check_ok(evh_close(heap));
         check_ok(evh_db_close(db));
+    }
+}
+
+/* ---- power cuts ---- */
+
+enum { POWER_OPERATIONS = 60 };
+
+/* All that is to be the same after a crash, as text: values, metrics, references. */
+static char *describe(evh_db *db)
+{
+    static const char *const paths[] = {"/$metrics/values",       "/$metrics/strings",
+                                        "/$metrics/string_bytes", "/$metrics/binary_bytes",
+                                        "/$metrics/references",   "/$metrics/keys",
+                                        "/$metrics/changes",      ""};
+    size_t size = 0;
+    char *all = NULL;
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        char *text = print(db, paths[i]);
+        all = realloc(all, size + strlen(text) + 40);
+        CHECK(all != NULL);
+        size += (size_t)snprintf(all + size, strlen(text) + 2, "%s\n", text);
+        free(text);
+    }
+    uint64_t references = 0;
+    check_ok(evh_db_references_check(db, false, count_reference, &references));
+    snprintf(all + size, 30, "%llu", (unsigned long long)references);
+    return all;
+}
+
+static const evh_options power_options = {.mode = EVH_DURABLE,
+                                          .no_thread = true,
+                                          .detect = EVH_DETECT_COMPARE,
+                                          .size_max_bytes = SIM_FILE_BYTES_MAX / 2};
+
+/* Open what a power cut left; check that it is the database of one of the commits that it may be. */
+static void check_after_cut(struct sim *machine, char **expected, uint64_t first, uint64_t final)
+{
+    sim_use(machine);
+    evh_options options = power_options;
+    options.must_exist = true;
+    evh_heap *heap = evh_open("heap", &options);
+    if (!heap) {
+        test_fail(__FILE__, __LINE__, "not opened: %s", evh_last_error()->message);
+        test_stop();
+    }
+    evh_db *db = evh_db_open_in(heap, NULL);
+    CHECK(db != NULL);
+    check_ok(evh_json_check(evh_db_json(db)));
+    char *text = describe(db);
+    bool is_one = false;
+    for (uint64_t n = first; n <= final && !is_one; n++) is_one = strcmp(text, expected[n]) == 0;
+    if (!is_one)
+        test_fail(__FILE__, __LINE__, "neither commit %llu nor %llu", (unsigned long long)first,
+                  (unsigned long long) final);
+    free(text);
+    check_ok(evh_db_close(db));
+    sim_kill(machine);
+    (void)evh_close(heap);
+    CHECK(is_one);
+}
+
+/* Some of what is pending reaches the device: operations, or only sectors of them. */
+static void cut_power(struct sim_disk *disk, struct sim *target, uint64_t *state)
+{
+    sim_image_begin(disk, target, test_random(state));
+    const uint64_t bias = test_random(state) % 4;
+    for (size_t i = 0; i < disk->pending_count; i++) {
+        const uint64_t random = test_random(state);
+        const uint64_t sectors = sim_pending_sectors(disk, i);
+        if (random % 4 < bias) continue;
+        if (sectors > 1 && random % 8 == 7) {
+            sim_image_apply_sectors(disk, target, i, 0, (random >> 8) % sectors);
+        } else {
+            sim_image_apply(disk, target, i);
+        }
+    }
+}
+
+/* Strategy: operations in a simulated machine, each a commit; power cuts at random points of what
+ * the machine wrote. Invariant: the database is that of the last acknowledged commit, or the one
+ * that was under way. */
+TEST(a_power_cut_leaves_the_database_of_a_commit)
+{
+    uint64_t state = test_seed();
+    for (uint64_t round = 0; round < test_effort(2); round++) {
+        const uint64_t seed = test_random(&state);
+        struct sim *machine = sim_create(seed);
+        struct sim *target = sim_create(seed + 1);
+        struct sim_disk *disk = sim_disk_create();
+        char *expected[POWER_OPERATIONS + 2] = {NULL};
+        sim_use(machine);
+        evh_heap *heap = evh_open("heap", &power_options);
+        evh_db *db = heap ? evh_db_open_in(heap, NULL) : NULL;
+        CHECK(db != NULL);
+        for (uint64_t n = 1; n <= POWER_OPERATIONS; n++) {
+            change(db, seed, n);
+            expected[n] = describe(db);
+            sim_mark(machine, n, 0);
+            check_ok(evh_db_commit(db));
+            sim_mark(machine, n, 1);
+        }
+        const struct sim_log *log = sim_log(machine);
+        uint64_t under_way = 0;
+        uint64_t acknowledged = 0;
+        for (size_t i = 0; i < log->count; i++) {
+            const struct sim_operation *operation = log->operations + i;
+            if (operation->kind == SIM_MARK && operation->extra == 0) under_way = operation->value;
+            if (operation->kind == SIM_MARK && operation->extra) acknowledged = operation->value;
+            sim_disk_step(disk, log, i);
+            if (acknowledged == 0 || test_random(&state) % 3) continue;
+            cut_power(disk, target, &state);
+            check_after_cut(target, expected, acknowledged, under_way);
+        }
+        CHECK(acknowledged == POWER_OPERATIONS);
+        sim_use(machine);
+        sim_kill(machine);
+        check_ok(evh_db_close(db));
+        (void)evh_close(heap);
+        sim_use(NULL);
+        for (size_t n = 0; n < POWER_OPERATIONS + 2; n++) free(expected[n]);
+        sim_disk_end(disk);
+        sim_end(target);
+        sim_end(machine);
     }
 }

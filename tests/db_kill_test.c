@@ -281,7 +281,8 @@ static const evh_options power_options = {.mode = EVH_DURABLE,
                                           .detect = EVH_DETECT_COMPARE,
                                           .size_max_bytes = SIM_FILE_BYTES_MAX / 2};
 
-/* Open what a power cut left; check that it is the database of one of the commits that it may be. */
+/* Open what a power cut left; check that it is the database of one of the commits that it may
+ * be. */
 static void check_after_cut(struct sim *machine, char **expected, uint64_t first, uint64_t final)
 {
     sim_use(machine);

@@ -2,6 +2,7 @@
 # library; `make test` also python3. New files are found by wildcard: nothing here names them.
 #
 #   CC=clang        another compiler             WERROR=1   warnings are errors (CI)
+#   CXX=clang++     another C++ compiler, for what is in C++ (tests, examples; the library is not)
 #   BUILD=dir       another build directory      V=1        show the commands
 #   EFFORT=n        scale random tests by n      SEED=n     repeat a random test
 
@@ -13,6 +14,12 @@ MAKEFLAGS += --no-builtin-rules
 ifeq ($(origin CC),default)
 CC := cc
 endif
+# The C++ compiler beside the C compiler, unless one is named. Without one, what needs it is left out.
+ifeq ($(origin CXX),default)
+CXX := $(if $(findstring clang,$(CC)),$(subst clang,clang++,$(CC)),$(if $(findstring \
+	gcc,$(CC)),$(subst gcc,g++,$(CC)),c++))
+endif
+HAS_CXX := $(shell command -v $(firstword $(CXX)) >/dev/null 2>&1 && echo yes)
 AR ?= ar
 PYTHON ?= python3
 BUILD ?= build
@@ -25,30 +32,35 @@ VERSION := $(shell sed -n 's/^\#define EVH_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' 
 LAYERS := $(shell sed '/^\#/d;/^$$/d' src/layers.txt)
 
 STANDARD := -std=c17 -Wall -Wextra -Wconversion -Wshadow $(if $(WERROR),-Werror)
+CXX_STANDARD := -std=c++17 -Wall -Wextra -Wconversion -Wshadow $(if $(WERROR),-Werror)
 CODE := -fPIC -fvisibility=hidden -ftls-model=initial-exec -pthread
 RELEASE := -O2 -g -DNDEBUG
 DEBUG := -O1 -g
 LIBRARY_PATHS := -Iinclude -Isrc
-PUBLIC_PATHS := -Iinclude
-TEST_PATHS := -Iinclude -Isrc -Itests -Itests/support -D_GNU_SOURCE
+PUBLIC_PATHS := -Iinclude -Icompat
+TEST_PATHS := -Iinclude -Isrc -Icompat -Itests -Itests/support -D_GNU_SOURCE
+# C++'s own library has a <debug/debug.h>, which comes before ours.
+CXX_TEST_PATHS := $(TEST_PATHS:-Isrc=-idirafter src)
 
 LIBRARY_SOURCES := $(foreach layer,$(LAYERS),$(sort $(wildcard src/$(layer)/*.c)))
 HEADERS := $(sort $(wildcard include/*.h include/*/*.h src/*/*.h))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
-TEST_SOURCES := $(sort $(wildcard tests/*_test.c))
+TEST_SOURCES := $(sort $(wildcard tests/*_test.c) $(if $(HAS_CXX),$(wildcard tests/*_test.cpp)))
 SUPPORT_SOURCES := $(sort $(filter-out %_test.c,$(wildcard tests/*.c)) $(wildcard tests/support/*.c))
 PROGRAM_SOURCES := $(sort $(wildcard tests/programs/*.c))
 # Of examples and benchmarks, each file with a main() is a program; the others are linked to all.
 with_main = $(sort $(shell grep -l '^int main\b' /dev/null $(wildcard $(1)/*.c)))
 EXAMPLE_SOURCES := $(call with_main,examples)
 EXAMPLE_SUPPORT := $(filter-out $(EXAMPLE_SOURCES),$(wildcard examples/*.c))
+CXX_EXAMPLE_SOURCES := $(if $(HAS_CXX),$(sort $(wildcard examples/*.cpp)))
 BENCH_SOURCES := $(call with_main,bench)
 BENCH_SUPPORT := $(filter-out $(BENCH_SOURCES),$(wildcard bench/*.c))
+CXX_BENCH_SOURCES := $(if $(HAS_CXX),bench/compat_bench.cpp) # the others are built by their own rules
 
-TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+TESTS := $(addprefix $(BUILD)/,$(basename $(TEST_SOURCES)))
 PROGRAMS := $(PROGRAM_SOURCES:%.c=$(BUILD)/%)
-EXAMPLES := $(EXAMPLE_SOURCES:%.c=$(BUILD)/%)
-BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
+EXAMPLES := $(addprefix $(BUILD)/,$(basename $(EXAMPLE_SOURCES) $(CXX_EXAMPLE_SOURCES)))
+BENCHES := $(addprefix $(BUILD)/,$(basename $(BENCH_SOURCES) $(CXX_BENCH_SOURCES)))
 COMMAND := $(if $(CLI_SOURCES),$(BUILD)/everheap)
 
 # ---- flavours: the same sources, compiled for different purposes ------------------------------------
@@ -67,6 +79,11 @@ $(BUILD)/objects/$(1)/tests/%.o: tests/%.c
 	$$(if $$(V),,@echo "  CC    $(1) $$<")
 	$$(Q)$$(CC) $$(STANDARD) -pthread $(2) $$(TEST_PATHS) $$(CPPFLAGS) $$(CFLAGS) -MMD -MP -c $$< -o $$@
 
+$(BUILD)/objects/$(1)/tests/%.cpp.o: tests/%.cpp
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CXX   $(1) $$<")
+	$$(Q)$$(CXX) $$(CXX_STANDARD) -pthread $(2) $$(CXX_TEST_PATHS) $$(CPPFLAGS) $$(CXXFLAGS) -MMD -MP -c $$< -o $$@
+
 $(BUILD)/objects/$(1)/libeverheap.a: $$(LIBRARY_SOURCES:%.c=$(BUILD)/objects/$(1)/%.o)
 	@rm -f $$@
 	$$(Q)$$(AR) rcs $$@ $$^
@@ -80,6 +97,12 @@ $(3)/tests/%_test: $(BUILD)/objects/$(1)/tests/%_test.o $(BUILD)/objects/$(1)/li
 	@mkdir -p $$(@D)
 	$$(if $$(V),,@echo "  LINK  $$@")
 	$$(Q)$$(CC) -pthread $(2) $$(LDFLAGS) $$^ $$(LDLIBS) -o $$@
+
+$(3)/tests/%_test: $(BUILD)/objects/$(1)/tests/%_test.cpp.o $(BUILD)/objects/$(1)/libsupport.a \
+		$(BUILD)/objects/$(1)/libeverheap.a
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  LINK  $$@")
+	$$(Q)$$(CXX) -pthread $(2) $$(LDFLAGS) $$^ $$(LDLIBS) -o $$@
 
 $(3)/tests/programs/%: $(BUILD)/objects/$(1)/tests/programs/%.o $(BUILD)/objects/$(1)/libsupport.a \
 		$(BUILD)/objects/$(1)/libeverheap.a
@@ -103,10 +126,37 @@ $(eval $(call flavour,cover,$(COVER),$(BUILD)/cover))
 $(foreach n,$(PLANTS),$(eval $(call flavour,plant$(n),-O1 -g -DNDEBUG -DEVERHEAP_PLANT=$(n),$(BUILD)/plant$(n))))
 .SECONDARY:
 
+# Tests of interleavings (explore_*_test.c) and the library below them are compiled for
+# ThreadSanitizer, but linked with tests/support/interleave_hooks.c in its place. The support code is
+# the debug build's.
+EXPLORED := -O1 -g -fsanitize=thread -DEVERHEAP_EXPLORE \
+	$(addprefix -fno-builtin-,memcpy memmove memset memcmp)
+WRAPPED := -Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset,--wrap=memcmp
+
+$(BUILD)/objects/explore/src/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    explore $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(EXPLORED) $(LIBRARY_PATHS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/objects/explore/tests/%.o: tests/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    explore $<")
+	$(Q)$(CC) $(STANDARD) -pthread $(EXPLORED) $(TEST_PATHS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/objects/explore/libeverheap.a: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/explore/%.o)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(BUILD)/tests/explore_%_test: $(BUILD)/objects/explore/tests/explore_%_test.o \
+		$(BUILD)/objects/debug/libsupport.a $(BUILD)/objects/explore/libeverheap.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(CC) -pthread $(WRAPPED) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
 # ---- what users get -----------------------------------------------------------------------------
 
 .PHONY: all
-all: $(BUILD)/libeverheap.a $(BUILD)/libeverheap.so $(COMMAND) ## build the libraries and the command (the default)
+all: $(BUILD)/libeverheap.a $(BUILD)/libeverheap.so $(BUILD)/libeverheap-malloc.so $(COMMAND) ## build the libraries and the command (the default)
 
 $(BUILD)/libeverheap.a: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o)
 	@rm -f $@
@@ -119,6 +169,26 @@ $(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) too
 		$(filter %.o,$^) $(LDLIBS) -o $@
 	$(Q)sh tools/exports.sh $@
 
+# malloc() itself, for LD_PRELOAD: the library with its own needs met by preload/own.c, one object.
+PRELOAD_SOURCES := $(sort $(wildcard preload/*.c))
+PRELOAD_OWN := -Dmalloc=own_malloc -Dcalloc=own_calloc -Drealloc=own_realloc -Dfree=own_free
+PRELOAD_OBJECTS := $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/preload/%.o) $(PRELOAD_SOURCES:%.c=$(BUILD)/objects/%.o)
+
+# What malloc() never calls (the journal, most of all) is left out: it would count as memory used.
+PRELOAD_SECTIONS := -ffunction-sections -fdata-sections
+$(eval $(call flavour,preload,$(RELEASE) $$(PRELOAD_SECTIONS) $$(PRELOAD_OWN),$(BUILD)/preload))
+$(BUILD)/objects/preload/%.o: preload/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(RELEASE) -D_GNU_SOURCE -fno-builtin-malloc $(LIBRARY_PATHS) -Ipreload \
+		$(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/libeverheap-malloc.so: $(PRELOAD_OBJECTS) preload/malloc.map
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-z,defs -Wl,--gc-sections \
+		-Wl,--version-script=preload/malloc.map $(LDFLAGS) \
+		$(filter %.o,$^) $(LDLIBS) -o $@
+
 # $(call programs,folder,compile flags,link flags,sources without main): objects, then a program for
 # each source with a main, linked with those of the others that it needs.
 define programs
@@ -126,6 +196,12 @@ $(BUILD)/objects/$(1)/%.o: $(1)/%.c
 	@mkdir -p $$(@D)
 	$$(if $$(V),,@echo "  CC    $$<")
 	$$(Q)$$(CC) $$(STANDARD) -pthread $$(RELEASE) -I$(1) $$(PUBLIC_PATHS) $(2) $$(CPPFLAGS) $$(CFLAGS) \
+		-MMD -MP -c $$< -o $$@
+
+$(BUILD)/objects/$(1)/%.cpp.o: $(1)/%.cpp
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CXX   $$<")
+	$$(Q)$$(CXX) $$(CXX_STANDARD) -pthread $$(RELEASE) -I$(1) $$(PUBLIC_PATHS) $(2) $$(CPPFLAGS) $$(CXXFLAGS) \
 		-MMD -MP -c $$< -o $$@
 
 $(BUILD)/objects/$(1)/libshared.a: $(4:%.c=$(BUILD)/objects/%.o)
@@ -136,6 +212,11 @@ $(BUILD)/$(1)/%: $(BUILD)/objects/$(1)/%.o $(BUILD)/objects/$(1)/libshared.a $(B
 	@mkdir -p $$(@D)
 	$$(if $$(V),,@echo "  LINK  $$@")
 	$$(Q)$$(CC) -pthread $$(RELEASE) $$(LDFLAGS) $$^ $(3) $$(LDLIBS) -o $$@
+
+$(BUILD)/$(1)/%: $(BUILD)/objects/$(1)/%.cpp.o $(BUILD)/libeverheap.a
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  LINK  $$@")
+	$$(Q)$$(CXX) -pthread $$(RELEASE) $$(LDFLAGS) $$^ $(3) $$(LDLIBS) -o $$@
 endef
 
 $(eval $(call programs,cli,,,))
@@ -163,33 +244,44 @@ install: all ## copy headers, libraries, command and pkg-config file [PREFIX=, D
 tests: $(TESTS) $(PROGRAMS) # build the test binaries, run nothing
 
 # Builds with -k, so that one broken file does not hide the results of all others.
+NO_CXX := $(if $(HAS_CXX),,--no-cplusplus)
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(PROCESSORS))
 .PHONY: test
 test: ## run every test: lint, layers, examples, the two-file build; ends in one line
 	@sh tools/needs.sh $(PYTHON)
 	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples; \
-		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --make "$(MAKE)" \
+		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --make "$(MAKE)" $(NO_CXX) \
 		$(if $(ONLY),--only $(ONLY))
 
 .PHONY: san
 san: ## run the tests under ASan and UBSan, then those with threads under TSan
 	+@$(MAKE) --no-print-directory -k $(JOBS) sanitized; \
-		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --flavour asan,tsan
+		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --flavour asan,tsan $(NO_CXX)
 
 # The tests that start threads, directly or by the library's.
-TSAN_SOURCES = $(shell grep -lE 'pthread_create|thread_start|evh_enter' $(TEST_SOURCES) /dev/null)
+TSAN_SOURCES = $(shell grep -lE 'pthread_create|thread_start|evh_enter|std::thread' $(TEST_SOURCES) /dev/null)
 .PHONY: sanitized
-sanitized: all $(TEST_SOURCES:%.c=$(BUILD)/asan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
-	$(TSAN_SOURCES:%.c=$(BUILD)/tsan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/tsan/%)
+sanitized: all $(addprefix $(BUILD)/asan/,$(basename $(TEST_SOURCES))) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
+	$(addprefix $(BUILD)/tsan/,$(basename $(TSAN_SOURCES))) $(PROGRAM_SOURCES:%.c=$(BUILD)/tsan/%)
 
 .PHONY: crash
 crash: $(BUILD)/tests/crash_test $(PLANTS:%=$(BUILD)/plant%/tests/crash_test) ## simulate a million crashes; then find twelve planted bugs
 	@$(PYTHON) tools/crash.py --build $(BUILD) --images 1000000 --plants "$(PLANTS)"
 
 .PHONY: kill
-kill: $(BUILD)/tests/kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a real program a thousand times; then writers and readers for a minute
+kill: $(addprefix $(BUILD)/tests/,kill_test live_kill_test live_step_test reader_test) $(PROGRAMS) ## kill a real program a thousand times, processes on one live heap 5000 times, one at every instruction; then writers and readers for a minute
 	@KILLS=$(or $(KILLS),1000) $(BUILD)/tests/kill_test -v
+	@KILLS=$(or $(KILLS),5000) $(BUILD)/tests/live_kill_test -v
+	@EFFORT=2 $(BUILD)/tests/live_step_test -v
 	@SECONDS=$(or $(SECONDS),60) $(BUILD)/tests/reader_test -v
+
+.PHONY: explore
+explore: $(filter $(BUILD)/tests/explore_%,$(TESTS)) ## explore interleavings of threads under C11's memory model
+	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test -v || exit 1; done
+
+.PHONY: model
+model: $(BUILD)/tests/heap_model_test ## 20 million random operations on a heap file beside a model of it [OPERATIONS=n, SEED=n]
+	@OPERATIONS=$(or $(OPERATIONS),20000000) $<
 
 MODEL_TESTS := str symbol map tree vec
 .PHONY: model-collect
@@ -201,9 +293,9 @@ numbers: $(BUILD)/release/tests/number_test ## read and write 20 million random 
 	@EFFORT=$(or $(EFFORT),400) $< -v
 
 .PHONY: cover
-cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
+cover: $(addprefix $(BUILD)/cover/,$(basename $(TEST_SOURCES))) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
 	@find $(BUILD)/objects/cover -name '*.gcda' -delete
-	@$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status 0 --flavour cover || true
+	@$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status 0 --flavour cover $(NO_CXX) || true
 	@$(PYTHON) tools/coverage.py --objects $(BUILD)/objects/cover
 
 # ---- benchmarks ---------------------------------------------------------------------------------
@@ -214,20 +306,47 @@ has = $(shell printf '$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
 	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
 HAS_LMDB = $(call has,lmdb.h,-llmdb)
 HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
-BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1)
-BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) -ldl -lm
+APR_PATH = $(firstword $(wildcard /usr/include/apr-1.0 /usr/local/include/apr-1.0))
+HAS_APR = $(if $(APR_PATH),$(call has,apr_pools.h,-I$(APR_PATH) -lapr-1))
+HAS_BOOST = $(wildcard /usr/include/boost/context/protected_fixedsize_stack.hpp)
+BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1) \
+	$(if $(HAS_APR),-DHAVE_APR=1 -isystem $(APR_PATH))
+BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) \
+	$(if $(HAS_APR),-lapr-1) -ldl -lm
 
-.PHONY: bench bench-commit bench-alloc bench-open bench-json
-bench: bench-commit bench-alloc bench-open bench-json ## run all benchmarks
+# The containers of C++ that the collections are measured beside.
+$(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX   $<")
+	$(Q)$(CXX) -std=c++17 -Wall -Wextra $(RELEASE) -c $< -o $@
+$(BUILD)/bench/collect_bench: $(BUILD)/objects/bench/collect_std.o
+$(BUILD)/bench/collect_bench: BENCH_LIBRARIES += -lstdc++
+
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-compat bench-json
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena $(if $(HAS_CXX),bench-collect bench-compat) bench-json ## run all benchmarks
+bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
+	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
 	@$<
 bench-alloc: $(BUILD)/bench/alloc_bench ## measure allocation beside glibc, mimalloc and jemalloc
 	@$<
+bench-malloc: $(BUILD)/bench/malloc_suite $(BUILD)/libeverheap-malloc.so ## measure programs on malloc() beside glibc, mimalloc, jemalloc and tcmalloc
+	@$<
+bench-fragment: $(BUILD)/bench/fragment_bench $(BUILD)/libeverheap-malloc.so ## measure the space that a heap takes and gives back, beside others
+	@$<
 bench-open: $(BUILD)/bench/open_bench ## measure opening, after a close and after a kill
 	@$<
 
+bench-arena: $(BUILD)/bench/arena_bench $(if $(HAS_BOOST),$(BUILD)/bench/arena_boost) ## measure arenas, pools and stacks beside obstack, APR and Boost
+	@$<
+$(BUILD)/bench/arena_boost: bench/arena_boost.cpp
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX   $@")
+	$(Q)$(CXX) -std=c++17 -O2 $< -lboost_context -o $@
 bench-json: $(BUILD)/bench/json_bench ## measure JSON documents [FILE=text]
 	@$< $(if $(FILE),--file=$(FILE))
+bench-compat: $(BUILD)/bench/compat_bench ## measure the compatibility headers
+	@$<
 
 # ---- house --------------------------------------------------------------------------------------
 

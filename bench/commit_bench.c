@@ -34,6 +34,7 @@ static struct bench_option options[] = {
     {"percent", "of the usual time for each figure", true, NULL},
     {"size-mib", "data under the scattered changes (256; 64 and 1024 are of interest)", true, NULL},
     {"only", "workloads whose title has this text", true, NULL},
+    {"store", "stores whose name has this text, and everheap; all by default", true, NULL},
     {0},
 };
 
@@ -62,6 +63,8 @@ enum { STORES = sizeof stores / sizeof stores[0], EVERHEAP = 2 };
 
 static bool is_part(const struct store *store, bool one_page)
 {
+    const char *const wanted = bench_option(options, "store");
+    if (wanted && store != &stores[EVERHEAP] && !strstr(store->name, wanted)) return false;
     return store->calls->open && (one_page || !store->is_one_page_only);
 }
 
@@ -531,7 +534,7 @@ int main(int argc, char **argv)
     struct work small[] = {{"one 8-byte change per commit", 64, 1, true, 6}};
     struct work scattered[] = {
         {"100 scattered pages per commit", size, 100, true, 8},
-        {"1000 scattered pages per commit", size, 1000, true, 10},
+        {"1000 scattered pages per commit", size, 1000, true, 30},
         {"10,000 scattered pages per commit", size, 10000, true, 15},
         {"100,000 scattered updates per commit", size, 100000, false, 20},
     };

@@ -138,6 +138,7 @@ static const void *dump_start(evh_heap *heap, const struct cli_request *request)
 static void dump_clear(struct dump_report *report)
 {
     for (size_t i = 0; i < report->node_count; i++) free(report->nodes[i].data);
+    dump_clear_collections(report);
     report->block_count = 0;
     report->root_count = 0;
     report->node_count = 0;
@@ -163,6 +164,7 @@ static bool dump_collect(evh_heap *heap, void *context)
     const struct dump_block *const block = dump_find(report, evh_ref_to(heap, start).offset);
     if (!block) return evh_usable_size(heap, start) > 0; /* a root that names no block: its error */
     dump_collect_nodes(heap, report, block);
+    for (size_t i = 0; i < report->node_count; i++) dump_collect_collections(heap, report, i);
     return true;
 }
 
@@ -193,6 +195,7 @@ static enum cli_exit dump_run(const struct cli_request *request)
     free(report.blocks);
     free(report.roots);
     free(report.nodes);
+    free(report.collections);
     free(report.classes);
     return cli_finish(request, status ? CLI_FAILED : CLI_FINE);
 }
@@ -204,7 +207,8 @@ const struct cli_command cli_dump = {
                    "--tag or --at: the\n"
                    "bytes of that block in hexadecimal and ASCII; a word that is the offset of a "
                    "live block is\n"
-                   "shown as a reference (it may be a number that happens to look like one). "
+                   "shown as a reference (it may be a number that happens to look like one), and "
+                   "a\ncollection that it is the handle of item by item. "
                    "--depth follows the\n"
                    "references breadth-first. A root's name may not be known: it is in the list.",
     .arguments = {{"FILE", false, "the heap"}, {"ROOT", true, "the name of a root to show"}},

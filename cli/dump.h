@@ -34,6 +34,29 @@ struct dump_node {
     size_t data_bytes;
 };
 
+/* The first `kept` of `size` bytes. */
+struct dump_bytes {
+    unsigned char *bytes; /* owned */
+    size_t size, kept;
+};
+
+/* An item of a collection: a key, or the index, and a value. */
+struct dump_item {
+    uint64_t number; /* the key, the index, the symbol, the bit */
+    bool has_key_text;
+    bool is_value_text; /* the value is, or is a handle of, a string */
+    struct dump_bytes key, value;
+};
+
+/* A collection that a word of a node is the handle of. */
+struct dump_collection {
+    size_t node_index, at; /* where the handle is */
+    uint64_t offset;
+    evh_collection collection;
+    struct dump_item *items; /* owned; not all, if there are many */
+    size_t item_count;
+};
+
 struct dump_report {
     const struct cli_request *request;
     struct dump_block *blocks; /* owned, in order of their offset */
@@ -44,13 +67,23 @@ struct dump_report {
     struct dump_class *classes; /* owned: DUMP_CLASS_COUNT, most of them empty */
     struct dump_node *nodes;    /* owned, breadth-first */
     size_t node_count, node_capacity;
-    bool is_limited; /* there was more to follow */
+    bool is_limited;                     /* there was more to follow */
+    struct dump_collection *collections; /* owned */
+    size_t collection_count;
 };
 
 /** Whether a content was asked for: ROOT, --tag or --at. Otherwise the overview is. */
 bool dump_wants_content(const struct cli_request *request);
 /** The live block that starts at `offset`, or NULL. */
 const struct dump_block *dump_find(const struct dump_report *report, uint64_t offset);
+
+/** Add the collections that node `node_index` has handles of; forget them all. */
+void dump_collect_collections(evh_heap *heap, struct dump_report *report, size_t node_index);
+void dump_clear_collections(struct dump_report *report);
+/** Print those of a node. */
+void dump_text_collections(const struct dump_report *report, size_t node_index);
+void dump_json_collections(struct cli_json *json, const struct dump_report *report,
+                           size_t node_index);
 
 void dump_text(const struct dump_report *report);
 void dump_json(const struct dump_report *report);

@@ -128,6 +128,7 @@ static void text_nodes(const struct dump_report *report)
         }
         printf("\n");
         text_content(report, node);
+        dump_text_collections(report, i);
     }
     if (report->is_limited) {
         printf("\nonly %s shown, there are more; see --limit\n",
@@ -221,6 +222,7 @@ static void json_nodes(struct cli_json *json, const struct dump_report *report)
             cli_json_close(json);
         }
         cli_json_close(json);
+        dump_json_collections(json, report, i);
         cli_json_close(json);
     }
     cli_json_close(json);

@@ -28,14 +28,9 @@ static void uuid_format(const unsigned char uuid[16], char text[37])
     }
 }
 
-static void info_text(const char *path, const evh_info *info)
+static void info_text_commits(const evh_info *info)
 {
-    char uuid[37];
-    uuid_format(info->uuid, uuid);
-    cli_put_escaped(stdout, path, strlen(path));
-    printf("\n  uuid          %s\n", uuid);
-    printf("  format        version %u%s\n", info->format_version,
-           info->is_compact ? ", compact" : "");
+    printf("  mode          durable\n");
     if (info->writer_process) {
         printf("  writer        process %llu\n", (unsigned long long)info->writer_process);
     } else {
@@ -46,6 +41,21 @@ static void info_text(const char *path, const evh_info *info)
         printf(", all at home\n");
     else
         printf(", up to %s at home\n", cli_count(info->checkpoint_sequence));
+}
+
+static void info_text(const char *path, const evh_info *info)
+{
+    char uuid[37];
+    uuid_format(info->uuid, uuid);
+    cli_put_escaped(stdout, path, strlen(path));
+    printf("\n  uuid          %s\n", uuid);
+    printf("  format        version %u%s\n", info->format_version,
+           info->is_compact ? ", compact" : "");
+    if (info->is_live)
+        printf("  mode          live, used by %s process%s\n", cli_count(info->processes),
+               info->processes == 1 ? "" : "es");
+    else
+        info_text_commits(info);
     printf("  file          %s\n", cli_exact_size(info->file_bytes));
     printf("  heap          %s", cli_exact_size(info->heap_bytes));
     printf(", at most %s\n", cli_size(info->size_max_bytes));
@@ -55,10 +65,12 @@ static void info_text(const char *path, const evh_info *info)
     printf(" in %s, the longest %s\n", cli_plural(info->free_runs, "run"),
            cli_size(info->largest_free_bytes));
     printf("  metadata      %s\n", cli_exact_size(info->metadata_bytes));
-    printf("  journal       %s", cli_exact_size(info->journal_bytes));
-    printf(", %s waiting for a checkpoint\n", cli_size(info->journal_used_bytes));
+    if (!info->is_live) {
+        printf("  journal       %s", cli_exact_size(info->journal_bytes));
+        printf(", %s waiting for a checkpoint\n", cli_size(info->journal_used_bytes));
+    }
     printf("  roots         %s\n", cli_count(info->roots));
-    printf("  detection     %s\n", detect_name(info->detect));
+    if (!info->is_live) printf("  detection     %s\n", detect_name(info->detect));
 }
 
 static void info_json(const char *path, const evh_info *info)
@@ -71,6 +83,8 @@ static void info_json(const char *path, const evh_info *info)
     cli_json_string(&json, "uuid", uuid);
     cli_json_number(&json, "format_version", info->format_version);
     cli_json_bool(&json, "is_compact", info->is_compact);
+    cli_json_bool(&json, "is_live", info->is_live);
+    cli_json_number(&json, "processes", info->processes);
     cli_json_number(&json, "writer_process", info->writer_process);
     cli_json_number(&json, "commit_sequence", info->commit_sequence);
     cli_json_number(&json, "checkpoint_sequence", info->checkpoint_sequence);

@@ -6,7 +6,10 @@
 #include <everheap/db.h>
 #include <everheap/heap.h>
 #include <everheap/inspect.h>
+#include <everheap/live.h>
+#include <everheap/arena.h>
 #include <everheap/json.h>
 #include <everheap/json_query.h>
+#include <everheap/debug.h> /* last: with EVH_DEBUG_SITES it puts macros over the calls */
 
 #endif

@@ -378,6 +378,24 @@ TEST(info_shows_sizes_rounded_and_exact)
                  (unsigned)status.st_size / 1000, (unsigned)status.st_size % 1000);
 }
 
+TEST(stat_counts_blocks_by_size)
+{
+    const char *const path = make_heap("stat.heap");
+    RUN("stat", path);
+    CHECK_EXIT(0);
+    CHECK_OUTPUT("blocks by size");
+    RUN("stat", "--json", path);
+    CHECK_EXIT(0);
+    CHECK_JSON();
+    RUN("stat", "--metrics", path);
+    CHECK_EXIT(0);
+    CHECK_OUTPUT("# TYPE everheap_live_bytes gauge\n");
+    CHECK_OUTPUT("# EOF\n");
+    RUN("stat", "--follow", "--count", "1", path);
+    CHECK_EXIT(0);
+    CHECK_OUTPUT("peak bytes");
+}
+
 TEST(check_calls_a_good_heap_clean)
 {
     const char *const path = make_heap("clean.heap");
@@ -502,6 +520,54 @@ TEST(dump_follows_refs_to_the_depth_wanted)
     RUN("dump", path, "notes", "--depth=9", "--json");
     CHECK_JSON();
     CHECK_OUTPUT("\"depth\": 3,");
+}
+
+struct shelf {
+    evh_map counts;
+    evh_tree titles;
+    evh_vec numbers;
+    evh_symbols names;
+    evh_bitset bits;
+    evh_str label;
+};
+
+static const char *make_shelf(void)
+{
+    const char *const path = make_heap("shelf.heap");
+    evh_heap *const heap = open_heap(path);
+    struct shelf *const shelf = evh_root(heap, "shelf", sizeof *shelf);
+    CHECK(shelf != NULL);
+    uint64_t *const count = evh_map_put_str(heap, &shelf->counts, "books\033[2J", sizeof *count);
+    evh_str *const title = evh_tree_put(heap, &shelf->titles, 7, sizeof *title);
+    CHECK(count && title);
+    *count = 42;
+    CHECK_EQUAL(evh_str_assign(heap, title, "A heap that lasts"), EVH_OK);
+    for (uint64_t i = 0; i < 200; i++)
+        CHECK(evh_vec_push(heap, &shelf->numbers, sizeof i, &i) != NULL);
+    CHECK(evh_symbol_intern(heap, &shelf->names, "Ann", 3) == 1);
+    CHECK_EQUAL(evh_bitset_put(heap, &shelf->bits, 77, true), EVH_OK);
+    CHECK_EQUAL(evh_str_assign(heap, &shelf->label, "top shelf"), EVH_OK);
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    return path;
+}
+
+TEST(dump_prints_collections_by_their_kind)
+{
+    const char *const path = make_shelf();
+    RUN("dump", path, "shelf");
+    CHECK_EXIT(0);
+    CHECK_OUTPUT("+0  map, 1 item\n    \"books\\x1b[2J\": 42\n");
+    CHECK_OUTPUT("tree, 1 item\n    7: \"A heap that lasts\"\n");
+    CHECK_OUTPUT("vec, 200 items\n    0: 0\n    1: 1\n");
+    CHECK_OUTPUT("    ... 100 more; see --limit\n");
+    CHECK_OUTPUT("symbols, 1 item\n    1: \"Ann\"\n");
+    CHECK_OUTPUT("bitset, 1 item\n    77\n");
+    CHECK_OUTPUT("str, 9 bytes\n    \"top shelf\"\n");
+    RUN("dump", path, "shelf", "--json", "--limit=3");
+    CHECK_JSON();
+    CHECK_OUTPUT("\"kind\": \"tree\"");
+    CHECK_OUTPUT("\"text\": \"A heap that lasts\"");
 }
 
 TEST(dump_shows_a_tagged_root_and_a_block_by_offset)

@@ -248,6 +248,31 @@ TEST(the_kernels_dirty_pages_are_all_committed)
     run(&plan, 6);
 }
 
+/*
+ * A disk that acknowledges every flush and keeps what it likes: after a power cut nothing is
+ * promised, but that the library neither crashes nor leaks. A killed process loses nothing.
+ */
+TEST(a_disk_that_lies_about_flushes_takes_nothing_from_a_killed_process)
+{
+    static const struct workload_plan work = {.name = "lying disk",
+                                              .steps = 60,
+                                              .slots = 24,
+                                              .mutate = 8,
+                                              .commit = 6,
+                                              .group = 2,
+                                              .rollback = 1,
+                                              .checkpoint = 2,
+                                              .reopen = 1,
+                                              .kill = 1,
+                                              .medium = 6,
+                                              .checkpoint_bytes = 24 << 10};
+    static const struct explore_plan plan = {.work = &work, .images_per_cut = 6, .disk_lies = true};
+    const struct explore_counts counts = run(&plan, 5);
+    CHECK(counts.kills > 0);
+    CHECK(counts.refused > 0);
+    CHECK(counts.older > 0);
+}
+
 /* ---- readers in the simulated machine: every interleaving is one thread's ---- */
 
 enum { VIEWS = 3, WRITER_PROCESS = 1, VIEW_HISTORY = 4096 };

@@ -64,6 +64,16 @@ static void hook_use(const struct os_calls *below)
     os_use(&hook.calls);
 }
 
+/* The next write_sync runs `inside`, and then fails with `error` if that is not 0. */
+static void hook_next_sync(const struct os_calls *below, void (*inside)(void *context),
+                           void *context, int error)
+{
+    hook_use(below);
+    hook.inside_sync = inside;
+    hook.context = context;
+    hook.sync_error = error;
+}
+
 /* ---- a heap with a number in it ---- */
 
 static evh_heap *number_open(const char *path, evh_mode mode)
@@ -90,20 +100,27 @@ static evh_info info_of(evh_heap *heap)
     return info;
 }
 
-/* A commit of another thread. */
+/* A commit of another thread: of a heap's number, or of a word of raw pages. */
 struct other {
-    evh_heap *heap;
+    evh_heap *heap; /* NULL: raw */
+    struct raw *raw;
     uint64_t number;
     evh_ticket ticket;
     evh_status status;
     pthread_t thread;
+    sem_t wrote; /* of raw pages: posted in its write */
 };
 
 static void *other_begin(void *context)
 {
     struct other *other = context;
-    *number_of(other->heap) = other->number;
-    other->status = evh_commit_begin(other->heap, &other->ticket);
+    if (other->heap) {
+        *number_of(other->heap) = other->number;
+        other->status = evh_commit_begin(other->heap, &other->ticket);
+    } else {
+        *raw_word(other->raw, 2, 0) = other->number;
+        other->status = raw_begin(other->raw, &other->ticket);
+    }
     return NULL;
 }
 
@@ -146,9 +163,7 @@ TEST(a_commit_that_queues_up_during_a_flush_is_not_taken_for_flushed)
     evh_heap *heap = number_open("heap", EVH_DURABLE);
     struct other other = {.heap = heap, .number = 2};
     *number_of(heap) = 1;
-    hook_use(os_sim());
-    hook.inside_sync = other_within;
-    hook.context = &other;
+    hook_next_sync(os_sim(), other_within, &other, 0);
     CHECK_EQUAL(evh_commit(heap), EVH_OK);
     CHECK(hook.inside_sync == NULL);
     CHECK_EQUAL(other.status, EVH_OK);
@@ -174,10 +189,7 @@ TEST(a_commit_that_queues_up_during_a_flush_that_fails_fails_with_it)
     CHECK_EQUAL(evh_commit(heap), EVH_OK);
     struct other other = {.heap = heap, .number = 2};
     *number_of(heap) = 1;
-    hook_use(os_linux());
-    hook.inside_sync = other_within;
-    hook.context = &other;
-    hook.sync_error = ENOSPC;
+    hook_next_sync(os_linux(), other_within, &other, ENOSPC);
     CHECK_EQUAL(evh_commit(heap), EVH_FULL);
     os_use(NULL);
     CHECK_EQUAL(other.status, EVH_OK); /* so far */
@@ -205,10 +217,7 @@ TEST(closing_reports_a_begun_commit_that_failed_behind_ones_back)
     evh_heap *heap = number_open(path, EVH_DURABLE);
     struct other other = {.heap = heap, .number = 2};
     *number_of(heap) = 1;
-    hook_use(os_linux());
-    hook.inside_sync = other_within;
-    hook.context = &other;
-    hook.sync_error = ENOSPC;
+    hook_next_sync(os_linux(), other_within, &other, ENOSPC);
     CHECK_EQUAL(evh_commit(heap), EVH_FULL);
     os_use(NULL);
     CHECK_EQUAL(evh_close(heap), EVH_FULL);
@@ -242,35 +251,19 @@ TEST(a_commit_whose_own_write_failed_is_taken_back_alone)
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 
-/* A thread that begins a commit whose write fails while another one flushes. */
-struct unlucky {
-    struct raw *raw;
-    uint64_t ticket;
-    evh_status status;
-    pthread_t thread;
-    sem_t wrote;
-};
-
 static void unlucky_write(void *context)
 {
-    struct unlucky *unlucky = context;
+    struct other *unlucky = context;
     CHECK(sem_post(&unlucky->wrote) == 0);
 }
 
-static void *unlucky_begin(void *context)
-{
-    struct unlucky *unlucky = context;
-    *raw_word(unlucky->raw, 2, 0) = 3;
-    unlucky->status = raw_begin(unlucky->raw, &unlucky->ticket);
-    return NULL;
-}
-
-/* The flusher goes on once that write has failed. Its thread holds the journal's mutex from there
- * on until it waits for the flusher. */
+/* Another thread begins a commit whose write fails while this one flushes: it goes on once that
+ * write has failed. That thread holds the journal's mutex from there on until it waits for the
+ * flusher. */
 static void unlucky_within(void *context)
 {
-    struct unlucky *unlucky = context;
-    CHECK(pthread_create(&unlucky->thread, NULL, unlucky_begin, unlucky) == 0);
+    struct other *unlucky = context;
+    CHECK(pthread_create(&unlucky->thread, NULL, other_begin, unlucky) == 0);
     CHECK(sem_wait(&unlucky->wrote) == 0);
 }
 
@@ -282,7 +275,7 @@ static void unlucky_run(int second_error, evh_status third, uint64_t durable)
 {
     enum { RING_PAGES = REGION_FIRST_EXTENT_BYTES / PAGE_BYTES };
     struct raw raw = {.options = {.no_thread = true, .detect = EVH_DETECT_COMPARE}};
-    struct unlucky unlucky = {.raw = &raw};
+    struct other unlucky = {.raw = &raw, .number = 3};
     uint64_t tickets[2] = {0};
     raw_create(&raw, test_path("unlucky"));
     for (uint64_t i = 1; i < RING_PAGES; i++) {
@@ -296,12 +289,10 @@ static void unlucky_run(int second_error, evh_status third, uint64_t durable)
     }
     CHECK_EQUAL(raw.journal->live_last->offset, REGION_FIRST_EXTENT_OFFSET);
     CHECK(sem_init(&unlucky.wrote, 0, 0) == 0);
-    hook_use(os_linux());
-    hook.inside_sync = unlucky_within;
+    hook_next_sync(os_linux(), unlucky_within, &unlucky, 0);
     hook.inside_write = unlucky_write;
     hook.write_error = ENOSPC;
     hook.second_sync_error = second_error;
-    hook.context = &unlucky;
     CHECK_EQUAL(journal_wait(raw.journal, tickets[1]), second_error ? EVH_FULL : EVH_OK);
     CHECK(pthread_join(unlucky.thread, NULL) == 0);
     os_use(NULL);
@@ -491,9 +482,7 @@ TEST(a_failure_that_was_told_is_not_told_again_by_close)
 {
     evh_heap *heap = number_open(test_path("told"), EVH_DURABLE);
     *number_of(heap) = 1;
-    hook_use(os_linux());
-    hook.inside_sync = hook_nothing;
-    hook.sync_error = ENOSPC;
+    hook_next_sync(os_linux(), hook_nothing, NULL, ENOSPC);
     CHECK_EQUAL(evh_commit(heap), EVH_FULL);
     os_use(NULL);
     CHECK_EQUAL(evh_commit(heap), EVH_OK);

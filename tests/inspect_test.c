@@ -185,6 +185,32 @@ TEST(a_heap_tells_what_it_is)
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 
+/* An extent lies behind the heap's end first, and inside when the heap has grown. */
+TEST(metadata_counts_the_journal_wherever_it_lies)
+{
+    enum { SIZE = 100 << 10 };
+    evh_heap *heap = inspect_file(test_path("extents.heap"));
+    uint64_t *block = evh_root(heap, "block", SIZE);
+    CHECK(block != NULL);
+    uint64_t random = 1;
+    for (unsigned i = 0; i < SIZE / 8; i++) block[i] = test_random(&random);
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    const struct region_extent extent = region_extent_at(heap->region, 0);
+    for (unsigned round = 0; round < 2; round++) {
+        evh_info info;
+        CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+        const bool is_behind = (uint64_t)extent.first_slice << SLICE_SHIFT >= info.heap_bytes;
+        CHECK_EQUAL(is_behind, round == 0);
+        /* Slice 0 is the first extent's; its own metadata is in no other. */
+        const uint64_t extents = info.journal_bytes - REGION_FIRST_EXTENT_BYTES;
+        CHECK(extents > 0);
+        CHECK(info.metadata_bytes >= SLICE_BYTES + extents);
+        CHECK(info.metadata_bytes <= 8 * SLICE_BYTES + extents);
+        CHECK(evh_malloc(heap, 2 << 20) != NULL);
+    }
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
 TEST(a_memory_heap_has_no_file_and_no_journal)
 {
     evh_heap *heap = inspect_memory();
@@ -474,6 +500,26 @@ TEST(the_digest_tells_a_reference_from_the_number_of_its_block)
     root[1] = 1;
     inspect_digest(heap, digests[1]);
     CHECK(memcmp(digests[0], digests[1], 32) != 0);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+/* More roots than the first chunk holds; the second chunk cannot be found. */
+TEST(a_digest_whose_roots_cannot_be_read_is_refused)
+{
+    evh_heap *heap = inspect_memory();
+    struct heap_catalog *catalog = evh_at(heap, (evh_ref){heap->state.catalog});
+    CHECK(catalog != NULL);
+    for (uint64_t tag = 1; tag <= 10; tag++) CHECK(evh_root_tagged(heap, tag, 16) != NULL);
+    unsigned char digest[32];
+    inspect_digest(heap, digest);
+    const evh_ref chunk = catalog->root_chunks[1];
+    catalog->root_chunks[1].offset += 16;
+
+    CHECK_EQUAL(evh_digest(heap, digest), EVH_CORRUPT);
+
+    CHECK(strstr(evh_last_error()->message, "chunk 1") != NULL);
+    catalog->root_chunks[1] = chunk;
+    inspect_digest(heap, digest);
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 

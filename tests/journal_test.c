@@ -256,6 +256,122 @@ TEST(every_flipped_byte_of_a_live_record_is_reported_and_none_believed)
     free(image);
 }
 
+/* ---- damage behind which the status page is lost, too ---- */
+
+/* As the file is after a power cut: no status page to be believed. One byte is damaged. */
+static void damage_at(const char *path, uint64_t offset)
+{
+    static const unsigned char nothing[PAGE_BYTES];
+    struct file_bytes content = file_bytes_read(path);
+    const unsigned char byte = content.bytes[offset] ^ 0x10;
+    file_bytes_end(&content);
+    file_bytes_patch(path, REGION_STATUS_OFFSET, nothing, sizeof nothing);
+    file_bytes_patch(path, offset, &byte, 1);
+}
+
+/* Readers and writers are refused at the record of the first commit that is missing. */
+static void damage_is_told(const char *path, uint64_t record, bool verify)
+{
+    static const evh_mode modes[] = {EVH_READ_ONLY, EVH_PRIVATE, EVH_DURABLE};
+    for (unsigned i = 0; i < 3; i++) {
+        struct raw raw = {.options = {.no_thread = true, .verify = verify}};
+        CHECK_EQUAL(raw_try_open(&raw, path, modes[i]), EVH_CORRUPT);
+        CHECK_EQUAL(evh_last_error()->offset, record);
+        CHECK(strstr(evh_last_error()->message, "was durable") != NULL);
+    }
+}
+
+static void damage_opens_at(const char *path, uint64_t sequence)
+{
+    struct raw raw = {.options = {.no_thread = true}};
+    raw_open(&raw, path, EVH_READ_ONLY);
+    CHECK_EQUAL(raw.journal->view_sequence, sequence);
+    raw_close(&raw);
+    raw_open(&raw, path, EVH_DURABLE);
+    CHECK_EQUAL(raw.journal->durable_sequence, sequence);
+    raw_kill(&raw);
+}
+
+/* Commits of one page each, one behind the other; the file is left as by a kill. Returns where
+ * commit `number` has its record. */
+static uint64_t damage_make(const char *path, uint64_t home, uint64_t commits, uint64_t number)
+{
+    struct raw raw = {.options = {.no_thread = true}};
+    uint64_t offset = 0;
+    raw_create(&raw, path);
+    for (uint64_t i = 1; i <= commits; i++) {
+        *raw_word(&raw, 0, 0) = i;
+        CHECK_EQUAL(raw_commit(&raw), EVH_OK);
+        if (i == number) offset = raw.journal->live_last->offset;
+        if (i == home) CHECK_EQUAL(journal_checkpoint(raw.journal), EVH_OK);
+    }
+    raw_kill(&raw);
+    return offset;
+}
+
+TEST(a_damaged_record_before_one_that_knew_it_durable_is_told_without_a_status_page)
+{
+    enum { RING_PAGES = REGION_FIRST_EXTENT_BYTES / PAGE_BYTES };
+    /* Its header, its body; in the middle, and last in the extent: the next is at its start. */
+    const uint64_t cases[][3] = {{0, 5, 3}, {0, 5, 1}, {2, 8, 4}, {5, RING_PAGES + 2, RING_PAGES}};
+    for (unsigned i = 0; i < 8; i++) {
+        const uint64_t *c = cases[i / 2];
+        const char *path = test_path("damaged");
+        const uint64_t record = damage_make(path, c[0], c[1], c[2]);
+        damage_at(path, record + (i % 2 ? 8 : sizeof(struct journal_record) + 3));
+        damage_is_told(path, record, false);
+    }
+}
+
+/* Nothing tells the last record from one that a power cut tore. */
+TEST(a_damaged_last_record_counts_as_torn_without_a_status_page)
+{
+    const char *path = test_path("last");
+    const uint64_t record = damage_make(path, 0, 5, 5);
+    damage_at(path, record + 8);
+    damage_opens_at(path, 4);
+}
+
+/* Commits that were begun together: that later ones are whole does not prove that this one was. */
+TEST(a_torn_record_before_others_in_flight_is_no_damage)
+{
+    struct raw raw = {.options = {.no_thread = true}};
+    const char *path = test_path("flight");
+    uint64_t ticket = 0;
+    raw_create(&raw, path);
+    for (uint64_t i = 1; i <= 6; i++) {
+        *raw_word(&raw, 0, 0) = i;
+        CHECK_EQUAL(i <= 3 ? raw_commit(&raw) : raw_begin(&raw, &ticket), EVH_OK);
+    }
+    const uint64_t record = raw.journal->live_first->next->next->next->offset; /* of commit 4 */
+    raw_kill(&raw);
+    damage_at(path, record + 8);
+    damage_opens_at(path, 3);
+}
+
+/* Opening looks 1 MiB far behind the end of the chain, or, asked to verify, everywhere. */
+TEST(a_damaged_record_of_megabytes_is_told_where_everything_is_verified)
+{
+    struct raw raw = {.options = {.no_thread = true}};
+    const char *path = test_path("large");
+    raw_create(&raw, path);
+    raw_grow(&raw, 8 << 20);
+    memset(raw_word(&raw, 0, 0), 0x33, 6 << 20); /* the journal gets an extent of that size */
+    CHECK_EQUAL(raw_commit(&raw), EVH_OK);
+    CHECK_EQUAL(journal_checkpoint(raw.journal), EVH_OK);
+    const uint64_t tail = raw.journal->tail;
+    memset(raw_word(&raw, 0, 0), 0x44, 3 << 20);
+    CHECK_EQUAL(raw_commit(&raw), EVH_OK);
+    const uint64_t record = raw.journal->live_last->offset;
+    *raw_word(&raw, 0, 0) = 2;
+    CHECK_EQUAL(raw_commit(&raw), EVH_OK);
+    CHECK(raw.journal->live_last->offset > record + (2 << 20));
+    raw_kill(&raw);
+    damage_at(path, record + 8);
+    damage_is_told(path, tail, true);
+    damage_opens_at(path, 1);
+}
+
 TEST(a_reader_sees_the_newest_commit_and_stays_there)
 {
     struct raw writer = {0};

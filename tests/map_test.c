@@ -1,5 +1,5 @@
 /* map_test.c -- hash tables. */
-#include "collect/collect.h"
+#include "collect/map_find.h"
 #include "support/collect_model.h"
 
 #include <stdlib.h>
@@ -167,6 +167,39 @@ TEST(an_iteration_misses_and_repeats_nothing_while_others_are_erased)
     }
 }
 
+/*
+ * Strategy: the same, but what is erased lies together in the order of the iteration: whole parts
+ * ahead of it, so that the part it is in takes over their share.
+ */
+TEST(an_iteration_shows_nothing_twice_when_the_parts_ahead_of_it_empty)
+{
+    enum { ITEMS = 6000 };
+    uint64_t random = test_seed();
+    for (int round = 0; round < 200; round++) {
+        evh_heap *heap = open_memory();
+        evh_map map = {0};
+        static uint64_t order[ITEMS];
+        static unsigned char seen[ITEMS];
+        memset(seen, 0, sizeof seen);
+        for (uint64_t i = 0; i < ITEMS; i++) CHECK(evh_map_put(heap, &map, i, 8));
+        evh_map_cursor cursor = {0};
+        for (uint64_t i = 0; evh_map_next(heap, &map, &cursor); i++) order[i] = cursor.key;
+        const uint64_t at = test_random(&random) % 3000;
+        const uint64_t from = at + 1 + test_random(&random) % 500;
+        const uint64_t to = from + test_random(&random) % 2000;
+        memset(&cursor, 0, sizeof cursor);
+        uint64_t count = 0;
+        for (; evh_map_next(heap, &map, &cursor); count++) {
+            CHECK_EQUAL(seen[cursor.key]++, 0);
+            for (uint64_t i = from; count == at && i < to; i++)
+                CHECK(evh_map_erase(heap, &map, order[i]));
+        }
+        CHECK_EQUAL(count, ITEMS - (to - from));
+        CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
+        evh_close(heap);
+    }
+}
+
 TEST(a_map_that_empties_gives_its_parts_back)
 {
     evh_heap *heap = open_memory();
@@ -231,7 +264,7 @@ static unsigned most_in_a_bucket(uint64_t step, unsigned shift)
     collect_new_key(key);
     memset(counts_of, 0, sizeof counts_of);
     for (uint64_t i = 0; i < KEYS; i++) {
-        const unsigned bucket = evh_map_hash_(key, i * step) >> shift & (BUCKETS - 1);
+        const unsigned bucket = collect_hash_number(key, i * step) >> shift & (BUCKETS - 1);
         if (++counts_of[bucket] > most) most = counts_of[bucket];
     }
     return most;
@@ -255,7 +288,7 @@ TEST(no_two_maps_hash_alike)
     collect_new_key(first);
     collect_new_key(second);
     CHECK(first[0] != second[0] && first[1] != second[1]);
-    CHECK(evh_map_hash_(first, 1) != evh_map_hash_(second, 1));
+    CHECK(collect_hash_number(first, 1) != collect_hash_number(second, 1));
 }
 
 /* ---- beside a model ---- */

@@ -308,7 +308,7 @@ TEST(options_that_cannot_be_are_refused_before_anything_is_made)
         evh_options options;
         evh_status status;
     } cases[] = {
-        {{.mode = 3}, EVH_INVALID},
+        {{.mode = 5}, EVH_INVALID},
         {{.mode = 99}, EVH_INVALID},
         {{.mode = EVH_MEMORY}, EVH_MODE},
         {{.must_exist = true, .must_create = true}, EVH_INVALID},
@@ -321,7 +321,7 @@ TEST(options_that_cannot_be_are_refused_before_anything_is_made)
         {{.size_max_bytes = (1ull << 47) + 1}, EVH_LIMIT},
         {{.size_max_bytes = 1}, EVH_INVALID},
         {{.checkpoint_bytes = 2 << 20, .journal_max_bytes = 1 << 20}, EVH_INVALID},
-        {{.reserved = {0, 0, 0, 0, 0, 0, 0, 1}}, EVH_INVALID},
+        {{.reserved = {0, 0, 0, 0, 0, 0, 1}}, EVH_INVALID},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         CHECK(evh_open(path, &cases[i].options) == NULL);
@@ -573,7 +573,12 @@ static void edit_order(struct region_header *header)
 
 static void edit_mode(struct region_header *header)
 {
-    header->mode = 3;
+    header->mode = 5;
+}
+
+static void edit_mode_live(struct region_header *header)
+{
+    header->mode = EVH_LIVE;
 }
 
 static void edit_mode_memory(struct region_header *header)
@@ -642,6 +647,17 @@ TEST(a_header_that_cannot_be_is_refused_with_its_own_status)
             CHECK(evh_last_error()->offset != UINT64_MAX || cases[i].status == EVH_TRUNCATED);
         }
     }
+}
+
+TEST(a_durable_heap_whose_header_says_live_is_refused)
+{
+    const evh_options live = {.mode = EVH_LIVE};
+    const char *path = open_make("edited.heap", 2);
+    open_edit_headers(path, edit_mode_live);
+    REFUSED(path, &durable, EVH_MODE);
+    REFUSED(path, &live, EVH_CORRUPT);
+    REFUSED(path, &reading, EVH_CORRUPT);
+    REFUSED(path, &private, EVH_CORRUPT);
 }
 
 TEST(a_feature_that_only_readers_may_ignore_refuses_writers)

@@ -612,63 +612,25 @@ TEST(the_gate_is_not_closed_from_inside)
 struct inside {
     evh_heap *heap;
     pthread_barrier_t barrier;
-    uint32_t is_closing;
 };
 
-/* Inside one heap, at work in another when it leaves. */
-static void *stay_elsewhere(void *context)
+/* Enter the heap, and come back when a committer waits. */
+static void inside_until_closing(struct inside *inside)
 {
-    struct inside *inside = context;
-    evh_heap *other = threads_open();
     evh_enter(inside->heap);
     pthread_barrier_wait(&inside->barrier);
     while (!(__atomic_load_n(&inside->heap->slices.gate, __ATOMIC_SEQ_CST) & GATE_CLOSED))
         sched_yield();
-    CHECK(evh_malloc(other, 64) != NULL);
-    evh_leave(inside->heap);
-    threads_close(other);
-    return NULL;
 }
 
-TEST(a_committer_hears_of_a_thread_that_was_in_another_heap_meanwhile)
+/* Close the gate beside a thread that runs `stay`: 50 times. */
+static void inside_run(void *(*stay)(void *context))
 {
     struct inside inside = {.heap = threads_open()};
     pthread_t thread;
     CHECK_EQUAL(pthread_barrier_init(&inside.barrier, NULL, 2), 0);
     for (unsigned i = 0; i < 50; i++) {
-        CHECK_EQUAL(pthread_create(&thread, NULL, stay_elsewhere, &inside), 0);
-        pthread_barrier_wait(&inside.barrier);
-        CHECK_EQUAL(gate_close(inside.heap), EVH_OK);
-        gate_open(inside.heap);
-        CHECK_EQUAL(pthread_join(thread, NULL), 0);
-    }
-    pthread_barrier_destroy(&inside.barrier);
-    threads_close(inside.heap);
-}
-
-/* Inside, and inside once more after the committer began to wait. */
-static void *stay_inside(void *context)
-{
-    struct inside *inside = context;
-    evh_enter(inside->heap);
-    pthread_barrier_wait(&inside->barrier);
-    while (!(__atomic_load_n(&inside->heap->slices.gate, __ATOMIC_SEQ_CST) & GATE_CLOSED))
-        sched_yield();
-    for (unsigned i = 0; i < 100; i++) {
-        evh_enter(inside->heap);
-        evh_leave(inside->heap);
-    }
-    evh_leave(inside->heap);
-    return NULL;
-}
-
-TEST(a_nested_bracket_does_not_wait_for_a_committer_that_waits_for_it)
-{
-    struct inside inside = {.heap = threads_open()};
-    pthread_t thread;
-    CHECK_EQUAL(pthread_barrier_init(&inside.barrier, NULL, 2), 0);
-    for (unsigned i = 0; i < 50; i++) {
-        CHECK_EQUAL(pthread_create(&thread, NULL, stay_inside, &inside), 0);
+        CHECK_EQUAL(pthread_create(&thread, NULL, stay, &inside), 0);
         pthread_barrier_wait(&inside.barrier);
         CHECK_EQUAL(gate_close(inside.heap), EVH_OK);
         CHECK(!gate_is_inside(inside.heap));
@@ -679,31 +641,51 @@ TEST(a_nested_bracket_does_not_wait_for_a_committer_that_waits_for_it)
     threads_close(inside.heap);
 }
 
+/* Inside one heap, at work in another when it leaves. */
+static void *stay_elsewhere(void *context)
+{
+    struct inside *inside = context;
+    evh_heap *other = threads_open();
+    inside_until_closing(inside);
+    CHECK(evh_malloc(other, 64) != NULL);
+    evh_leave(inside->heap);
+    threads_close(other);
+    return NULL;
+}
+
+TEST(a_committer_hears_of_a_thread_that_was_in_another_heap_meanwhile)
+{
+    inside_run(stay_elsewhere);
+}
+
+/* Inside, and inside once more after the committer began to wait. */
+static void *stay_inside(void *context)
+{
+    struct inside *inside = context;
+    inside_until_closing(inside);
+    for (unsigned i = 0; i < 100; i++) {
+        evh_enter(inside->heap);
+        evh_leave(inside->heap);
+    }
+    evh_leave(inside->heap);
+    return NULL;
+}
+
+TEST(a_nested_bracket_does_not_wait_for_a_committer_that_waits_for_it)
+{
+    inside_run(stay_inside);
+}
+
 /* Ends inside its bracket, while a committer waits. */
 static void *end_inside(void *context)
 {
-    struct inside *inside = context;
-    evh_enter(inside->heap);
-    pthread_barrier_wait(&inside->barrier);
-    while (!(__atomic_load_n(&inside->heap->slices.gate, __ATOMIC_SEQ_CST) & GATE_CLOSED))
-        sched_yield();
+    inside_until_closing(context);
     return NULL;
 }
 
 TEST(a_thread_that_ends_inside_its_bracket_does_not_hold_up_commits)
 {
-    struct inside inside = {.heap = threads_open()};
-    pthread_t thread;
-    CHECK_EQUAL(pthread_barrier_init(&inside.barrier, NULL, 2), 0);
-    for (unsigned i = 0; i < 50; i++) {
-        CHECK_EQUAL(pthread_create(&thread, NULL, end_inside, &inside), 0);
-        pthread_barrier_wait(&inside.barrier);
-        CHECK_EQUAL(gate_close(inside.heap), EVH_OK);
-        gate_open(inside.heap);
-        CHECK_EQUAL(pthread_join(thread, NULL), 0);
-    }
-    pthread_barrier_destroy(&inside.barrier);
-    threads_close(inside.heap);
+    inside_run(end_inside);
 }
 
 /* The system of the test, without membarrier. */

@@ -25,7 +25,7 @@ expect() { # status command...
 before=$(cksum <hello.heap)
 expect 0 "$everheap" --version
 expect 0 "$everheap" --help
-for command in info check map dump log digest; do
+for command in info check map dump log digest stat; do
     expect 0 "$everheap" "$command" --help
     expect 0 "$everheap" "$command" hello.heap
     expect 0 "$everheap" "$command" --json hello.heap

@@ -17,7 +17,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TIMEOUT_SECONDS = 300
 CLOSING = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.MULTILINE)
-THREADS = re.compile(r"pthread_create|thread_start|evh_enter")
+THREADS = re.compile(r"pthread_create|thread_start|evh_enter|std::thread")
 printing = threading.Lock()
 
 
@@ -95,6 +95,8 @@ def steps(arguments, environment):
 
 def find_binaries(arguments, flavour):
     sources = sorted((ROOT / "tests").glob("*_test.c"))
+    if not arguments.no_cplusplus:
+        sources += sorted((ROOT / "tests").glob("*_test.cpp"))
     if flavour == "tsan":
         sources = [s for s in sources if THREADS.search(s.read_text())]
     directory = pathlib.Path(arguments.build) / flavour / "tests"
@@ -107,6 +109,7 @@ def main():
     parser.add_argument("--build-status", type=int, default=0)
     parser.add_argument("--flavour", default="", help="asan, tsan, cover: the tests alone, so built")
     parser.add_argument("--make", default="make")
+    parser.add_argument("--no-cplusplus", action="store_true", help="there is no C++ compiler")
     parser.add_argument("--only", default="", help="binaries whose name contains this")
     parser.add_argument("--timeout", type=int, default=TIMEOUT_SECONDS)
     arguments = parser.parse_args()
@@ -130,6 +133,10 @@ def main():
         for result in steps(arguments, environment):
             result.show()
             results.append(result)
+    if arguments.no_cplusplus:
+        count = len(list((ROOT / "tests").glob("*_test.cpp")))
+        results.append(Result("C++", 0, 0, count, 0, f"no C++ compiler: {count} programs left out\n"))
+        results[-1].show()
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
         futures = [pool.submit(run_binary, b, environment, timeout) for b in binaries]
         for future in concurrent.futures.as_completed(futures):

@@ -2,23 +2,13 @@
 #ifndef EVERHEAP_HEAP_H
 #define EVERHEAP_HEAP_H
 
+#include <everheap/status.h>
+
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-
-#if UINTPTR_MAX != 0xffffffffffffffffu
-#error "everheap needs a 64-bit system: a heap is addressed with 64-bit offsets"
-#endif
-#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "everheap needs a little-endian system: the file stores integers as they lie in memory"
-#endif
 
 #ifdef __cplusplus
 extern "C" {
-#endif
-
-#ifndef EVH_API
-#define EVH_API __attribute__((visibility("default")))
 #endif
 
 /* The version of this interface. The version of the file format is separate: see evh_info. */
@@ -46,52 +36,13 @@ typedef struct evh_ref {
     uint64_t offset;
 } evh_ref;
 
-typedef enum evh_status {
-    EVH_OK = 0,
-    EVH_READ_ONLY,   /* a change or a commit asked of a read-only or private heap; also a mode */
-    EVH_INVALID,     /* an argument that no heap could accept: size 0, alignment 3, a null heap */
-    EVH_NO_MEMORY,   /* the system gave no memory or address space */
-    EVH_FULL,        /* the disk, the quota or size_max_bytes is exhausted; nothing was changed */
-    EVH_IO,          /* a read or write failed */
-    EVH_POISONED,    /* a flush failed earlier: only reopening tells what is on the disk */
-    EVH_NOT_FOUND,   /* no such file, or no such root */
-    EVH_EXISTS,      /* must_create, and the file is there */
-    EVH_ACCESS,      /* the system refuses access: permissions, a read-only file system */
-    EVH_NOT_FILE,    /* a directory, FIFO, device or socket; or a file system that is refused */
-    EVH_NOT_HEAP,    /* a file or buffer without a heap in it */
-    EVH_TRUNCATED,   /* a heap whose file has lost its end */
-    EVH_VERSION,     /* written by a newer version, or with a feature this one lacks */
-    EVH_BYTE_ORDER,  /* written on a machine of the other byte order */
-    EVH_CORRUPT,     /* bytes that cannot be right; evh_last_error()->offset says which */
-    EVH_MODE,        /* an operation or a mode that this heap was not made for */
-    EVH_BUSY,        /* another writer has it (the message names its process), or the call came at
-                        a moment that forbids it */
-    EVH_FORKED,      /* a forked child may not use its parent's heap */
-    EVH_STALE,       /* this read-only view was left behind; evh_refresh() */
-    EVH_LIMIT,       /* larger than the format, or than a limit that an option sets, allows */
-    EVH_BAD_POINTER, /* a pointer or ref that is not the start of a live block of this heap */
-    EVH_DOUBLE_FREE, /* a block that is free already */
-    EVH_UNSUPPORTED, /* this system lacks what the option asks for */
-    EVH_SYNTAX,      /* text that is no JSON, no path, no query; the message says where */
-    EVH_DANGLING,    /* a reference that leads nowhere */
-    EVH_CYCLE,       /* references that lead in a ring, or through too many hops */
-    EVH_STATUS_COUNT
-} evh_status;
-
-/** The last failure in this thread. Borrowed until the thread's next failing call. */
-typedef struct evh_error {
-    evh_status status;
-    int os_error;    /* errno where the system refused, else 0 */
-    uint64_t offset; /* in the file, where there is one; else UINT64_MAX */
-    char message[488];
-} evh_error;
-
 /* How a heap is opened. EVH_READ_ONLY (above) is the mode of a reader as well as the status that a
  * reader gets when it tries to write; hence an integer and not an enum of its own. */
 typedef uint32_t evh_mode;
 enum {
     EVH_DURABLE = 0, /* one process writes; evh_commit() makes durable all its changes or none */
     /* EVH_READ_ONLY = 1: the newest commit, beside a writer or without one */
+    EVH_LIVE = 3,    /* any processes write; every store survives all of them: live.h */
     EVH_PRIVATE = 2, /* as read-only, but this process may change its copy; never written back */
     EVH_MEMORY = 4,  /* what evh_open_memory() makes; evh_open() refuses it */
 };
@@ -118,11 +69,17 @@ typedef struct evh_options {
     bool must_exist;            /* never create: EVH_NOT_FOUND */
     bool must_create;           /* never open: EVH_EXISTS */
     bool no_thread;             /* checkpoint inside evh_commit, not in a background thread */
-    bool verify;                /* check all metadata while opening, not at first use */
+    bool verify;                /* check all metadata while opening, not at first use, and
+                                   search the whole journal for signs of lost commits */
     bool guards;                /* find dirty 2 MiB granules by write protection and a signal:
                                    faster one-page commits in large heaps; see evh_touch() */
     bool network_file_system;   /* accept one: the caller vouches for its locks and flushes */
     bool no_follow;             /* refuse a path that ends in a symbolic link */
+    bool compact;               /* evh_open_memory: the layout of small buffers at any size: free
+                                   areas merge at once, lowest address first, one lock */
+    bool unlisted;              /* evh_open_memory: unknown to evh_heap_of(), and another opening of
+                                   the buffer is not counted but another heap; any number may be
+                                   open, and one whose buffer is gone disturbs nobody */
     unsigned permissions;       /* of a new file; 0 means 0600 */
     uint64_t size_max_bytes;    /* the heap never grows beyond; 0 means 1 TiB */
     uint64_t preferred_address; /* map there if that is free; 0 means where it was the last time */
@@ -135,7 +92,9 @@ typedef struct evh_options {
                                    0 means no limit */
     uint64_t private_max_bytes; /* memory kept in private copies of pages that are home already,
                                    so that the next store to them is cheap; 0 means 512 MiB */
-    uint64_t reserved[8];       /* zero */
+    const char *debug;          /* letters, see debug.h; borrowed until the heap is open. NULL: the
+                                   environment variable EVERHEAP_DEBUG */
+    uint64_t reserved[7];       /* zero */
 } evh_options;
 
 /* ---- opening and closing -------------------------------------------------------------------- */
@@ -155,12 +114,12 @@ EVH_API evh_heap *evh_open(const char *path, const evh_options *options);
 
 /**
  * Make a heap in memory. `buffer` NULL: anonymous memory that grows to `size_bytes` (0: 1 TiB).
- * Otherwise the heap lives in the caller's `buffer` of `size_bytes` (at least 4 KiB), which stays
+ * Otherwise the heap lives in the caller's `buffer` of `size_bytes` (at least 1 KiB), which stays
  * the caller's: if it already holds the image of a heap, that heap is attached (`must_create`
  * formats it anew, `must_exist` refuses to format). A buffer that is open already gives the same
  * heap, counted.
  * Returns   the heap, owned: end it with evh_close(). The buffer keeps the image.
- * Errors    EVH_INVALID (buffer below 4 KiB), EVH_NOT_HEAP, EVH_CORRUPT, EVH_VERSION,
+ * Errors    EVH_INVALID (buffer below 1 KiB), EVH_NOT_HEAP, EVH_CORRUPT, EVH_VERSION,
  *           EVH_NO_MEMORY.
  * Threads   any.
  * Crash     nothing is kept; evh_save() writes an image.
@@ -377,12 +336,8 @@ EVH_API evh_heap *evh_heap_of(const void *address);
     }                                                                                              \
     struct type##_ref /* the macro ends in a declaration: write a semicolon after it */
 
-/* ---- errors and version --------------------------------------------------------------------- */
+/* ---- version -------------------------------------------------------------------------------- */
 
-/** The last failure in this thread; never NULL. Its status is EVH_OK if nothing has failed yet. */
-EVH_API const evh_error *evh_last_error(void);
-/** The name of a status, such as "EVH_FULL"; "EVH_?" for a number that is none. Static. */
-EVH_API const char *evh_status_name(evh_status status);
 /** The version of the library that is linked, such as "0.1.0". Static. */
 EVH_API const char *evh_version(void);
 
@@ -391,5 +346,6 @@ EVH_API const char *evh_version(void);
 #endif
 
 #include <everheap/inspect.h>
+#include <everheap/live.h>
 
 #endif

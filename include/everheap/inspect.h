@@ -51,7 +51,8 @@ typedef struct evh_root_info {
 /**
  * Step through the roots: start with a zeroed `root`; each call that returns true filled it with
  * the next one. A root that is removed or made meanwhile may or may not be seen; no other is
- * missed.
+ * missed, unless the catalog is damaged (or memory short): then the steps end there, and
+ * evh_check() tells.
  */
 EVH_API bool evh_root_next(evh_heap *heap, evh_root_info *root);
 
@@ -71,6 +72,7 @@ typedef bool evh_report(const evh_finding *finding, void *context);
  * Verify the whole heap: headers, journal, page checksums, descriptors, bitmaps, roots. `report`
  * may be NULL. Nothing is changed.
  * Returns   EVH_OK if nothing was found, else the first finding's status (and its message).
+ *           EVH_STALE if a reader's view was revoked meanwhile: then findings mean nothing.
  * Threads   per heap: no other thread may write to the heap meanwhile.
  * Cost      reads all metadata and every committed page once.
  */
@@ -98,6 +100,7 @@ typedef struct evh_info {
     evh_mode mode;
     evh_detect detect; /* what is in use */
     bool is_compact;   /* the layout for small buffers */
+    bool is_live;      /* a live heap, or a private or read-only copy of one */
     bool is_poisoned;
     bool has_thread; /* a background checkpointer */
     uint32_t format_version;
@@ -122,6 +125,7 @@ typedef struct evh_info {
     uint64_t private_bytes;   /* memory held in private copies of pages */
     uint64_t roots;
     uint64_t threads;        /* that have allocated from it */
+    uint64_t processes;      /* attached to a live heap; 0 for others */
     uint64_t writer_process; /* who has it open for writing; 0 nobody */
 } evh_info;
 

@@ -5,7 +5,6 @@
 #ifndef EVERHEAP_MAP_H
 #define EVERHEAP_MAP_H
 
-#include <everheap/map_find.h>
 #include <everheap/text.h>
 
 #ifdef __cplusplus
@@ -103,36 +102,15 @@ typedef struct evh_map_cursor {
  */
 EVH_API bool evh_map_next(const evh_heap *heap, const evh_map *map, evh_map_cursor *cursor);
 
-/** As evh_map_get(), inline: for a `value_size` that the compiler knows. */
-static inline void *evh_map_get_inline(const evh_heap *heap, const evh_map *map, uint64_t key,
-                                       size_t value_size)
-{
-    struct evh_map_head_ *const head =
-        evh_map_head_of_(heap, map->offset, EVH_MAP_BEGIN_(EVH_KEY_NUMBER));
-    if (__builtin_expect(head && head->value_size == value_size, 1)) {
-        bool is_absent;
-        unsigned char *control;
-        unsigned char *const item = evh_map_find_(heap, head, evh_map_hash_(head->key, key), key,
-                                                  value_size, &is_absent, &control);
-        if (__builtin_expect(item != NULL, 1)) return item + 8;
-        if (is_absent) return NULL;
-    }
-    return evh_map_get(heap, map, key);
-}
-
 /**
  * EVH_MAP(counts, uint64_t, uint32_t) declares a handle type `counts` and its calls with the types
  * of keys and values: counts_put, counts_get, counts_erase, counts_count, counts_clear. The key's
  * type is uint64_t or another integer; with EVH_MAP_STR(ages, uint32_t) it is a C string.
  */
 #define EVH_MAP(name, key_type, value_type)                                                        \
-    EVH_MAP_OF_(name, key_type, value_type, evh_map_put, evh_map_get_number_, evh_map_erase,       \
-                (uint64_t))
-#define evh_map_get_number_(heap, map, key, value_size)                                            \
-    evh_map_get_inline(heap, map, key, value_size)
-#define evh_map_get_str_(heap, map, key, value_size) evh_map_get_str(heap, map, key)
+    EVH_MAP_OF_(name, key_type, value_type, evh_map_put, evh_map_get, evh_map_erase, (uint64_t))
 #define EVH_MAP_STR(name, value_type)                                                              \
-    EVH_MAP_OF_(name, const char *, value_type, evh_map_put_str, evh_map_get_str_,                 \
+    EVH_MAP_OF_(name, const char *, value_type, evh_map_put_str, evh_map_get_str,                  \
                 evh_map_erase_str, )
 
 #define EVH_MAP_OF_(name, key_type, value_type, put_call, get_call, erase_call, convert)           \
@@ -147,7 +125,7 @@ static inline void *evh_map_get_inline(const evh_heap *heap, const evh_map *map,
     static inline __attribute__((unused))                                                          \
     value_type *name##_get(const evh_heap *heap, const name *map, key_type key)                    \
     {                                                                                              \
-        return (value_type *)get_call(heap, &map->map, convert key, sizeof(value_type));           \
+        return (value_type *)get_call(heap, &map->map, convert key);                               \
     }                                                                                              \
     static inline                                                                                  \
         __attribute__((unused)) bool name##_erase(evh_heap *heap, name *map, key_type key)         \

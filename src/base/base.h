@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base_atomic.h"
+
 /*
  * EVH_INTERNAL marks what one file offers the others of the library, EVH_INTERNAL_DATA the
  * declaration of such a variable. Hidden in the shared library; static in the amalgamation, where
@@ -151,9 +153,18 @@ static inline uint32_t base_highest_bit(uint64_t x)
     return 63u - (uint32_t)__builtin_clzll(x);
 }
 
+/* Where the processor may lack an instruction, compilers call a function that looks bytes up; this
+ * is the usual sum of sums (Warren, "Hacker's Delight", 5-1). */
 static inline uint32_t base_count_bits(uint64_t x)
 {
+#if defined(__POPCNT__) || !defined(__x86_64__)
     return (uint32_t)__builtin_popcountll(x);
+#else
+    x -= (x >> 1) & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (uint32_t)((x * 0x0101010101010101u) >> 56);
+#endif
 }
 
 /* ---- CRC-32C (base_crc.c) ---- */

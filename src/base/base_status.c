@@ -49,6 +49,7 @@ const char *evh_status_name(evh_status status)
         [EVH_BAD_POINTER] = "EVH_BAD_POINTER",
         [EVH_DOUBLE_FREE] = "EVH_DOUBLE_FREE",
         [EVH_UNSUPPORTED] = "EVH_UNSUPPORTED",
+        [EVH_OVERWRITTEN] = "EVH_OVERWRITTEN",
         [EVH_SYNTAX] = "EVH_SYNTAX",
         [EVH_DANGLING] = "EVH_DANGLING",
         [EVH_CYCLE] = "EVH_CYCLE",

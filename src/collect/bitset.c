@@ -9,7 +9,7 @@ static struct collect_bitset *bitset_head(const evh_heap *heap, const evh_bitset
     struct collect_bitset *const head = collect_find(heap, bits->offset, sizeof *head, bitset_word);
     if (!head) return NULL;
     if (head->word_count <= EVH_BIT_MAX / 64 + 1 &&
-        base_in_range(bits->offset + sizeof *head, 8 * head->word_count, heap_end_bytes(heap)))
+        collect_is_in(heap, bits->offset, sizeof *head + 8 * head->word_count))
         return head;
     (void)collect_corrupt(bits->offset, "the head of a bitset is not one");
     return NULL;

@@ -7,6 +7,19 @@ evh_status collect_corrupt(uint64_t offset, const char *what)
     return base_fail(EVH_CORRUPT, offset, "%s: at offset %llu", what, (unsigned long long)offset);
 }
 
+bool collect_is_mapped(const evh_heap *heap, uint64_t offset, uint64_t bytes)
+{
+    assert(offset >= collect_begin(heap));
+    if (!base_in_range(offset, bytes, collect_end(heap))) return false;
+    for (unsigned i = 0; heap->journal && i < REGION_EXTENT_MAX; i++) {
+        const struct region_extent extent = region_extent_at(heap->region, i);
+        const uint64_t first = (uint64_t)extent.first_slice << SLICE_SHIFT;
+        const uint64_t end = first + ((uint64_t)extent.slice_count << SLICE_SHIFT);
+        if (offset < end && first < offset + bytes) return false;
+    }
+    return true;
+}
+
 evh_status collect_writable(evh_heap *heap, const void *handle)
 {
     const evh_status status = heap_writable(heap);
@@ -20,8 +33,7 @@ uint64_t collect_block_bytes(evh_heap *heap, uint64_t offset)
 {
     uint64_t bytes = 0;
     assert(heap != NULL);
-    if (offset == 0 || offset % 16 != 0 || offset >= heap_end_bytes(heap) ||
-        !heap_block_at(heap, offset, &bytes)) {
+    if (!collect_is_in(heap, offset, 1) || !heap_block_at(heap, offset, &bytes)) {
         (void)collect_corrupt(offset, "no block of a collection begins here");
         return 0;
     }
@@ -93,9 +105,7 @@ static void collection_describe(const evh_heap *heap, uint64_t handle, evh_colle
 bool evh_collection_at(const evh_heap *heap, evh_ref ref, evh_collection *collection)
 {
     *collection = (evh_collection){0};
-    if (!heap || ref.offset == 0 || ref.offset % 16 != 0 ||
-        !base_in_range(ref.offset, 16, heap_end_bytes(heap)))
-        return false;
+    if (!collect_is_in(heap, ref.offset, 16)) return false;
     const uint32_t word = *(const uint32_t *)(const void *)(heap->view.base + ref.offset);
     const uint32_t kind = word >> 16 & 0xff;
     if (word != COLLECT_WORD(kind, 1) || kind == 0 || kind > EVH_KIND_BITSET) return false;

@@ -13,27 +13,49 @@
 /** Report damage: EVH_CORRUPT at `offset`. */
 EVH_INTERNAL evh_status collect_corrupt(uint64_t offset, const char *what);
 
-/**
- * Whether `offset` is not 0, a multiple of 16, and followed by `bytes` bytes below `end`; `bytes`
- * is at most `end`. One comparison: rotated by four bits, an offset that is no multiple of 16 is
- * larger than any heap, and so is 0 less 1.
- */
-static inline bool collect_is_in(uint64_t offset, uint64_t bytes, uint64_t end)
+/** Where blocks may begin: slice 0 has none, and that of a file is not mapped. */
+static inline uint64_t collect_begin(const evh_heap *heap)
 {
-    assert(bytes <= end);
-    return (offset >> 4 | offset << 60) - 1 < (end - bytes) >> 4;
+    return heap->compact ? 16 : SLICE_BYTES;
+}
+
+/** The heap's end. A live one grows by other processes, too; its view ends where its addresses
+ *  do. */
+static inline uint64_t collect_end(const evh_heap *heap)
+{
+    return UNLIKELY(heap->live != NULL) ? live_end(heap->live) << SLICE_SHIFT
+                                        : heap_end_bytes(heap);
+}
+
+/** Up to where all is mapped: the heap's end, or the lowest journal extent within it. */
+static inline uint64_t collect_quick_end(const evh_heap *heap)
+{
+    if (!heap->journal) return collect_end(heap);
+    const uint64_t end = heap_end_bytes(heap);
+    const struct region_extent extent = region_extent_at(heap->region, 0);
+    const uint64_t first = (uint64_t)extent.first_slice << SLICE_SHIFT;
+    return extent.slice_count > 0 && first < end ? first : end;
+}
+
+/** Whether all of [offset, offset + bytes) is mapped, for an offset behind the lowest extent. */
+EVH_INTERNAL bool collect_is_mapped(const evh_heap *heap, uint64_t offset, uint64_t bytes);
+
+/** Whether `offset` is a multiple of 16, and followed by `bytes` bytes that may be read and
+ *  written: no journal, no end of the heap. */
+static inline bool collect_is_in(const evh_heap *heap, uint64_t offset, uint64_t bytes)
+{
+    if (UNLIKELY(!heap || offset < collect_begin(heap) || offset % 16 != 0)) return false;
+    return LIKELY(base_in_range(offset, bytes, collect_quick_end(heap))) ||
+           collect_is_mapped(heap, offset, bytes);
 }
 
 /** The address of `bytes` bytes at `offset`; NULL and EVH_CORRUPT if they are not in the heap or
  *  begin where no block does. */
 static inline void *collect_at(const evh_heap *heap, uint64_t offset, uint64_t bytes)
 {
-    const uint64_t end = LIKELY(heap != NULL) ? heap_end_bytes(heap) : 0;
-    if (UNLIKELY(bytes > end || !collect_is_in(offset, bytes, end))) {
-        (void)collect_corrupt(offset, "a ref of a collection leads nowhere");
-        return NULL;
-    }
-    return heap->view.base + offset;
+    if (LIKELY(collect_is_in(heap, offset, bytes))) return heap->view.base + offset;
+    (void)collect_corrupt(offset, "a ref of a collection leads nowhere");
+    return NULL;
 }
 
 /** As collect_at() of a block that begins with `word`. */
@@ -91,11 +113,7 @@ static inline const char *collect_text(const evh_heap *heap, uint64_t ref, size_
     const uint32_t word = COLLECT_WORD(COLLECT_STR, 1);
     const struct collect_str *const block = collect_find(heap, ref, sizeof *block + 1, word);
     if (UNLIKELY(!block)) return NULL;
-    if (UNLIKELY(
-            !base_in_range(ref + sizeof *block, (uint64_t)block->size + 1, heap_end_bytes(heap)))) {
-        (void)collect_corrupt(ref, "a string reaches beyond the heap");
-        return NULL;
-    }
+    if (UNLIKELY(!collect_at(heap, ref, sizeof *block + (uint64_t)block->size + 1))) return NULL;
     *size = block->size;
     return (const char *)(block + 1);
 }

@@ -21,7 +21,7 @@ static uint64_t part_bytes(const struct hash_table *table, uint32_t group_bits)
 static uint32_t part_limit(uint32_t group_bits)
 {
     assert(group_bits <= HASH_GROUPS_BITS_MAX);
-    return (HASH_ITEMS - 1) << group_bits;
+    return (HASH_ITEMS - 1u) << group_bits;
 }
 
 /* The size at which parts are split rather than doubled. */
@@ -43,7 +43,7 @@ static uint64_t hash_of_item(const struct hash_table *table, const void *item)
     uint64_t first;
     assert(item != NULL);
     memcpy(&first, item, sizeof first);
-    return table->is_number ? evh_map_hash_(table->key, first) : first;
+    return table->is_number ? collect_hash_number(table->key, first) : first;
 }
 
 static void part_set_empty(const struct hash_table *table, struct hash_part *part)
@@ -472,7 +472,7 @@ static struct hash_part *walk_part(const evh_heap *heap, const struct hash_table
     walk->part = *word & ~15ull;
     walk->end = part->depth == 0 ? 0 : part->prefix + (1ull << (64 - part->depth));
     walk->visited += part_bytes(table, part->group_bits);
-    if (walk->visited <= heap_end_bytes(heap)) return part;
+    if (walk->visited <= collect_end(heap)) return part;
     (void)collect_corrupt(walk->part, "the parts of a hash table are larger than the heap");
     return NULL;
 }

@@ -16,11 +16,7 @@
 #ifndef EVERHEAP_COLLECT_HASH_TABLE_H
 #define EVERHEAP_COLLECT_HASH_TABLE_H
 
-#include "collect/collect.h"
-
-#define HASH_LOW_BITS 0x0101010101010101u
-#define HASH_HIGH_BITS 0x8080808080808080u
-#define HASH_WORD_MASK 0x0000ffffffffffffu /* of a word: addresses have 47 bits */
+#include "collect/map_find.h"
 
 /* A place where the items of a hash may be: a walk over groups and, in each, over the slots whose
  * control byte is that of the hash. */
@@ -39,7 +35,7 @@ struct hash_probe {
 
 static inline uint64_t hash_stride(const struct hash_table *table)
 {
-    return evh_map_stride_(table->item_size);
+    return collect_group_bytes(table->item_size);
 }
 
 static inline uint64_t hash_control(const unsigned char *group)
@@ -81,24 +77,19 @@ static inline uint64_t *hash_word(const evh_heap *heap, const struct hash_table 
     return words ? words + (hash >> (64 - table->depth)) : NULL;
 }
 
-/**
- * Begin a walk over the items that may have `hash`. A word's upper bits, which are zero, are masked
- * away, so that no sum overflows and one comparison tells whether the part lies in the heap.
- */
+/** Begin a walk over the items that may have `hash`. */
 static inline __attribute__((always_inline)) struct hash_probe hash_probe_begin(
     const evh_heap *heap, const struct hash_table *table, uint64_t hash)
 {
     struct hash_probe probe = {.item_size = table->item_size, .stride = hash_stride(table)};
     const uint64_t *const found = hash_word(heap, table, hash);
-    const uint64_t word = LIKELY(found != NULL) ? *found & HASH_WORD_MASK : 0;
+    const uint64_t word = LIKELY(found != NULL) ? *found : 0;
     if (UNLIKELY(word == 0)) return probe; /* damaged; or an empty table */
     const uint32_t group_bits = word & 15;
-    const uint64_t first = (word & ~15ull) + sizeof(struct hash_part);
-    if (UNLIKELY(first + (probe.stride << group_bits) > heap_end_bytes(heap))) {
-        (void)collect_corrupt(word & ~15ull, "a part of a hash table reaches beyond the heap");
-        return probe;
-    }
-    probe.groups = heap->view.base + first;
+    struct hash_part *const part =
+        collect_at(heap, word & ~15ull, sizeof *part + (probe.stride << group_bits));
+    if (UNLIKELY(!part)) return probe;
+    probe.groups = (unsigned char *)(part + 1);
     probe.mask = (1ull << group_bits) - 1;
     probe.tags = (hash & 0x7f) * HASH_LOW_BITS;
     probe.group = hash >> 7 & probe.mask;

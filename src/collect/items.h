@@ -22,8 +22,8 @@ static inline struct collect_items *items_head(const evh_heap *heap, uint64_t of
     struct collect_items *const head = collect_find(heap, offset, sizeof *head, word);
     if (UNLIKELY(!head)) return NULL;
     if (LIKELY(head->item_size - 1 < EVH_ITEM_SIZE_MAX && head->capacity >> ITEMS_COUNT_BITS == 0 &&
-               base_in_range(offset + sizeof *head, head->capacity * head->item_size,
-                             heap_end_bytes(heap)) &&
+               collect_is_in(heap, offset,
+                             sizeof *head + head->capacity * (uint64_t)head->item_size) &&
                head->count <= head->capacity && head->first <= head->capacity))
         return head;
     (void)collect_corrupt(offset, "the head of a row of items is not one");

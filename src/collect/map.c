@@ -9,22 +9,6 @@
 static_assert(sizeof(struct hash_walk) == sizeof((evh_map_cursor *)0)->position,
               "a cursor's position is a walk");
 
-/* map_find.h declares the same head for its inline lookup, which only reads. */
-static_assert(sizeof(struct evh_map_head_) == sizeof(struct collect_map), "the same");
-static_assert(offsetof(struct evh_map_head_, value_size) ==
-                  offsetof(struct collect_map, value_size),
-              "the same");
-static_assert(offsetof(struct evh_map_head_, root) ==
-                  offsetof(struct collect_map, table) + offsetof(struct hash_table, root),
-              "the same");
-static_assert(offsetof(struct evh_map_head_, depth) ==
-                  offsetof(struct collect_map, table) + offsetof(struct hash_table, depth),
-              "the same");
-static_assert(offsetof(struct evh_map_head_, key) ==
-                  offsetof(struct collect_map, table) + offsetof(struct hash_table, key),
-              "the same");
-static_assert((EVH_MAP_BEGIN_(0) & UINT32_MAX) == COLLECT_WORD(COLLECT_MAP, 1), "the same");
-
 /* Bytes of an item before its value. */
 static uint32_t map_key_bytes(uint32_t key_kind)
 {
@@ -57,9 +41,11 @@ static inline struct collect_map *map_head(const evh_heap *heap, const evh_map *
 static inline __attribute__((always_inline)) struct collect_map *map_quick_head(
     const evh_heap *heap, const evh_map *map, evh_key_kind key_kind)
 {
-    if (UNLIKELY(!map)) return NULL;
-    return (struct collect_map *)(void *)evh_map_head_of_(heap, map->offset,
-                                                          EVH_MAP_BEGIN_(key_kind));
+    if (UNLIKELY(!map || !collect_is_in(heap, map->offset, sizeof(struct collect_map))))
+        return NULL;
+    struct collect_map *const head = (struct collect_map *)(void *)(heap->view.base + map->offset);
+    const bool is_one = head->word == COLLECT_WORD(COLLECT_MAP, 1);
+    return LIKELY(is_one && head->key_kind == (uint32_t)key_kind) ? head : NULL;
 }
 
 /* As map_head() for a map of this kind of keys: NULL and EVH_INVALID for another. */
@@ -124,15 +110,6 @@ static __attribute__((noinline)) unsigned char *map_find_number(const evh_heap *
     return NULL;
 }
 
-/* The lookup of map_find.h for a value of any size: it calls nothing and so saves no registers. */
-static inline __attribute__((always_inline)) unsigned char *map_quick_find(
-    const evh_heap *heap, const struct collect_map *head, uint64_t hash, uint64_t key,
-    bool *is_absent, unsigned char **control)
-{
-    const struct evh_map_head_ *const same = (const struct evh_map_head_ *)(const void *)head;
-    return evh_map_find_(heap, same, hash, key, head->value_size, is_absent, control);
-}
-
 /* The value of a new number, whose hash is known and which is not there. */
 static void *map_add_number(evh_heap *heap, struct collect_map *head, uint64_t hash, uint64_t key)
 {
@@ -149,7 +126,7 @@ static __attribute__((noinline)) void *map_put_slowly(evh_heap *heap, evh_map *m
     struct collect_map *const head = map_change(heap, map, key_kind, value_size);
     if (!head) return NULL;
     unsigned char *control;
-    const uint64_t hash = evh_map_hash_(head->table.key, key);
+    const uint64_t hash = collect_hash_number(head->table.key, key);
     unsigned char *const item = map_find_number(heap, head, hash, key, &control);
     return item ? item + 8 : map_add_number(heap, head, hash, key);
 }
@@ -162,8 +139,8 @@ static inline __attribute__((always_inline)) void *map_put_number(evh_heap *heap
     if (LIKELY(head && head->value_size == value_size)) {
         bool is_absent;
         unsigned char *control;
-        const uint64_t hash = evh_map_hash_(head->table.key, key);
-        unsigned char *const item = map_quick_find(heap, head, hash, key, &is_absent, &control);
+        const uint64_t hash = collect_hash_number(head->table.key, key);
+        unsigned char *const item = map_find(heap, head, hash, key, &is_absent, &control);
         if (LIKELY(item && heap->is_writable && !heap->is_forked)) return item + 8;
         if (is_absent && !heap_writable(heap)) return map_add_number(heap, head, hash, key);
     }
@@ -176,7 +153,7 @@ static __attribute__((noinline)) void *map_get_slowly(const evh_heap *heap, cons
     const struct collect_map *const head = map_head_of(heap, map, key_kind);
     if (!head) return NULL;
     unsigned char *control;
-    const uint64_t hash = evh_map_hash_(head->table.key, key);
+    const uint64_t hash = collect_hash_number(head->table.key, key);
     unsigned char *const item = map_find_number(heap, head, hash, key, &control);
     return item ? item + 8 : NULL;
 }
@@ -190,8 +167,8 @@ static inline __attribute__((always_inline)) void *map_get_number(const evh_heap
     if (LIKELY(head != NULL)) {
         bool is_absent;
         unsigned char *control;
-        const uint64_t hash = evh_map_hash_(head->table.key, key);
-        unsigned char *const item = map_quick_find(heap, head, hash, key, &is_absent, &control);
+        const uint64_t hash = collect_hash_number(head->table.key, key);
+        unsigned char *const item = map_find(heap, head, hash, key, &is_absent, &control);
         if (LIKELY(item != NULL)) return item + 8;
         if (is_absent) return NULL;
     }
@@ -206,8 +183,8 @@ static inline bool map_erase_number(evh_heap *heap, evh_map *map, evh_key_kind k
     if (!head) return false;
     bool is_absent;
     unsigned char *control;
-    const uint64_t hash = evh_map_hash_(head->table.key, key);
-    unsigned char *item = map_quick_find(heap, head, hash, key, &is_absent, &control);
+    const uint64_t hash = collect_hash_number(head->table.key, key);
+    unsigned char *item = map_find(heap, head, hash, key, &is_absent, &control);
     if (is_absent) return false;
     if (!item) item = map_find_number(heap, head, hash, key, &control);
     return item && hash_table_remove(heap, &head->table, hash, control) == EVH_OK;

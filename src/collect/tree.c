@@ -385,8 +385,7 @@ void *evh_tree_get_bytes(const evh_heap *heap, const evh_tree *tree, const void 
 
 /* ---- erase ---- */
 
-/* Take child `index` out of its parent, and the key with it: if it was the first, the next
- * one's. */
+/* Take child `index` out of its parent, and its key: of the first child, the next one's. */
 static evh_status erase_child(evh_heap *heap, const struct collect_tree *head,
                               struct tree_node *parent, uint32_t index)
 {

@@ -141,7 +141,7 @@ static evh_status check_nodes(struct tree_check *check)
         struct tree_node *const node = tree_node_at(check->heap, head, offset, level);
         if (!node) return EVH_CORRUPT;
         check->visited_bytes += bytes;
-        if (check->visited_bytes > heap_end_bytes(check->heap))
+        if (check->visited_bytes > collect_end(check->heap))
             return collect_corrupt(offset, "the nodes of a tree are larger than the heap");
         if (check_unused(check, node)) return EVH_CORRUPT;
         if (level == 0 && check_leaf(check, node)) return EVH_CORRUPT;

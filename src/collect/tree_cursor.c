@@ -106,7 +106,7 @@ static bool cursor_other_leaf(const evh_heap *heap, const struct collect_tree *h
     bool is_there;
     const struct tree_key key = tree_item_key(heap, head, leaf, 0);
     if (tree_has_bytes(head) && !key.bytes) return false;
-    if (++place->visited > heap_end_bytes(heap) / (TREE_NODE_BYTES / 2)) {
+    if (++place->visited > collect_end(heap) / (TREE_NODE_BYTES / 2)) {
         (void)collect_corrupt(place->leaf, "a tree has more leaves than the heap has room for");
         return false;
     }

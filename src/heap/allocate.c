@@ -1,35 +1,14 @@
 /* allocate.c -- evh_malloc, evh_free and their family: the fast paths, and the ways off them.
  *
- * Estimate, and what makes the fast paths common: a thread keeps, per size class, the free bits of
- * one bitmap word (64 blocks), so 63 of 64 allocations are a few loads, one store into the bitmap
- * and one into the mask. A free finds its slice by the offset's upper bits; if the thread owns the
- * slice, and it has no remote frees, one multiplication finds the bit and proves that a block
- * begins there, one test that it is live, one store frees it. Neither writes into the block.
- *
- * The checks of a null heap, of the caller's rights, of the compact layout and of a loaded segment
- * cost nothing here: whatever needs one has no valid stamp, no owned slice, or an end of 0.
- * Everything else is a tail call that begins anew from the arguments, so that the fast paths save
- * no registers.
+ * The fast paths are in fast.h. The checks of a null heap, of the caller's rights, of the compact
+ * layout and of a loaded segment cost nothing there: whatever needs one has no valid stamp, no
+ * owned slice, or an end of 0.
  */
-#include "heap/heap.h"
+#include "heap/fast.h"
 
 #define SLOW __attribute__((noinline, cold))
 
 /* ---- allocating ---- */
-
-/* Hand out the lowest free block of the bin: the store into the bitmap is what makes it live. */
-static inline void *allocate_take(struct bin *bin)
-{
-    assert(bin->word != NULL);
-    const uint64_t mask = bin->mask;
-    const uint64_t bit = mask & (~mask + 1);
-    assert(mask != 0);
-    const uint64_t live = __atomic_load_n(bin->word, __ATOMIC_RELAXED);
-    assert((live & bit) == 0);
-    bin->mask = mask ^ bit;
-    __atomic_store_n(bin->word, live | bit, __ATOMIC_RELAXED);
-    return bin->blocks + (size_t)base_lowest_bit(mask) * bin->block_bytes;
-}
 
 static void *allocate_class(struct cache *cache, uint32_t class_index)
 {
@@ -38,8 +17,9 @@ static void *allocate_class(struct cache *cache, uint32_t class_index)
     assert(cache->stamp == cache->heap->stamp);
     struct bin *bin = &cache->bins[class_index];
     assert(class_index < HEAP_CLASS_COUNT);
-    if (!bin->mask && owners_refill(cache, class_index)) return NULL;
-    return allocate_take(bin);
+    const bool is_empty = bin->hot == bin->hot_start && bin->mask == 0;
+    if (is_empty && owners_refill(cache, class_index)) return NULL;
+    return bin->hot != bin->hot_start ? fast_take_hot(bin) : fast_take(bin);
 }
 
 /* The requests that no heap can meet. */
@@ -55,13 +35,22 @@ static evh_status allocate_check(evh_heap *heap, size_t size)
                      heap_path(heap), (unsigned long long)size, (unsigned long long)limit);
 }
 
+static void *allocate_large(evh_heap *heap, size_t size, size_t alignment)
+{
+    assert(size > 0);
+    assert(heap->compact == NULL);
+    if (heap->live) return live_large_allocate(heap, size, alignment, NULL);
+    return large_allocate(heap, size, alignment);
+}
+
 static SLOW void *allocate_slow(evh_heap *heap, size_t size)
 {
     if (allocate_check(heap, size)) return NULL;
+    if (heap->debug) return heap_debug_allocate(heap, size, 16);
     if (heap->compact) return compact_allocate(heap, size, 16);
-    if (size > HEAP_MEDIUM_MAX) return large_allocate(heap, size, SLICE_BYTES);
+    if (size > HEAP_MEDIUM_MAX) return allocate_large(heap, size, SLICE_BYTES);
     struct cache *cache = threads_attach(heap);
-    assert(!cache || heap_thread.cache == cache);
+    assert(!cache || cache->heap == heap);
     return cache ? allocate_class(cache, size_class_of(size)) : NULL;
 }
 
@@ -89,10 +78,11 @@ void *evh_malloc(evh_heap *heap, size_t size)
     if (UNLIKELY(size > SIZE_TABLE_MAX)) return allocate_more(heap, size);
     if (UNLIKELY(heap == NULL || heap_thread.stamp != heap->stamp))
         return allocate_slow(heap, size);
-    struct bin *bin = &heap_thread.cache->bins[size_class_table[(size + 15) / 16]];
+    struct bin *bin = fast_bin(heap_thread.cache, size);
     assert(heap_thread.cache->heap == heap);
+    if (bin->hot != bin->hot_start) return fast_take_hot(bin);
     if (UNLIKELY(bin->mask == 0)) return allocate_refill(heap, bin);
-    return allocate_take(bin);
+    return fast_take(bin);
 }
 
 void *evh_calloc(evh_heap *heap, size_t count, size_t size)
@@ -111,8 +101,26 @@ void *evh_calloc(evh_heap *heap, size_t count, size_t size)
     return block;
 }
 
+void *heap_raw_allocate(evh_heap *heap, size_t size, size_t alignment)
+{
+    assert(base_is_power_of_two(alignment));
+    assert(size > 0);
+    if (heap->compact) return compact_allocate(heap, size, base_max(alignment, 16));
+    if (size > HEAP_MEDIUM_MAX || alignment > HEAP_MEDIUM_MAX)
+        return allocate_large(heap, size, alignment);
+    const uint32_t class_index = size_class_aligned(size, alignment);
+    struct cache *cache = threads_attach(heap);
+    assert(size_classes[class_index].block_bytes >= size);
+    assert(size_classes[class_index].block_bytes % alignment == 0);
+    return cache ? allocate_class(cache, class_index) : NULL;
+}
+
 void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
 {
+    /* At once, because it is the common call on a compact heap, which checks the alignment. */
+    if (heap && heap->compact && heap->is_writable && !heap->debug &&
+        size - 1 < heap->view.end_bytes)
+        return compact_allocate(heap, size, alignment);
     if (allocate_check(heap, size)) return NULL;
     if (!base_is_power_of_two(alignment) || alignment > SEGMENT_BYTES) {
         (void)base_fail(EVH_INVALID, NO_OFFSET,
@@ -120,19 +128,13 @@ void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
                         (unsigned long long)alignment);
         return NULL;
     }
-    if (heap->compact) return compact_allocate(heap, size, base_max(alignment, 16));
-    if (alignment > SLICE_BYTES && (uintptr_t)heap->view.base % alignment) {
+    if (!heap->compact && alignment > SLICE_BYTES && (uintptr_t)heap->view.base % alignment) {
         (void)base_fail(EVH_INVALID, NO_OFFSET, "%s: an alignment of %llu: its buffer has less",
                         heap_path(heap), (unsigned long long)alignment);
         return NULL;
     }
-    if (size > HEAP_MEDIUM_MAX || alignment > HEAP_MEDIUM_MAX)
-        return large_allocate(heap, size, alignment);
-    const uint32_t class_index = size_class_aligned(size, alignment);
-    struct cache *cache = threads_attach(heap);
-    assert(size_classes[class_index].block_bytes >= size);
-    assert(size_classes[class_index].block_bytes % alignment == 0);
-    return cache ? allocate_class(cache, class_index) : NULL;
+    if (heap->debug) return heap_debug_allocate(heap, size, alignment);
+    return heap_raw_allocate(heap, size, alignment);
 }
 
 /* ---- freeing ---- */
@@ -149,38 +151,53 @@ static evh_status free_misuse(const evh_heap *heap, evh_status status, const voi
     return status; /* set already */
 }
 
-static uint64_t free_offset(const evh_heap *heap, const void *pointer)
+evh_status heap_raw_free(evh_heap *heap, void *block)
 {
-    assert(heap != NULL);
+    evh_status status = EVH_OK;
     assert(heap->view.base != NULL);
-    return (uint64_t)((uintptr_t)pointer - (uintptr_t)heap->view.base);
+    if (heap->compact) return compact_free(heap, block);
+    if (heap->live) {
+        status = live_free(heap, fast_offset(heap, block));
+        return status ? free_misuse(heap, status, block) : EVH_OK;
+    }
+    struct slice_place place;
+    status = slices_find(heap, fast_offset(heap, block), &place);
+    if (status) return free_misuse(heap, status, block);
+    /* A thread that only frees needs no cache: one that ends may free after it gave its own
+     * back. */
+    struct cache *cache = threads_present(heap);
+    assert(!cache || cache->heap == heap);
+    assert(place.slice > heap->slices.table);
+    if (base_load(&place.slice->kind, __ATOMIC_RELAXED) == HEAP_LARGE)
+        status = large_free(heap, fast_offset(heap, block) >> SLICE_SHIFT);
+    else
+        status = owners_free(heap, cache, place.slice, place.index);
+    return status ? free_misuse(heap, status, block) : EVH_OK;
 }
 
 /* Free any pointer by any thread, with all checks. */
 static SLOW evh_status free_checked(evh_heap *heap, void *block)
 {
-    evh_status status = heap_writable(heap);
+    const evh_status status = heap_writable(heap);
     if (status) return status;
-    assert(heap->view.base != NULL);
-    if (heap->compact) return compact_free(heap, block);
-    struct slice_place place;
-    status = slices_find(heap, free_offset(heap, block), &place);
-    if (status) return free_misuse(heap, status, block);
-    struct cache *cache = threads_attach(heap);
-    if (!cache) return evh_last_error()->status;
-    assert(cache->heap == heap);
-    assert(place.slice > heap->slices.table);
-    if (__atomic_load_n(&place.slice->kind, __ATOMIC_RELAXED) == HEAP_LARGE)
-        status = large_free(heap, free_offset(heap, block) >> SLICE_SHIFT);
-    else
-        status = owners_free(cache, place.slice, place.index);
-    return status ? free_misuse(heap, status, block) : EVH_OK;
+    return heap->debug ? heap_debug_free(heap, block) : heap_raw_free(heap, block);
 }
 
+/* Off the fast path: it may need no lock yet, or all checks. */
 static __attribute__((noinline)) void free_slow(evh_heap *heap, void *block)
 {
     assert(!block || !heap || heap->view.base != NULL);
-    if (block) (void)free_checked(heap, block);
+    if (!block) return;
+    /* The common way in a live heap, whose end_bytes is 0. */
+    if (heap && heap->live) {
+        const evh_status status = live_free(heap, fast_offset(heap, block));
+        if (UNLIKELY(status)) (void)free_misuse(heap, status, block);
+        return;
+    }
+    if (heap && heap->compact && heap->is_writable && !heap->debug)
+        (void)compact_free(heap, block); /* memory: no child of a fork is kept out */
+    else if (!fast_free_rare(heap, block))
+        (void)free_checked(heap, block);
 }
 
 void evh_free(evh_heap *heap, void *block)
@@ -189,41 +206,7 @@ void evh_free(evh_heap *heap, void *block)
         free_slow(heap, block);
         return;
     }
-    const uint64_t offset = free_offset(heap, block);
-    if (UNLIKELY(offset >= __atomic_load_n(&heap->slices.end_bytes, __ATOMIC_RELAXED))) {
-        free_slow(heap, block); /* NULL, too */
-        return;
-    }
-    struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
-    struct cache *cache = heap_thread.cache;
-    if (UNLIKELY(__atomic_load_n(&slice->owner, __ATOMIC_RELAXED) != (uintptr_t)cache)) {
-        free_slow(heap, block);
-        return;
-    }
-    /* The slice is the thread's own: its words and lists are nobody else's business. */
-    bool is_block = false;
-    const uint64_t index = size_class_divide(offset % SLICE_BYTES, slice->reciprocal, &is_block);
-    if (UNLIKELY(!is_block)) {
-        free_slow(heap, block);
-        return;
-    }
-    uint64_t *word = &slice->bits[index / 64];
-    const uint64_t bit = 1ull << index % 64;
-    const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
-    if (UNLIKELY(!(live & bit))) {
-        free_slow(heap, block);
-        return;
-    }
-    __atomic_store_n(word, live & ~bit, __ATOMIC_RELAXED);
-    /* Back into the mask if it is the bin's word: the block is hot. Without a branch: where a class
-     * has few words, it would be unpredictable. (Measured: a third of the throughput.) */
-    struct bin *bin = (struct bin *)(void *)((unsigned char *)cache + slice->bin_offset);
-    assert(bin == &cache->bins[slice->class_index]);
-    assert(index < slice->block_count);
-    const uint64_t other = 0 - (uint64_t)(((uintptr_t)bin->word ^ (uintptr_t)word) != 0);
-    bin->mask |= bit & ~other;
-    slice->countdown += (uint32_t)other;
-    if (UNLIKELY(slice->countdown == 0)) owners_settle(cache, slice);
+    fast_free(heap, block, free_slow);
 }
 
 /* ---- the rest of the family ---- */
@@ -235,8 +218,12 @@ size_t evh_usable_size(evh_heap *heap, const void *block)
         (void)base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
         return 0;
     }
+    const uint64_t asked = heap->debug ? heap_debug_size(heap, block) : 0;
+    if (asked) return asked;
     if (heap->compact) return compact_usable_size(heap, block);
-    const evh_status status = slices_find(heap, free_offset(heap, block), &place);
+    const uint64_t own = fast_size(heap, block);
+    if (own) return own;
+    const evh_status status = slices_find(heap, fast_offset(heap, block), &place);
     assert(status || place.size > 0);
     if (!status) return place.size;
     if (status == EVH_DOUBLE_FREE || status == EVH_BAD_POINTER)
@@ -272,20 +259,33 @@ void *evh_realloc(evh_heap *heap, void *block, size_t size)
 {
     struct slice_place place;
     if (!block) return evh_malloc(heap, size);
+    if (LIKELY(heap != NULL && size - 1 < SIZE_MAX / 2)) {
+        const uint64_t own = fast_size(heap, block);
+        if (own && realloc_fits(own, size)) return block;
+    }
     if (allocate_check(heap, size)) return NULL;
+    if (heap->debug) {
+        /* Moved always, so that a pointer to the old place is found out. */
+        const uint64_t asked = evh_usable_size(heap, block);
+        if (asked) return realloc_move(heap, block, asked, size);
+        (void)free_checked(heap, block); /* it is none: say so */
+        return NULL;
+    }
     if (heap->compact) return compact_resize(heap, block, size);
-    const evh_status status = slices_find(heap, free_offset(heap, block), &place);
+    const evh_status status = slices_find(heap, fast_offset(heap, block), &place);
     assert(status || place.slice != NULL);
     if (status) {
         (void)free_misuse(heap, status, block);
         return NULL;
     }
-    if (place.slice->kind != HEAP_LARGE) {
+    if (!place.is_large) {
         if (realloc_fits(place.size, size)) return block;
     } else if (size > HEAP_MEDIUM_MAX) {
-        const uint64_t first = free_offset(heap, block) >> SLICE_SHIFT;
-        if (size <= place.size || !owners_check_dirty(heap))
-            if (large_resize(heap, first, size)) return block;
+        const uint64_t first = fast_offset(heap, block) >> SLICE_SHIFT;
+        if (heap->live ? live_large_resize(heap, first, size)
+                       : (size <= place.size || !owners_check_dirty(heap)) &&
+                             large_resize(heap, first, size))
+            return block;
     }
     return realloc_move(heap, block, place.size, size);
 }
@@ -293,10 +293,14 @@ void *evh_realloc(evh_heap *heap, void *block, size_t size)
 evh_status evh_malloc_to(evh_heap *heap, evh_ref *slot, size_t size)
 {
     if (!slot) return base_fail(EVH_INVALID, NO_OFFSET, "no place for the ref: it is null");
+    if (heap && heap->live) {
+        const evh_status status = allocate_check(heap, size);
+        return status ? status : live_malloc_to(heap, slot, size);
+    }
     const void *block = evh_malloc(heap, size);
     if (!block) return evh_last_error()->status;
     /* Rollback and recovery take back both stores or none: a commit is between calls. */
-    __atomic_store_n(&slot->offset, free_offset(heap, block), __ATOMIC_RELEASE);
+    base_store(&slot->offset, fast_offset(heap, block), __ATOMIC_RELEASE);
     assert(slot->offset != 0);
     return EVH_OK;
 }
@@ -306,17 +310,21 @@ evh_status evh_free_from(evh_heap *heap, evh_ref *slot)
     if (!slot) return base_fail(EVH_INVALID, NO_OFFSET, "no ref to free: its place is null");
     evh_status status = heap_writable(heap);
     if (status) return status;
-    const uint64_t offset = __atomic_load_n(&slot->offset, __ATOMIC_ACQUIRE);
+    const uint64_t offset = base_load(&slot->offset, __ATOMIC_ACQUIRE);
     if (offset == 0) return EVH_OK;
     void *block = heap->view.base + offset;
     assert(block != NULL);
+    if (heap->live) {
+        status = live_free_from(heap, slot);
+        return status ? free_misuse(heap, status, block) : EVH_OK;
+    }
     uint64_t size = 0;
     const bool is_live = heap->compact ? compact_block_at(heap, offset, &size)
                                        : slices_block_at(heap, offset, &size);
-    if (is_live) __atomic_store_n(&slot->offset, 0, __ATOMIC_RELEASE);
+    if (is_live) base_store(&slot->offset, 0, __ATOMIC_RELEASE);
     status = free_checked(heap, block);
     assert(!status || !is_live || status != EVH_BAD_POINTER);
     /* It could not be freed (no memory for this thread's cache): it is the caller's still. */
-    if (status && is_live) __atomic_store_n(&slot->offset, offset, __ATOMIC_RELEASE);
+    if (status && is_live) base_store(&slot->offset, offset, __ATOMIC_RELEASE);
     return status;
 }

@@ -114,8 +114,11 @@ static evh_status digest_collect_roots(struct digest *digest)
     digest->roots = os->memory_allocate((size_t)expected * sizeof *digest->roots);
     if (!digest->roots) return digest_no_memory(digest);
     evh_root_info root = {0};
-    while (digest->root_count < expected && evh_root_next(digest->heap, &root))
-        digest->roots[digest->root_count++] = root;
+    for (bool is_found = true; is_found && digest->root_count < expected;) {
+        status = roots_next(digest->heap, &root, &is_found);
+        if (status) return status;
+        if (is_found) digest->roots[digest->root_count++] = root;
+    }
     qsort(digest->roots, digest->root_count, sizeof *digest->roots, digest_compare_roots);
     return EVH_OK;
 }

@@ -2,11 +2,16 @@
 #ifndef EVERHEAP_HEAP_HEAP_H
 #define EVERHEAP_HEAP_HEAP_H
 
+#include "debug/debug.h"
 #include "heap/heap_layout.h"
+#include "heap/live.h"
 #include "heap/slices.h"
 #include "journal/journal.h"
 
 struct compact; /* the layout for small buffers: compact.c */
+
+struct heap_hook;
+struct heap_debug; /* heap_debug.c */
 
 struct evh_heap {
     struct evh_heap_view view; /* first: evh_at() reads it. end_bytes grows, atomically (relaxed) */
@@ -17,20 +22,21 @@ struct evh_heap {
     uint64_t stamp;
     struct heap_slices slices; /* the allocator's ephemeral state: slices.h */
 
+    struct live *live;       /* not NULL: attached to a live heap */
     struct compact *compact; /* not NULL: the compact layout, and `slices` is unused */
     struct region *region;
     struct journal *journal; /* NULL in memory heaps */
-    /* Locks, in the order in which they are taken; slices.lock comes last. A caller's evh_enter()
-     * bracket comes before the last three; the gate is closed under commit_mutex, never
-     * under them. */
+    /* Locks, in the order in which they are taken; slices.lock, or that of the compact layout,
+     * comes last. A caller's evh_enter() bracket comes before the last two; the gate is closed
+     * under commit_mutex, never under them. */
     struct os_mutex *commit_mutex; /* commits, rollbacks and trims, one at a time */
     struct os_mutex *roots_mutex;  /* roots: they allocate */
-    struct os_mutex *mutex;        /* the compact layout */
     struct journal_state state;    /* working state: heap_set_end() changes heap_bytes */
     uint64_t looked_bytes;         /* the heap's end at the last look for dirty pages. Atomic */
     uint64_t begun;                /* the ticket of that commit; 0: none yet. Atomic. */
     evh_options options;
     evh_mode mode;
+    bool is_live_copy;         /* private or read-only, of a live heap's file */
     bool is_writable;          /* stores are allowed: durable, private, memory */
     bool is_committed_by_save; /* private and memory heaps: nothing to commit to */
     uint32_t open_count;       /* of a buffer that was opened several times */
@@ -39,7 +45,10 @@ struct evh_heap {
     bool needs_touch;          /* evh_touch() has something to do */
     bool has_slices;           /* slices_open() succeeded: slices_close() ends it */
     uint64_t commits;          /* made through this handle; atomic */
-    void *memory;              /* of a compact heap: owned; NULL in a caller's buffer */
+    struct heap_debug *debug; /* not NULL: debugged, and no thread's present cache is this heap's */
+    struct heap_lock hooks_lock;
+    struct heap_hook *hooks; /* linked; each is its owner's memory */
+    void *memory;            /* of a compact heap: owned; NULL in a caller's buffer */
     uint64_t memory_bytes;
 };
 
@@ -77,10 +86,58 @@ EVH_INTERNAL evh_status heap_end(evh_heap *heap);
 /** End a heap that did not open, keeping the error that says why. Its file stays as it is. */
 EVH_INTERNAL void heap_abandon(evh_heap *heap);
 
+/* ---- heap_hooks.c: who is told of commits ---- */
+
+enum heap_event {
+    HEAP_BEFORE_COMMIT, /* the image is about to be collected or saved. A memory heap is told at
+                           every evh_commit(), so that its buffer can be copied */
+    HEAP_COMMITTED,     /* it was collected: a rollback goes back to this state */
+    HEAP_ROLLED_BACK,   /* the image is that of the last commit again */
+    HEAP_CLOSING,       /* the last event */
+};
+
+struct heap_hook {
+    struct heap_hook *next;
+    void (*run)(struct heap_hook *hook, evh_heap *heap, enum heap_event event);
+};
+
+/** Link a hook, which stays its owner's memory, until it is removed or the heap is closed. */
+EVH_INTERNAL void heap_hook_add(evh_heap *heap, struct heap_hook *hook);
+EVH_INTERNAL void heap_hook_remove(evh_heap *heap, struct heap_hook *hook);
+/** Tell all hooks. Writers are still. */
+EVH_INTERNAL void heap_run_hooks(evh_heap *heap, enum heap_event event);
+
+/* ---- heap_debug.c ---- */
+
+/** Read the letters of the options or the environment, and debug the heap if there are any. */
+EVH_INTERNAL evh_status heap_debug_begin(evh_heap *heap);
+EVH_INTERNAL void heap_debug_end(evh_heap *heap);
+/** In a forked child, before fork() returns there. */
+EVH_INTERNAL void heap_debug_forked(evh_heap *heap);
+/* The next three where heap->debug is set: as evh_aligned_alloc() and evh_free(); and the bytes
+ * that were asked for, 0 if that is not known. */
+EVH_INTERNAL void *heap_debug_allocate(evh_heap *heap, size_t size, size_t alignment);
+EVH_INTERNAL evh_status heap_debug_free(evh_heap *heap, void *block);
+EVH_INTERNAL uint64_t heap_debug_size(evh_heap *heap, const void *block);
+EVH_INTERNAL void heap_debug_counts(const evh_heap *heap, uint64_t *allocations, uint64_t *frees);
+
+/* ---- allocate.c: for heap_debug.c, behind its checks ---- */
+
+/** A block of `size` bytes, at most what allocate_check() let through and a canary. */
+EVH_INTERNAL void *heap_raw_allocate(evh_heap *heap, size_t size, size_t alignment);
+/** Free any pointer, with all checks. */
+EVH_INTERNAL evh_status heap_raw_free(evh_heap *heap, void *block);
+
 /* ---- heap_memory.c ---- */
 
 /** Write the header of a memory heap's image into its slice 0. */
 EVH_INTERNAL void heap_store_header(evh_heap *heap);
+
+/* ---- heap_discard.c ---- */
+
+/** Give the memory of a heap in memory back to the system where no live block lies. `is_still`: no
+ *  other thread is in the heap, so that its slices can be looked at, too. EVH_NO_MEMORY. */
+EVH_INTERNAL evh_status heap_discard(evh_heap *heap, bool is_still, uint64_t *freed_bytes);
 
 /* ---- heap_table.c: the heaps that this process has open ---- */
 
@@ -155,10 +212,14 @@ EVH_INTERNAL bool gate_is_inside(evh_heap *heap);
 /** In a forked child, before fork() returns there: the other threads are gone. */
 EVH_INTERNAL void slices_forked(evh_heap *heap);
 
+/** The heap is debugged from now on: the calling thread's cache of it is not its present one, and
+ *  frees take the slow way. No other thread has been in the heap. */
+EVH_INTERNAL void threads_close_fast_path(evh_heap *heap);
+
 /* ---- compact.c: heaps in small or unaligned buffers ---- */
 
-/* These take heap->mutex themselves; the caller does not hold it. Failures are set as the thread's
- * error; compact_free() and compact_resize() report a misuse through heap_misuse(). */
+/* These take the layout's lock themselves; the caller does not hold it. Failures are set as the
+ * thread's error; compact_free() and compact_resize() report a misuse through heap_misuse(). */
 
 EVH_INTERNAL bool compact_is_image(const void *buffer, uint64_t size);
 /** Format `buffer`. */
@@ -166,6 +227,8 @@ EVH_INTERNAL evh_status compact_create(evh_heap *heap, void *buffer, uint64_t si
 /** Attach to the image in `buffer` and verify its structure. */
 EVH_INTERNAL evh_status compact_open(evh_heap *heap, void *buffer, uint64_t size);
 EVH_INTERNAL void compact_close(evh_heap *heap);
+/** In a forked child, before fork() returns there: whoever held the lock is gone. */
+EVH_INTERNAL void compact_forked(evh_heap *heap);
 EVH_INTERNAL void *compact_allocate(evh_heap *heap, uint64_t size, uint64_t alignment);
 EVH_INTERNAL void *compact_resize(evh_heap *heap, void *block, uint64_t size);
 EVH_INTERNAL evh_status compact_free(evh_heap *heap, void *block);
@@ -192,9 +255,27 @@ EVH_INTERNAL bool heap_finding(evh_report *report, void *context, evh_status *fi
 
 /* ---- roots.c ---- */
 
+/* What is looked for: a name, or a tag if `name` is NULL. */
+struct root_key {
+    const char *name;
+    uint64_t tag;
+    uint64_t hash;
+    size_t name_size;
+};
+
+/** The key of a record or entry; its name is borrowed. */
+EVH_INTERNAL struct root_key roots_key_of_record(const struct heap_root *record);
+/** What evh_root_next() tells of it. */
+EVH_INTERNAL void roots_describe(const struct heap_root *entry, evh_root_info *root);
+
+/** A block that exists becomes a root, whose key is none yet. */
+EVH_INTERNAL evh_status roots_enter(evh_heap *heap, const evh_root_info *root);
+
 /** Allocate the catalog of a new heap. */
 EVH_INTERNAL evh_status roots_create(evh_heap *heap);
 EVH_INTERNAL evh_status roots_check(evh_heap *heap, evh_report *report, void *context);
+/** As evh_root_next(), telling a failure from the end: EVH_OK and `*is_found` false. */
+EVH_INTERNAL evh_status roots_next(evh_heap *heap, evh_root_info *root, bool *is_found);
 /** How many roots there are. */
 EVH_INTERNAL evh_status roots_count(evh_heap *heap, uint64_t *count);
 /** Call `visit` for the catalog's block and for each of its chunks. */
@@ -206,7 +287,7 @@ EVH_INTERNAL void roots_each_internal(evh_heap *heap, void (*visit)(uint64_t off
 /** The heap's end, also while other threads make it grow. */
 static inline uint64_t heap_end_bytes(const evh_heap *heap)
 {
-    return __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    return base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
 }
 
 static inline bool heap_is_zero(const void *data, size_t size)

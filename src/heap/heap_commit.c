@@ -17,6 +17,11 @@ static evh_status commit_allowed(evh_heap *heap)
     if (heap->mode == EVH_PRIVATE)
         return base_fail(EVH_READ_ONLY, NO_OFFSET,
                          "%s: it is open privately: evh_save() writes a copy", heap_path(heap));
+    if (heap->mode == EVH_LIVE)
+        return base_fail(EVH_MODE, NO_OFFSET,
+                         "%s: a live heap has no commits: its stores are there at once; evh_sync() "
+                         "puts them on the disk",
+                         heap_path(heap));
     assert(heap->journal || heap->mode == EVH_MEMORY);
     assert(heap->mode != EVH_READ_ONLY);
     return EVH_OK;
@@ -75,17 +80,19 @@ static evh_status commit_copy(evh_heap *heap, uint64_t *ticket)
     assert(heap->journal != NULL);
     evh_status status = commit_begin_quiet(heap);
     if (status) return status;
+    heap_run_hooks(heap, HEAP_BEFORE_COMMIT);
     slices_fold(heap);
     const struct journal_state state = heap->state; /* it changes as soon as the gate is open */
     status = journal_copy(heap->journal, &state, ticket);
+    if (!status) heap_run_hooks(heap, HEAP_COMMITTED);
     gate_open(heap);
     if (status) {
         os->mutex_unlock(heap->commit_mutex);
         return status;
     }
     assert(state.catalog != 0);
-    __atomic_store_n(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
-    if (*ticket > heap->begun) __atomic_store_n(&heap->begun, *ticket, __ATOMIC_RELEASE);
+    base_store(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
+    if (*ticket > heap->begun) base_store(&heap->begun, *ticket, __ATOMIC_RELEASE);
     return EVH_OK;
 }
 
@@ -97,7 +104,7 @@ static evh_status commit_perform(evh_heap *heap, bool flush, uint64_t *ticket)
     evh_status status = commit_copy(heap, ticket);
     if (status) return status;
     status = journal_write(heap->journal, *ticket, flush, commit_release, heap);
-    if (!status) (void)__atomic_add_fetch(&heap->commits, 1, __ATOMIC_RELAXED);
+    if (!status) (void)base_add_fetch(&heap->commits, 1, __ATOMIC_RELAXED);
     return status;
 }
 
@@ -105,7 +112,11 @@ evh_status evh_commit(evh_heap *heap)
 {
     uint64_t ticket = 0;
     const evh_status status = commit_allowed(heap);
-    if (status || !heap->journal) return status;
+    if (status) return status;
+    if (!heap->journal) {
+        heap_run_hooks(heap, HEAP_BEFORE_COMMIT);
+        return EVH_OK;
+    }
     assert(heap->mode == EVH_DURABLE);
     return commit_perform(heap, true, &ticket);
 }
@@ -124,7 +135,7 @@ evh_status evh_commit_wait(evh_heap *heap, evh_ticket ticket)
 {
     const evh_status status = commit_usable(heap);
     if (status) return status;
-    if (ticket > __atomic_load_n(&heap->begun, __ATOMIC_ACQUIRE))
+    if (ticket > base_load(&heap->begun, __ATOMIC_ACQUIRE))
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: no commit %llu was begun", heap_path(heap),
                          (unsigned long long)ticket);
     const bool is_writer = heap->journal && heap->mode == EVH_DURABLE;
@@ -150,8 +161,9 @@ evh_status evh_rollback(evh_heap *heap)
         assert(state.catalog < state.heap_bytes);
         heap->state = state;
         heap_set_end(heap, state.heap_bytes);
-        __atomic_store_n(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
+        base_store(&heap->looked_bytes, state.heap_bytes, __ATOMIC_RELAXED);
         slices_reset(heap);
+        heap_run_hooks(heap, HEAP_ROLLED_BACK);
     }
     commit_end_quiet(heap);
     return status;
@@ -168,7 +180,7 @@ evh_status evh_checkpoint(evh_heap *heap)
 /* ---- saving ---- */
 
 /* Whether some heap, here or in another process, has the file at `path` open: it holds a lock on
- * the writer's byte or on that of its view. */
+ * the writer's byte, on that of its view, or of a live heap. */
 static bool save_is_open(const char *path)
 {
     assert(path != NULL);
@@ -178,8 +190,9 @@ static bool save_is_open(const char *path)
     struct os_file_info info;
     if (os->information_at(path, &info) || !info.is_regular) return false;
     if (os->open(path, 0, 0, &file)) return false;
-    static_assert(REGION_LOCK_VIEWS == REGION_LOCK_WRITER + 1, "one range covers both");
-    if (os->lock_is_taken(file, REGION_LOCK_WRITER, INT64_MAX - REGION_LOCK_WRITER, &is_taken))
+    static_assert(REGION_LOCK_VIEWS > REGION_LOCK_WRITER, "one range covers both");
+    static_assert(REGION_LOCK_WRITER > REGION_LOCK_ATTACHED, "and these");
+    if (os->lock_is_taken(file, REGION_LOCK_ATTACHED, INT64_MAX - REGION_LOCK_ATTACHED, &is_taken))
         is_taken = false;
     (void)os->close(file);
     return is_taken;
@@ -195,7 +208,7 @@ static evh_status save_image(evh_heap *heap, const char *path)
     uint64_t size = 0;
     const void *image = compact_image(heap, &size);
     assert(size > 0);
-    return journal_save_bytes(image, size, path, permissions);
+    return journal_save_bytes(image, size, path, permissions, true);
 }
 
 evh_status evh_save(evh_heap *heap, const char *path)
@@ -206,11 +219,20 @@ evh_status evh_save(evh_heap *heap, const char *path)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: no path to save to", heap_path(heap));
     if (save_is_open(path))
         return base_fail(EVH_BUSY, NO_OFFSET, "%s: an open heap: save to another path", path);
-    if (heap->compact) return save_image(heap, path);
+    if (heap->compact) {
+        if (heap->is_writable) heap_run_hooks(heap, HEAP_BEFORE_COMMIT);
+        return save_image(heap, path);
+    }
     assert(heap->region != NULL);
     assert(heap->has_slices);
+    if (heap->live || (heap->is_live_copy && !heap->is_writable)) return live_save(heap, path);
     status = commit_begin_quiet(heap);
+    if (!status && heap->is_live_copy) {
+        status = live_copy_convert(heap);
+        if (status) commit_end_quiet(heap);
+    }
     if (status) return status;
+    if (heap->is_writable) heap_run_hooks(heap, HEAP_BEFORE_COMMIT);
     if (heap->is_writable) slices_fold(heap);
     status = save_image(heap, path);
     commit_end_quiet(heap);
@@ -226,6 +248,13 @@ evh_status evh_refresh(evh_heap *heap)
     if (heap->mode != EVH_READ_ONLY)
         return base_fail(EVH_MODE, NO_OFFSET, "%s: it is not open read-only", heap_path(heap));
     if (heap->compact) return EVH_OK; /* an image in memory: there is nothing newer */
+    if (heap->is_live_copy) {
+        os->mutex_lock(heap->commit_mutex);
+        status = live_copy_open(heap);
+        slices_reset(heap);
+        os->mutex_unlock(heap->commit_mutex);
+        return status;
+    }
     assert(heap->journal != NULL);
     assert(!heap->is_writable);
     os->mutex_lock(heap->commit_mutex);
@@ -255,9 +284,8 @@ bool evh_view_valid(const evh_heap *heap)
 static void commit_touch_page(unsigned char *page)
 {
     assert(page != NULL);
-    unsigned char value = __atomic_load_n(page, __ATOMIC_RELAXED);
-    while (!__atomic_compare_exchange_n(page, &value, value, false, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED))
+    unsigned char value = base_load(page, __ATOMIC_RELAXED);
+    while (!base_compare_exchange(page, &value, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         continue; /* again only if another thread has just stored there */
 }
 

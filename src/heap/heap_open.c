@@ -25,7 +25,7 @@ const char *heap_path(const evh_heap *heap)
 uint64_t heap_new_stamp(void)
 {
     static uint64_t last;
-    const uint64_t stamp = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+    const uint64_t stamp = base_add_fetch(&last, 1, __ATOMIC_RELAXED);
     assert(stamp != 0);
     assert(stamp != UINT64_MAX);
     return stamp;
@@ -62,7 +62,7 @@ void heap_set_end(evh_heap *heap, uint64_t heap_bytes)
     assert(heap_bytes % SLICE_BYTES == 0);
     assert(heap_bytes <= heap->region->reserved_bytes);
     heap->state.heap_bytes = heap_bytes;
-    __atomic_store_n(&heap->view.end_bytes, heap_bytes, __ATOMIC_RELAXED);
+    base_store(&heap->view.end_bytes, heap_bytes, __ATOMIC_RELAXED);
     if (heap->mode == EVH_MEMORY) heap_store_header(heap);
 }
 
@@ -83,11 +83,12 @@ static evh_status options_check_mode(const char *path, const evh_options *option
         return options_refuse(EVH_INVALID, path, "must_exist and must_create contradict");
     switch (options->mode) {
     case EVH_DURABLE:
+    case EVH_LIVE:
     case EVH_MEMORY: return EVH_OK;
     case EVH_READ_ONLY:
     case EVH_PRIVATE:
         if (!options->must_create) return EVH_OK;
-        return options_refuse(EVH_INVALID, path, "must_create needs the durable mode");
+        return options_refuse(EVH_INVALID, path, "must_create needs the durable or the live mode");
     default: return options_refuse(EVH_INVALID, path, "no such mode");
     }
 }
@@ -136,7 +137,6 @@ evh_heap *heap_new(const evh_options *options)
     heap->process = os->process();
     int error = os->mutex_create(&heap->commit_mutex);
     if (!error) error = os->mutex_create(&heap->roots_mutex);
-    if (!error) error = os->mutex_create(&heap->mutex);
     if (!error) return heap;
     (void)base_fail_os(error, NO_OFFSET, "cannot make a heap's locks");
     heap_abandon(heap);
@@ -147,16 +147,17 @@ evh_status heap_end(evh_heap *heap)
 {
     assert(!heap->compact || !heap->has_slices);
     assert(heap != NULL);
+    heap_debug_end(heap);
     /* The journal's last checkpoint asks the slices where checksums are kept: it goes first. */
     evh_status status = journal_close(heap->journal);
     if (heap->compact)
         compact_close(heap);
     else if (heap->has_slices)
         slices_close(heap);
+    live_detach(heap->live);
     const evh_status closed = region_close(heap->region);
     if (!status) status = closed;
     if (heap->memory) (void)os->release(heap->memory, heap->memory_bytes);
-    if (heap->mutex) os->mutex_end(heap->mutex);
     if (heap->roots_mutex) os->mutex_end(heap->roots_mutex);
     if (heap->commit_mutex) os->mutex_end(heap->commit_mutex);
     os->memory_free(heap);
@@ -200,7 +201,16 @@ static evh_status open_existing(evh_heap *heap, const char *path)
     assert(heap->region == NULL);
     evh_status status = region_open(path, &heap->options, &heap->region);
     if (status) return status;
-    status = journal_open(heap->region, &heap->options, &heap->journal, &heap->state);
+    if (heap->mode == EVH_LIVE) {
+        status = live_attach(heap);
+        heap->has_slices = !status;
+        return status;
+    }
+    if (heap->region->header.mode == EVH_LIVE) {
+        status = live_copy_open(heap);
+    } else {
+        status = journal_open(heap->region, &heap->options, &heap->journal, &heap->state);
+    }
     if (status) return status;
     open_settle(heap);
     status = slices_open(heap);
@@ -337,8 +347,14 @@ static evh_status open_path(evh_heap **heap, const char *path)
         return base_fail(EVH_EXISTS, NO_OFFSET, "%s: it exists already", path);
     if (!options.must_create) status = open_existing(*heap, path);
     if (status == EVH_NOT_HEAP) return open_compact_file(*heap, path, status);
-    if (status != EVH_NOT_FOUND || options.must_exist || options.mode != EVH_DURABLE) return status;
+    const bool makes = options.mode == EVH_DURABLE || options.mode == EVH_LIVE;
+    if (status != EVH_NOT_FOUND || options.must_exist || !makes) return status;
     assert((*heap)->region == NULL);
+    if (options.mode == EVH_LIVE) {
+        status = live_create(path, &options);
+        return status && (status != EVH_EXISTS || options.must_create) ? status
+                                                                       : open_existing(*heap, path);
+    }
     status = open_create(*heap, path);
     if (status != EVH_EXISTS || options.must_create) return status;
     /* Another process was faster: its heap is as good as ours. */
@@ -359,16 +375,20 @@ evh_heap *evh_open(const char *path, const evh_options *options)
                         path);
         return NULL;
     }
+    chosen.compact = chosen.unlisted = false; /* for evh_open_memory() */
     evh_heap *heap = heap_new(&chosen);
     if (!heap) return NULL;
     evh_status status = open_path(&heap, path);
     if (!heap) return NULL;
+    if (!status) status = heap_debug_begin(heap);
     if (!status) status = heap_table_lock();
     if (!status) {
         status = heap_table_add(heap);
         heap_table_unlock();
     }
     if (!status) {
+        /* Last: an opening that fails leaves the status page as it was, too. */
+        if (heap->journal && heap->mode == EVH_DURABLE) journal_announce(heap->journal);
         assert(heap->view.base != NULL);
         assert(heap->compact || heap->has_slices);
         return heap;
@@ -384,8 +404,9 @@ evh_status evh_close(evh_heap *heap)
     const evh_status locked = heap_table_lock();
     assert(heap->open_count > 0);
     assert(heap->view.base != NULL);
+    if (heap->open_count == 1) heap_run_hooks(heap, HEAP_CLOSING);
     const bool is_last = --heap->open_count == 0;
-    if (is_last) heap_table_remove(heap);
+    if (is_last && !heap->options.unlisted) heap_table_remove(heap);
     if (!locked) heap_table_unlock();
     return is_last ? heap_end(heap) : EVH_OK;
 }

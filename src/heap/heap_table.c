@@ -35,22 +35,27 @@ static void table_forked(void)
         evh_heap *heap = table_slots[i].heap;
         if (table_slots[i].version % 2 != 0 || !heap) continue;
         if (heap->region && region_has_file(heap->region)) {
-            heap->is_forked = true;
+            heap->is_forked = heap->live == NULL; /* a live heap's child becomes one more process */
             region_forked(heap->region);
         }
-        if (!heap->compact) slices_forked(heap);
+        heap->hooks_lock.state = HEAP_LOCK_OPEN; /* whoever ran hooks is gone */
+        heap_debug_forked(heap);
+        if (heap->compact)
+            compact_forked(heap);
+        else
+            slices_forked(heap);
     }
 }
 
 evh_status heap_table_lock(void)
 {
-    struct os_mutex *mutex = __atomic_load_n(&table_mutex, __ATOMIC_ACQUIRE);
+    struct os_mutex *mutex = base_load(&table_mutex, __ATOMIC_ACQUIRE);
     if (!mutex) {
         struct os_mutex *made = NULL;
         const int error = os->mutex_create(&made);
         if (error) return base_fail_os(error, NO_OFFSET, "cannot make a lock");
-        if (__atomic_compare_exchange_n(&table_mutex, &mutex, made, false, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_ACQUIRE))
+        if (base_compare_exchange(&table_mutex, &mutex, made, false, __ATOMIC_ACQ_REL,
+                                  __ATOMIC_ACQUIRE))
             mutex = made;
         else
             os->mutex_end(made);
@@ -76,15 +81,15 @@ static void table_store(struct table_slot *slot, evh_heap *heap, uint64_t range_
     assert(slot >= table_slots);
     assert(slot < table_slots + TABLE_SLOTS);
     assert(!heap == (range_bytes == 0));
-    const uint64_t version = __atomic_load_n(&slot->version, __ATOMIC_RELAXED);
+    const uint64_t version = base_load(&slot->version, __ATOMIC_RELAXED);
     assert(version % 2 == 0);
-    __atomic_store_n(&slot->version, version + 1, __ATOMIC_RELAXED);
+    base_store(&slot->version, version + 1, __ATOMIC_RELAXED);
     const uintptr_t base = heap ? (uintptr_t)heap->view.base : 0;
     /* Each release keeps the odd version before it; the last publishes them all. */
-    __atomic_store_n(&slot->base, base, __ATOMIC_RELEASE);
-    __atomic_store_n(&slot->range_bytes, range_bytes, __ATOMIC_RELEASE);
-    __atomic_store_n(&slot->heap, heap, __ATOMIC_RELEASE);
-    __atomic_store_n(&slot->version, version + 2, __ATOMIC_RELEASE);
+    base_store(&slot->base, base, __ATOMIC_RELEASE);
+    base_store(&slot->range_bytes, range_bytes, __ATOMIC_RELEASE);
+    base_store(&slot->heap, heap, __ATOMIC_RELEASE);
+    base_store(&slot->version, version + 2, __ATOMIC_RELEASE);
 }
 
 evh_status heap_table_add(evh_heap *heap)
@@ -97,7 +102,7 @@ evh_status heap_table_add(evh_heap *heap)
     if (i == TABLE_SLOTS)
         return base_fail(EVH_LIMIT, NO_OFFSET, "%s: %d heaps are open in this process already",
                          heap_path(heap), TABLE_SLOTS);
-    if (i >= table_end) __atomic_store_n(&table_end, i + 1, __ATOMIC_RELEASE);
+    if (i >= table_end) base_store(&table_end, i + 1, __ATOMIC_RELEASE);
     const uint64_t range = heap->compact ? heap->view.end_bytes : heap->region->reserved_bytes;
     table_store(&table_slots[i], heap, range);
     return EVH_OK;
@@ -132,15 +137,14 @@ static struct table_slot table_load(const struct table_slot *slot)
     assert(slot >= table_slots);
     assert(slot < table_slots + TABLE_SLOTS);
     for (;;) { /* again only if the slot changed meanwhile: some heap was opened or closed */
-        const uint64_t version = __atomic_load_n(&slot->version, __ATOMIC_ACQUIRE);
+        const uint64_t version = base_load(&slot->version, __ATOMIC_ACQUIRE);
         const struct table_slot copy = {
             .version = version,
-            .base = __atomic_load_n(&slot->base, __ATOMIC_ACQUIRE),
-            .range_bytes = __atomic_load_n(&slot->range_bytes, __ATOMIC_ACQUIRE),
-            .heap = __atomic_load_n(&slot->heap, __ATOMIC_ACQUIRE),
+            .base = base_load(&slot->base, __ATOMIC_ACQUIRE),
+            .range_bytes = base_load(&slot->range_bytes, __ATOMIC_ACQUIRE),
+            .heap = base_load(&slot->heap, __ATOMIC_ACQUIRE),
         };
-        if (version % 2 == 0 && __atomic_load_n(&slot->version, __ATOMIC_RELAXED) == version)
-            return copy;
+        if (version % 2 == 0 && base_load(&slot->version, __ATOMIC_RELAXED) == version) return copy;
     }
 }
 
@@ -148,7 +152,7 @@ evh_heap *evh_heap_of(const void *address)
 {
     evh_heap *found = NULL;
     uint64_t found_bytes = UINT64_MAX;
-    const uint32_t end = __atomic_load_n(&table_end, __ATOMIC_ACQUIRE);
+    const uint32_t end = base_load(&table_end, __ATOMIC_ACQUIRE);
     assert(end <= TABLE_SLOTS);
     for (uint32_t i = 0; i < end; i++) {
         const struct table_slot slot = table_load(&table_slots[i]);

@@ -167,7 +167,7 @@ static evh_status trim_punch(const struct trim *trim, uint64_t *freed_bytes)
         if (status) return status;
         *freed_bytes += size;
     }
-    return EVH_OK;
+    return journal_punched(trim->heap->journal);
 }
 
 /* All writers are still. */
@@ -187,28 +187,16 @@ static evh_status trim_run(struct trim *trim, uint64_t *freed_bytes)
 }
 
 /* Anonymous memory: nothing to mark, the pages read as zero when they are used again. */
-static evh_status trim_discard_run(uint64_t first, uint64_t count, void *context)
+static evh_status trim_memory(evh_heap *heap, uint64_t *freed_bytes)
 {
-    assert(count >= TRIM_SLICES_MIN);
-    assert(!region_has_file(((struct trim *)context)->heap->region));
-    struct trim *trim = context;
-    const uint64_t size = count << SLICE_SHIFT;
-    const int error = os->discard(trim->heap->view.base + (first << SLICE_SHIFT), size);
-    if (error) return base_fail_os(error, first << SLICE_SHIFT, "memory: cannot give memory back");
-    trim->run_count += count;
-    return EVH_OK;
-}
-
-static evh_status trim_memory(struct trim *trim, uint64_t *freed_bytes)
-{
-    assert(trim->heap->journal == NULL);
+    assert(heap->journal == NULL);
     assert(*freed_bytes == 0);
-    evh_heap *heap = trim->heap;
-    if (heap->compact || heap->region->is_borrowed) return EVH_OK; /* the caller's to give */
+    if (heap->compact) return EVH_OK; /* the caller's to give */
     slices_fold(heap);
-    const evh_status status = slices_each_free_run(heap, TRIM_SLICES_MIN, trim_discard_run, trim);
-    *freed_bytes = (uint64_t)trim->run_count << SLICE_SHIFT;
-    return status;
+    /* What caches keep empty is given back with their slices. */
+    for (struct cache *cache = slices_first_cache(heap); cache; cache = cache->next_of_heap)
+        (void)owners_release_empty(cache);
+    return heap_discard(heap, true, freed_bytes);
 }
 
 evh_status evh_trim(evh_heap *heap, uint64_t *freed_bytes)
@@ -219,6 +207,11 @@ evh_status evh_trim(evh_heap *heap, uint64_t *freed_bytes)
     if (status) return status;
     if (heap->mode == EVH_PRIVATE)
         return base_fail(EVH_READ_ONLY, NO_OFFSET, "%s: it is open privately", heap_path(heap));
+    if (heap->live) {
+        status = live_trim(heap, &freed);
+        if (freed_bytes) *freed_bytes = freed;
+        return status;
+    }
     if (gate_is_inside(heap))
         return base_fail(EVH_BUSY, NO_OFFSET, "%s: inside this thread's own evh_enter()",
                          heap_path(heap));
@@ -232,7 +225,7 @@ evh_status evh_trim(evh_heap *heap, uint64_t *freed_bytes)
     if (heap->journal) status = journal_checkpoint(heap->journal);
     if (!status) status = gate_close(heap);
     if (!status) {
-        status = heap->journal ? trim_run(trim, &freed) : trim_memory(trim, &freed);
+        status = heap->journal ? trim_run(trim, &freed) : trim_memory(heap, &freed);
         gate_open(heap);
     }
     os->mutex_unlock(heap->commit_mutex);

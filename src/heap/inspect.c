@@ -108,6 +108,7 @@ evh_status evh_log(evh_heap *heap, evh_commit_visit *visit, void *context)
     if (allowed) return allowed;
     if (!visit)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: log: no visit: null", heap_path(heap));
+    if (heap->live || heap->is_live_copy) return EVH_OK; /* no commits */
     if (!heap->journal)
         return base_fail(EVH_MODE, NO_OFFSET, "%s: a heap in memory has no journal",
                          heap_path(heap));
@@ -122,10 +123,12 @@ static void inspect_describe(evh_heap *heap, evh_info *info)
     assert(heap->view.base != NULL);
     assert(info->heap_bytes == 0);
     info->mode = heap->mode;
+    info->is_live = heap->live || heap->is_live_copy;
+    if (heap->is_live_copy) info->processes = live_copy_processes(heap);
     info->is_compact = heap->compact != NULL;
     info->address = (uint64_t)(uintptr_t)heap->view.base;
     info->heap_bytes = heap->state.heap_bytes;
-    info->commits = __atomic_load_n(&heap->commits, __ATOMIC_RELAXED);
+    info->commits = base_load(&heap->commits, __ATOMIC_RELAXED);
     info->format_version = REGION_FORMAT_VERSION;
     info->size_max_bytes = heap->state.heap_bytes;
     if (!heap->region) return;

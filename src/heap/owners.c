@@ -29,10 +29,17 @@ static uint32_t owners_free_count(const struct slice *slice)
     return slice->block_count - slice_used(slice);
 }
 
-static bool owners_is_dense(const struct slice *slice)
+static uint32_t owners_dense_count(const evh_heap *heap, const struct slice *slice)
 {
     assert(slice->class_index < HEAP_CLASS_COUNT);
-    return owners_free_count(slice) >= size_class_dense(slice->class_index);
+    return heap->mode == EVH_MEMORY ? size_class_dense_in_memory(slice->class_index)
+                                    : size_class_dense(slice->class_index);
+}
+
+static bool owners_is_dense(const evh_heap *heap, const struct slice *slice)
+{
+    assert(slice->class_index < HEAP_CLASS_COUNT);
+    return owners_free_count(slice) >= owners_dense_count(heap, slice);
 }
 
 static bool owners_is_current(const struct cache *cache, const struct slice *slice)
@@ -95,12 +102,12 @@ static void owners_set(struct slice *slice, const struct cache *cache)
 {
     assert(slice->bits != NULL);
     const uint64_t owner = (uintptr_t)cache;
-    uint64_t before = __atomic_load_n(&slice->owner, __ATOMIC_RELAXED);
+    uint64_t before = base_load(&slice->owner, __ATOMIC_RELAXED);
     uint64_t after = 0;
     assert((owner & SLICE_PENDING) == 0);
     do after = owner | (before & SLICE_PENDING);
-    while (!__atomic_compare_exchange_n(&slice->owner, &before, after, true, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_RELAXED));
+    while (!base_compare_exchange(&slice->owner, &before, after, true, __ATOMIC_ACQ_REL,
+                                  __ATOMIC_RELAXED));
 }
 
 /* The slice is the cache's, and not current: into the list where it belongs. */
@@ -109,12 +116,12 @@ static void owners_place(struct cache *cache, struct slice *slice)
     assert(slice_owner(slice) == cache);
     assert(!owners_is_current(cache, slice));
     assert(slice->floor == 0);
-    if (owners_is_dense(slice)) {
+    if (owners_is_dense(cache->heap, slice)) {
         owners_push(cache->heap, cache, slice, SLICE_IN_DENSE);
         return;
     }
     owners_push(cache->heap, cache, slice, SLICE_IN_FULL);
-    slice->floor = (uint16_t)(slice->block_count - size_class_dense(slice->class_index));
+    slice->floor = (uint16_t)(slice->block_count - owners_dense_count(cache->heap, slice));
     slice->countdown -= slice->floor;
     assert(slice->countdown > 0);
 }
@@ -144,6 +151,10 @@ static void owners_release(struct cache *cache, struct slice *slice)
     evh_heap *heap = cache->heap;
     assert(!owners_is_current(cache, slice));
     owners_unlink(heap, cache, slice);
+    if (heap->live) {
+        live_give(cache, slice);
+        return;
+    }
     heap_lock_take(&heap->slices.lock);
     owners_give(heap, slice);
     heap_lock_drop(&heap->slices.lock);
@@ -168,7 +179,7 @@ static void owners_emptied(struct cache *cache, struct slice *slice)
 static void owners_fold(evh_heap *heap, struct slice *slice)
 {
     assert(slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM);
-    const uint32_t freed = remote_fold(heap, slice);
+    const uint32_t freed = heap->live ? live_fold(heap, slice) : remote_fold(heap, slice);
     const uint32_t used = slice_used(slice);
     assert(freed <= used);
     slice_set_used(slice, used - freed);
@@ -194,7 +205,7 @@ EVH_INTERNAL void owners_settle_nobodys(evh_heap *heap, struct slice *slice)
     owners_unlink(heap, NULL, slice);
     if (slice_used(slice) == 0)
         owners_give(heap, slice);
-    else if (owners_is_dense(slice))
+    else if (owners_is_dense(heap, slice))
         owners_push(heap, NULL, slice, SLICE_IN_ADOPTABLE);
 }
 
@@ -205,8 +216,38 @@ static struct slice *owners_end_bin(struct cache *cache, struct bin *bin)
     struct slice *slice = &cache->heap->slices.table[bin->slice];
     assert(bin->slice != 0);
     slice_set_used(slice, slice_used(slice) - base_count_bits(bin->mask));
-    *bin = (struct bin){0};
+    bin->mask = 0;
+    bin->word = NULL;
+    bin->slice = 0;
     return slice;
+}
+
+/* The slice of blocks that `block` lies in. */
+static struct slice *owners_slice_of(const evh_heap *heap, const void *block)
+{
+    const uint64_t offset = (uint64_t)((uintptr_t)block - (uintptr_t)heap->view.base);
+    assert(offset >> SLICE_SHIFT < heap->slices.slice_max);
+    struct slice *slice = &heap->slices.table[offset >> SLICE_SHIFT];
+    if (slice->kind == HEAP_TAIL) slice -= slice->run;
+    assert(slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM);
+    return slice;
+}
+
+/* The cache's hot blocks are claimed no longer. */
+static void owners_cool(struct cache *cache)
+{
+    assert(cache->heap != NULL);
+    assert(cache->bins[HEAP_CLASS_COUNT].hot == NULL);
+    for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
+        struct bin *bin = &cache->bins[i];
+        while (bin->hot != bin->hot_start) {
+            bin->hot--;
+            struct slice *slice = owners_slice_of(cache->heap, bin->hot->block);
+            assert(slice_owner(slice) == cache);
+            assert(slice->countdown > 0);
+            if (--slice->countdown == 0) owners_settle(cache, slice);
+        }
+    }
 }
 
 EVH_INTERNAL bool owners_release_empty(struct cache *cache)
@@ -214,6 +255,7 @@ EVH_INTERNAL bool owners_release_empty(struct cache *cache)
     assert(cache->heap != NULL);
     bool found = false;
     struct slice *table = cache->heap->slices.table;
+    owners_cool(cache);
     for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
         struct bin *bin = &cache->bins[i];
         if (bin->slice && slice_used(&table[bin->slice]) == base_count_bits(bin->mask))
@@ -269,6 +311,7 @@ static bool owners_dissolve(struct cache *cache)
     bool found = false;
     assert(!cache->has_thread);
     remote_drain(cache);
+    owners_cool(cache);
     heap_lock_take(&heap->slices.lock);
     for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
         if (cache->bins[i].slice) {
@@ -310,15 +353,48 @@ EVH_INTERNAL bool owners_reclaim(struct cache *cache)
     return found;
 }
 
+/* How many hot blocks a bin keeps: what the caches of a processor hold is worth keeping. */
+static uint32_t owners_hot_count(uint32_t class_index)
+{
+    assert(class_index < HEAP_CLASS_COUNT);
+    const uint32_t count = SLICE_BYTES / size_classes[class_index].block_bytes;
+    assert(count > 0);
+    return count > SLICE_HOT_MAX ? SLICE_HOT_MAX : count < SLICE_HOT_MIN ? SLICE_HOT_MIN : count;
+}
+
+EVH_INTERNAL uint32_t owners_hot_total(void)
+{
+    uint32_t total = 0;
+    for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) total += owners_hot_count(i);
+    assert(total <= HEAP_CLASS_COUNT * SLICE_HOT_MAX);
+    return total;
+}
+
+EVH_INTERNAL void owners_begin(struct cache *cache)
+{
+    assert(cache->heap != NULL);
+    assert(!cache->hots || cache->heap->mode == EVH_MEMORY);
+    memset(cache->bins, 0, sizeof cache->bins);
+    if (!cache->hots) return;
+    struct hot *next = cache->hots;
+    for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
+        struct bin *bin = &cache->bins[i];
+        bin->hot = bin->hot_start = next;
+        next += owners_hot_count(i);
+        bin->hot_end = next;
+    }
+    assert(next == cache->hots + owners_hot_total());
+}
+
 EVH_INTERNAL void owners_forget(struct cache *cache)
 {
     assert(cache->heap != NULL);
     assert(cache != NULL);
-    memset(cache->bins, 0, sizeof cache->bins);
+    owners_begin(cache);
     memset(cache->dense, 0, sizeof cache->dense);
     memset(cache->hints, 0, sizeof cache->hints);
     cache->full = 0;
-    __atomic_store_n(&cache->pending, 0, __ATOMIC_RELAXED);
+    base_store(&cache->pending, 0, __ATOMIC_RELAXED);
 }
 
 /* ---- taking slices ---- */
@@ -332,7 +408,7 @@ static void owners_adopt(struct cache *cache, struct slice *slice)
     assert(slice_owner(slice) == NULL);
     owners_unlink(heap, cache, slice);
     owners_fold(heap, slice);
-    __atomic_store_n(&slice->cache, cache, __ATOMIC_RELEASE);
+    base_store(&slice->cache, cache, __ATOMIC_RELEASE);
     owners_set(slice, cache);
 }
 
@@ -351,7 +427,7 @@ static struct slice *owners_publish(struct cache *cache, uint64_t first, uint32_
     slice->bits = pool_bits(heap, heap->slices.segments[first / SEGMENT_SLICES], slot);
     slice_set_used(slice, 0);
     slice->cursor = 0;
-    __atomic_store_n(&slice->cache, cache, __ATOMIC_RELEASE);
+    base_store(&slice->cache, cache, __ATOMIC_RELEASE);
     slices_zero(slice->bits, slice->word_count * 8u);
     for (uint32_t i = 1; i < slices; i++) {
         heap->slices.table[first + i].run = i;
@@ -408,9 +484,11 @@ static evh_status owners_find(struct cache *cache, uint32_t class_index, struct 
     evh_heap *heap = cache->heap;
     struct heap_slices *slices = &heap->slices;
     evh_status status = EVH_OK;
-    bool may_reclaim = true;
     *slice = NULL;
     heap_lock_take(&slices->lock);
+    /* Once for each growth: classes that take turns would otherwise take each other's last
+     * slice. */
+    bool may_reclaim = slices->reclaimed_end != slices_count(heap->state.heap_bytes);
     for (;;) { /* each turn loads a segment, or is the one after reclaiming */
         if (slices->adoptable[class_index]) {
             *slice = &slices->table[slices->adoptable[class_index]];
@@ -423,6 +501,7 @@ static evh_status owners_find(struct cache *cache, uint32_t class_index, struct 
         if (status) break;
         if (may_reclaim) {
             may_reclaim = false;
+            slices->reclaimed_end = slices_count(heap->state.heap_bytes);
             heap_lock_drop(&slices->lock);
             const bool found = owners_reclaim(cache);
             heap_lock_take(&slices->lock);
@@ -439,8 +518,17 @@ static evh_status owners_find(struct cache *cache, uint32_t class_index, struct 
 
 /* ---- refilling ---- */
 
+/* The free bits of bitmap word `word`. */
+static uint64_t owners_free_bits(const struct slice *slice, uint32_t word)
+{
+    assert(word < slice->word_count);
+    assert(slice->bits != NULL);
+    const uint64_t live = base_load(&slice->bits[word], __ATOMIC_RELAXED);
+    return ~live & slice_valid_bits(slice, word);
+}
+
 /* Claim the free bits of the slice's next word that has any, into the bin. */
-static bool owners_claim(struct cache *cache, struct bin *bin, struct slice *slice)
+static bool owners_claim_word(struct cache *cache, struct bin *bin, struct slice *slice)
 {
     assert(slice->list == SLICE_IN_NONE);
     assert(slice->floor == 0);
@@ -448,8 +536,7 @@ static bool owners_claim(struct cache *cache, struct bin *bin, struct slice *sli
     assert(bin->mask == 0);
     for (unsigned round = 0; round < 2; round++) {
         for (uint32_t word = slice->cursor; word < slice->word_count; word++) {
-            const uint64_t live = __atomic_load_n(&slice->bits[word], __ATOMIC_RELAXED);
-            const uint64_t free = ~live & slice_valid_bits(slice, word);
+            const uint64_t free = owners_free_bits(slice, word);
             if (!free) continue;
             const uint32_t number = owners_number(cache->heap, slice);
             unsigned char *start = cache->heap->view.base + ((uint64_t)number << SLICE_SHIFT);
@@ -462,10 +549,87 @@ static bool owners_claim(struct cache *cache, struct bin *bin, struct slice *sli
             slice->cursor = (uint8_t)(word + 1);
             return true;
         }
-        if (!owners_is_dense(slice)) return false;
+        if (!owners_is_dense(cache->heap, slice)) return false;
         slice->cursor = 0; /* behind the cursor, enough became free */
     }
     return false;
+}
+
+/* The lowest `count` of `bits` of a word of the slice become hot blocks, the lowest on top, below
+ * `behind`. */
+static struct hot *owners_heat_word(const struct slice *slice, uint32_t word, uint64_t bits,
+                                    uint32_t count, struct hot *behind, unsigned char *start)
+{
+    assert(count > 0);
+    assert(word < slice->word_count);
+    const uint64_t place = hot_place(&slice->bits[word], 0);
+    const uint64_t size = slice->block_bytes;
+    unsigned char *blocks = start + word * 64ull * size;
+    assert(count <= 64);
+    if (bits == UINT64_MAX) { /* of a new slice, most of all */
+        for (uint64_t index = 0; index < count; index++, blocks += size)
+            *--behind = (struct hot){blocks, place + index};
+        return behind;
+    }
+    for (; count > 0; count--, bits &= bits - 1) {
+        const uint64_t index = base_lowest_bit(bits);
+        *--behind = (struct hot){blocks + index * size, place + index};
+    }
+    return behind;
+}
+
+/* Make free blocks of the slice hot: of one word after the other, until a quarter of the room is
+ * used. What comes first goes on top. False: there is none behind the cursor. */
+static bool owners_heat(struct cache *cache, struct bin *bin, struct slice *slice)
+{
+    assert(bin->hot == bin->hot_start);
+    assert(slice->floor == 0);
+    const uint32_t room = (uint32_t)(bin->hot_end - bin->hot_start);
+    /* A program whose blocks are short-lived goes over the same memory again and again, not over
+     * the whole slice. */
+    uint32_t word = slice->countdown <= slice->block_count / 2u ? 0 : slice->cursor;
+    const uint32_t number = owners_number(cache->heap, slice);
+    unsigned char *start = cache->heap->view.base + ((uint64_t)number << SLICE_SHIFT);
+    struct hot *next = bin->hot_end;
+    uint32_t taken = 0;
+    for (; word < slice->word_count && taken <= room / 4; word++) {
+        const uint64_t bits = owners_free_bits(slice, word);
+        if (!bits) continue;
+        const uint32_t all = base_count_bits(bits);
+        const uint32_t count = (uint32_t)base_min(all, room - taken);
+        next = owners_heat_word(slice, word, bits, count, next, start);
+        taken += count;
+        if (count < all) break; /* it has more, for the next time */
+    }
+    slice->cursor = (uint8_t)word;
+    slice->countdown += taken;
+    bin->slice = number;
+    bin->hot = bin->hot_start + taken;
+    assert(taken <= room);
+    assert(next == bin->hot_end - taken);
+    if (taken && taken < room) memmove(bin->hot_start, next, taken * sizeof *next);
+    return taken > 0;
+}
+
+static bool owners_claim_hot(struct cache *cache, struct bin *bin, struct slice *slice)
+{
+    assert(slice->list == SLICE_IN_NONE);
+    assert(slice_owner(slice) == cache);
+    assert(bin->hot_end != NULL);
+    if (owners_heat(cache, bin, slice)) return true;
+    if (!owners_is_dense(cache->heap, slice)) return false;
+    slice->cursor = 0; /* behind the cursor, enough became free */
+    return owners_heat(cache, bin, slice);
+}
+
+/* Claim free blocks of the slice, which is in no list and becomes current. False: it is not worth
+ * it. */
+static bool owners_claim(struct cache *cache, struct bin *bin, struct slice *slice)
+{
+    assert(bin->mask == 0);
+    assert(bin->hot == bin->hot_start);
+    return bin->hot_end ? owners_claim_hot(cache, bin, slice)
+                        : owners_claim_word(cache, bin, slice);
 }
 
 EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap)
@@ -475,7 +639,7 @@ EVH_INTERNAL evh_status owners_check_dirty(evh_heap *heap)
     /* Looking for dirty pages while threads store to them would lose stores. The heap's growth
      * since the last look is known without looking. */
     const uint64_t end = heap_end_bytes(heap);
-    const uint64_t looked = __atomic_load_n(&heap->looked_bytes, __ATOMIC_RELAXED);
+    const uint64_t looked = base_load(&heap->looked_bytes, __ATOMIC_RELAXED);
     const uint64_t dirty = journal_dirty_bytes(heap->journal) + (end > looked ? end - looked : 0);
     if (dirty <= limit) return EVH_OK;
     return base_fail(EVH_LIMIT, NO_OFFSET,
@@ -492,7 +656,10 @@ EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
     struct slice *table = cache->heap->slices.table;
     evh_status status = owners_check_dirty(cache->heap);
     if (status) return status;
-    if (__atomic_load_n(&cache->pending, __ATOMIC_RELAXED)) remote_drain(cache);
+    if (cache->heap->live)
+        live_drain(cache);
+    else if (base_load(&cache->pending, __ATOMIC_RELAXED))
+        remote_drain(cache);
     if (bin->slice) {
         struct slice *slice = &table[bin->slice];
         if (owners_claim(cache, bin, slice)) return EVH_OK;
@@ -504,7 +671,8 @@ EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index)
         next = &table[cache->dense[class_index]];
         owners_unlink(cache->heap, cache, next);
     } else {
-        status = owners_find(cache, class_index, &next);
+        status = cache->heap->live ? live_find_slice(cache, class_index, &next)
+                                   : owners_find(cache, class_index, &next);
         if (status) return status;
     }
     next->cursor = 0;
@@ -521,11 +689,11 @@ static evh_status owners_free_own(struct cache *cache, struct slice *slice, uint
     assert(slice_owner(slice) == cache);
     uint64_t *word = &slice->bits[index / 64];
     const uint64_t bit = 1ull << index % 64;
-    const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
+    const uint64_t live = base_load(word, __ATOMIC_RELAXED);
     struct bin *bin = &cache->bins[slice->class_index];
     assert(index < slice->block_count);
     if (!(live & bit)) return EVH_DOUBLE_FREE;
-    __atomic_store_n(word, live & ~bit, __ATOMIC_RELAXED);
+    base_store(word, live & ~bit, __ATOMIC_RELAXED);
     assert(slice->countdown > 0);
     if (bin->word == word)
         bin->mask |= bit; /* claimed again: still used */
@@ -552,16 +720,43 @@ static evh_status owners_adopt_here(struct cache *cache, struct slice *slice)
     return status;
 }
 
-EVH_INTERNAL evh_status owners_free(struct cache *cache, struct slice *slice, uint32_t index)
+/* By a thread without a cache, in a slice that nobody owns, if that is still so. EVH_BUSY: it has
+ * an owner. */
+static evh_status owners_free_nobodys(evh_heap *heap, struct slice *slice, uint32_t index)
+{
+    assert(slice > heap->slices.table);
+    evh_status status = EVH_OK;
+    heap_lock_take(&heap->slices.lock);
+    if (slice->kind != HEAP_SMALL && slice->kind != HEAP_MEDIUM) {
+        status = EVH_DOUBLE_FREE; /* it was given back meanwhile */
+    } else if (slice_owner(slice) != NULL) {
+        status = EVH_BUSY;
+    } else if (!(remote_live_bits(heap, slice, index / 64) >> index % 64 & 1)) {
+        status = EVH_DOUBLE_FREE;
+    } else {
+        assert(slice->countdown > 0);
+        const uint64_t live = base_load(&slice->bits[index / 64], __ATOMIC_RELAXED);
+        base_store(&slice->bits[index / 64], live & ~(1ull << index % 64), __ATOMIC_RELAXED);
+        slice->countdown--;
+        owners_settle_nobodys(heap, slice);
+    }
+    heap_lock_drop(&heap->slices.lock);
+    return status;
+}
+
+EVH_INTERNAL evh_status owners_free(evh_heap *heap, struct cache *cache, struct slice *slice,
+                                    uint32_t index)
 {
     assert(slice->bits != NULL);
     assert(index < slice->block_count);
-    const uint64_t live = remote_live_bits(cache->heap, slice, index / 64);
+    const uint64_t live = remote_live_bits(heap, slice, index / 64);
     if (!(live >> index % 64 & 1)) return EVH_DOUBLE_FREE;
     if (slice_owner(slice) == NULL) {
-        const evh_status status = owners_adopt_here(cache, slice);
-        if (status) return status;
+        const evh_status status =
+            cache ? owners_adopt_here(cache, slice) : owners_free_nobodys(heap, slice, index);
+        if (!cache && status != EVH_BUSY) return status;
+        if (cache && status) return status;
     }
-    if (slice_owner(slice) == cache) return owners_free_own(cache, slice, index);
-    return remote_free(cache->heap, slice, index);
+    if (cache && slice_owner(slice) == cache) return owners_free_own(cache, slice, index);
+    return remote_free(heap, slice, index);
 }

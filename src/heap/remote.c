@@ -47,17 +47,17 @@ static struct remote *remote_of(const evh_heap *heap, const struct slice *slice)
 static void remote_announce(evh_heap *heap, struct slice *slice)
 {
     struct remote *remote = remote_of(heap, slice);
-    if (__atomic_load_n(&remote->is_pending, __ATOMIC_SEQ_CST)) return;
-    if (__atomic_exchange_n(&remote->is_pending, 1, __ATOMIC_SEQ_CST)) return;
-    struct cache *cache = __atomic_load_n(&slice->cache, __ATOMIC_ACQUIRE);
+    if (base_load(&remote->is_pending, __ATOMIC_SEQ_CST)) return;
+    if (base_exchange(&remote->is_pending, 1, __ATOMIC_SEQ_CST)) return;
+    struct cache *cache = base_load(&slice->cache, __ATOMIC_ACQUIRE);
     const uint32_t number = (uint32_t)(slice - heap->slices.table);
     assert(cache != NULL);
     assert(number != 0);
     assert(number < heap->slices.slice_max);
-    uint32_t head = __atomic_load_n(&cache->pending, __ATOMIC_RELAXED);
-    do __atomic_store_n(&remote->next, head, __ATOMIC_RELAXED);
-    while (!__atomic_compare_exchange_n(&cache->pending, &head, number, true, __ATOMIC_RELEASE,
-                                        __ATOMIC_RELAXED));
+    uint32_t head = base_load(&cache->pending, __ATOMIC_RELAXED);
+    do base_store(&remote->next, head, __ATOMIC_RELAXED);
+    while (!base_compare_exchange(&cache->pending, &head, number, true, __ATOMIC_RELEASE,
+                                  __ATOMIC_RELAXED));
 }
 
 EVH_INTERNAL evh_status remote_free(evh_heap *heap, struct slice *slice, uint32_t index)
@@ -68,12 +68,12 @@ EVH_INTERNAL evh_status remote_free(evh_heap *heap, struct slice *slice, uint32_
     const uint64_t bit = 1ull << index % 64;
     assert(index < slice->block_count);
     uint64_t *mirror = remote_mirror(heap, slice) + word;
-    if (__atomic_fetch_or(mirror, bit, __ATOMIC_SEQ_CST) & bit) return EVH_DOUBLE_FREE;
+    if (base_fetch_or(mirror, bit, __ATOMIC_SEQ_CST) & bit) return EVH_DOUBLE_FREE;
     const uint64_t word_bit = 1ull << word;
-    if (!(__atomic_load_n(&remote->summary, __ATOMIC_SEQ_CST) & word_bit))
-        (void)__atomic_fetch_or(&remote->summary, word_bit, __ATOMIC_SEQ_CST);
-    if (!(__atomic_load_n(&slice->owner, __ATOMIC_SEQ_CST) & SLICE_PENDING))
-        (void)__atomic_fetch_or(&slice->owner, SLICE_PENDING, __ATOMIC_SEQ_CST);
+    if (!(base_load(&remote->summary, __ATOMIC_SEQ_CST) & word_bit))
+        (void)base_fetch_or(&remote->summary, word_bit, __ATOMIC_SEQ_CST);
+    if (!(base_load(&slice->owner, __ATOMIC_SEQ_CST) & SLICE_PENDING))
+        (void)base_fetch_or(&slice->owner, SLICE_PENDING, __ATOMIC_SEQ_CST);
     remote_announce(heap, slice);
     return EVH_OK;
 }
@@ -85,19 +85,19 @@ EVH_INTERNAL uint32_t remote_fold(evh_heap *heap, struct slice *slice)
     struct remote *remote = remote_of(heap, slice);
     uint64_t *mirror = remote_mirror(heap, slice);
     uint32_t freed = 0;
-    if (__atomic_load_n(&slice->owner, __ATOMIC_RELAXED) & SLICE_PENDING)
-        (void)__atomic_fetch_and(&slice->owner, ~(uint64_t)SLICE_PENDING, __ATOMIC_SEQ_CST);
+    if (base_load(&slice->owner, __ATOMIC_RELAXED) & SLICE_PENDING)
+        (void)base_fetch_and(&slice->owner, ~(uint64_t)SLICE_PENDING, __ATOMIC_SEQ_CST);
     /* A late announcement may name words that a slice of another class no longer has; they are
      * 0. */
-    for (uint64_t words = __atomic_exchange_n(&remote->summary, 0, __ATOMIC_SEQ_CST); words;
+    for (uint64_t words = base_exchange(&remote->summary, 0, __ATOMIC_SEQ_CST); words;
          words &= words - 1) {
         const uint32_t word = base_lowest_bit(words);
-        const uint64_t pending = __atomic_load_n(&mirror[word], __ATOMIC_SEQ_CST);
+        const uint64_t pending = base_load(&mirror[word], __ATOMIC_SEQ_CST);
         if (!pending) continue;
         assert(word < slice->word_count);
-        const uint64_t live = __atomic_load_n(&slice->bits[word], __ATOMIC_RELAXED);
-        __atomic_store_n(&slice->bits[word], live & ~pending, __ATOMIC_RELAXED);
-        (void)__atomic_fetch_and(&mirror[word], ~pending, __ATOMIC_ACQ_REL);
+        const uint64_t live = base_load(&slice->bits[word], __ATOMIC_RELAXED);
+        base_store(&slice->bits[word], live & ~pending, __ATOMIC_RELAXED);
+        (void)base_fetch_and(&mirror[word], ~pending, __ATOMIC_ACQ_REL);
         freed += base_count_bits(live & pending);
     }
     assert(freed <= slice->block_count);
@@ -132,14 +132,14 @@ EVH_INTERNAL void remote_drain(struct cache *cache)
 {
     assert(cache->heap != NULL);
     struct heap_slices *slices = &cache->heap->slices;
-    uint32_t number = __atomic_exchange_n(&cache->pending, 0, __ATOMIC_ACQUIRE);
+    uint32_t number = base_exchange(&cache->pending, 0, __ATOMIC_ACQUIRE);
     while (number) {
         struct remote *remote = &slices->remotes[number];
         struct slice *slice = &slices->table[number];
-        assert(__atomic_load_n(&remote->is_pending, __ATOMIC_RELAXED));
+        assert(base_load(&remote->is_pending, __ATOMIC_RELAXED));
         /* Once it is not pending, others may push it again and set `next`. */
-        number = __atomic_load_n(&remote->next, __ATOMIC_RELAXED);
-        (void)__atomic_exchange_n(&remote->is_pending, 0, __ATOMIC_SEQ_CST);
+        number = base_load(&remote->next, __ATOMIC_RELAXED);
+        (void)base_exchange(&remote->is_pending, 0, __ATOMIC_SEQ_CST);
         remote_drain_slice(cache, slice);
     }
 }
@@ -149,7 +149,9 @@ EVH_INTERNAL uint64_t remote_live_bits(const evh_heap *heap, const struct slice 
 {
     assert(slice->bits != NULL);
     assert(word < slice->word_count);
-    const uint64_t bits = __atomic_load_n(&slice->bits[word], __ATOMIC_RELAXED);
-    const uint64_t pending = __atomic_load_n(remote_mirror(heap, slice) + word, __ATOMIC_RELAXED);
+    /* The mirror first: a fold clears the bitmap first, so who finds the mirror folded finds the
+     * bitmap cleared. In the other order a block that is being folded would look live. */
+    const uint64_t pending = base_load(remote_mirror(heap, slice) + word, __ATOMIC_ACQUIRE);
+    const uint64_t bits = base_load(&slice->bits[word], __ATOMIC_RELAXED);
     return bits & ~pending & slice_valid_bits(slice, word);
 }

@@ -23,14 +23,6 @@ enum {
     ROOT_FIRST_HASH = 2,
 };
 
-/* What is looked for: a name, or a tag if `name` is NULL. */
-struct root_key {
-    const char *name;
-    uint64_t tag;
-    uint64_t hash;
-    size_t name_size;
-};
-
 /* ---- keys ---- */
 
 /* The finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014). */
@@ -71,6 +63,17 @@ static evh_status roots_key_of_name(const evh_heap *heap, const char *name, stru
     key->hash = roots_hash(name, size, 0);
     assert(key->hash >= ROOT_FIRST_HASH);
     return EVH_OK;
+}
+
+EVH_INTERNAL struct root_key roots_key_of_record(const struct heap_root *record)
+{
+    assert(record != NULL);
+    size_t size = 0;
+    while (size < EVH_NAME_SIZE_MAX && record->name[size]) size++;
+    const char *name = size ? record->name : NULL;
+    const uint64_t tag = name ? 0 : record->tag;
+    assert(size <= EVH_NAME_SIZE_MAX);
+    return (struct root_key){name, tag, roots_hash(name, size, tag), size};
 }
 
 static evh_status roots_key_of_tag(const evh_heap *heap, uint64_t tag, struct root_key *key)
@@ -238,6 +241,8 @@ static evh_status roots_add_chunk(evh_heap *heap, struct heap_catalog *catalog, 
                                   struct heap_root **entries)
 {
     assert(heap->is_writable);
+    assert(chunk <= HEAP_ROOT_CHUNKS);
+    assert(entries != NULL);
     if (chunk == HEAP_ROOT_CHUNKS)
         return base_fail(EVH_LIMIT, NO_OFFSET, "%s: no more roots fit", heap_path(heap));
     assert(catalog->root_chunks[chunk].offset == 0);
@@ -267,6 +272,7 @@ static evh_status roots_vacant(evh_heap *heap, struct heap_catalog *catalog,
         const bool is_filled = catalog->root_filled[chunk] >= entry_count / 4 * 3;
         if (!*vacant || (is_fresh && is_filled)) continue;
         *filled = is_fresh ? &catalog->root_filled[chunk] : NULL;
+        assert((*vacant)->hash < ROOT_FIRST_HASH);
         return EVH_OK;
     }
     return base_fail(EVH_LIMIT, NO_OFFSET, "%s: no more roots fit", heap_path(heap));
@@ -297,8 +303,29 @@ static evh_status roots_make(evh_heap *heap, struct heap_catalog *catalog,
     if (key->name) memcpy(entry->name, key->name, key->name_size);
     if (filled) ++*filled;
     catalog->root_count++;
-    __atomic_store_n(&entry->hash, key->hash, __ATOMIC_RELEASE);
+    base_store(&entry->hash, key->hash, __ATOMIC_RELEASE);
     *made = block;
+    return EVH_OK;
+}
+
+EVH_INTERNAL evh_status roots_enter(evh_heap *heap, const evh_root_info *root)
+{
+    assert(root != NULL);
+    assert(!heap->live && !heap->is_live_copy);
+    struct heap_catalog *catalog = NULL;
+    struct heap_root *entry = NULL;
+    uint32_t *filled = NULL;
+    struct heap_root record = {.tag = root->tag, .block = root->block, .size = root->size};
+    memcpy(record.name, root->name, sizeof record.name);
+    const struct root_key key = roots_key_of_record(&record);
+    evh_status status = roots_catalog(heap, &catalog);
+    if (!status) status = roots_vacant(heap, catalog, &key, &entry, &filled);
+    if (status) return status;
+    assert(entry->hash < ROOT_FIRST_HASH);
+    record.hash = key.hash;
+    *entry = record;
+    if (filled) ++*filled;
+    catalog->root_count++;
     return EVH_OK;
 }
 
@@ -334,13 +361,37 @@ static evh_status roots_find_or_make(evh_heap *heap, const struct root_key *key,
     return status ? status : roots_make(heap, catalog, key, size, block);
 }
 
+static evh_status roots_absent(const evh_heap *heap, const struct root_key *key)
+{
+    assert(heap != NULL);
+    assert(key != NULL);
+    if (key->name)
+        return base_fail(EVH_NOT_FOUND, NO_OFFSET, "%s: no root \"%s\"", heap_path(heap),
+                         key->name);
+    return base_fail(EVH_NOT_FOUND, NO_OFFSET, "%s: no root with tag %llu", heap_path(heap),
+                     (unsigned long long)key->tag);
+}
+
+/* Whether the heap's roots are those of a live heap, attached or copied: live_roots.c. */
+static bool roots_are_live(const evh_heap *heap)
+{
+    assert(heap != NULL);
+    assert(!heap->live || !heap->is_live_copy);
+    return heap->live || heap->is_live_copy;
+}
+
 static void *roots_open(evh_heap *heap, const struct root_key *key, size_t size)
 {
+    assert(heap != NULL);
     assert(key->hash >= ROOT_FIRST_HASH);
     void *block = NULL;
     if (size == 0) {
         (void)base_fail(EVH_INVALID, NO_OFFSET, "%s: root: 0 bytes", heap_path(heap));
         return NULL;
+    }
+    if (roots_are_live(heap)) {
+        if (live_root_open(heap, key, size, true, &block, NULL)) return NULL;
+        return block;
     }
     /* A bracket of our own: who waits for the lock inside a bracket of his must not wait for one
      * who waits for the gate. */
@@ -367,17 +418,6 @@ void *evh_root_tagged(evh_heap *heap, uint64_t tag, size_t size)
 
 /* ---- finding and removing ---- */
 
-static evh_status roots_absent(const evh_heap *heap, const struct root_key *key)
-{
-    assert(heap != NULL);
-    assert(key != NULL);
-    if (key->name)
-        return base_fail(EVH_NOT_FOUND, NO_OFFSET, "%s: no root \"%s\"", heap_path(heap),
-                         key->name);
-    return base_fail(EVH_NOT_FOUND, NO_OFFSET, "%s: no root with tag %llu", heap_path(heap),
-                     (unsigned long long)key->tag);
-}
-
 static void *roots_look_up(evh_heap *heap, const struct root_key *key, size_t *size)
 {
     assert(heap != NULL);
@@ -385,6 +425,11 @@ static void *roots_look_up(evh_heap *heap, const struct root_key *key, size_t *s
     struct heap_catalog *catalog = NULL;
     struct heap_root *entry = NULL;
     void *block = NULL;
+    if (roots_are_live(heap)) {
+        if (live_root_open(heap, key, 0, false, &block, size) == EVH_NOT_FOUND)
+            (void)roots_absent(heap, key);
+        return block;
+    }
     os->mutex_lock(heap->roots_mutex);
     evh_status status = roots_catalog(heap, &catalog);
     if (!status) status = roots_find(heap, catalog, key, &entry);
@@ -392,6 +437,7 @@ static void *roots_look_up(evh_heap *heap, const struct root_key *key, size_t *s
     if (!status) status = roots_resolve(heap, entry, &block);
     if (!status && size) *size = (size_t)entry->size;
     os->mutex_unlock(heap->roots_mutex);
+    assert(status || block);
     return status ? NULL : block;
 }
 
@@ -416,12 +462,13 @@ static evh_status roots_remove_found(evh_heap *heap, struct heap_catalog *catalo
     void *block = NULL;
     const evh_status status = roots_resolve(heap, entry, &block);
     if (status) return status;
-    __atomic_store_n(&entry->hash, ROOT_REMOVED, __ATOMIC_RELEASE);
+    base_store(&entry->hash, ROOT_REMOVED, __ATOMIC_RELEASE);
     entry->tag = 0;
     entry->block.offset = 0;
     entry->size = 0;
     memset(entry->name, 0, sizeof entry->name);
     if (catalog->root_count > 0) catalog->root_count--;
+    assert(block != NULL);
     evh_free(heap, block);
     return EVH_OK;
 }
@@ -434,6 +481,10 @@ static evh_status roots_remove(evh_heap *heap, const struct root_key *key)
     struct heap_root *entry = NULL;
     evh_status status = heap_writable(heap);
     if (status) return status;
+    if (roots_are_live(heap)) {
+        status = live_root_remove(heap, key);
+        return status == EVH_NOT_FOUND ? roots_absent(heap, key) : status;
+    }
     evh_enter(heap);
     os->mutex_lock(heap->roots_mutex);
     status = roots_catalog(heap, &catalog);
@@ -471,7 +522,7 @@ static unsigned roots_chunk_of(uint64_t position, uint64_t *entry)
     return chunk;
 }
 
-static void roots_describe(const struct heap_root *entry, evh_root_info *root)
+EVH_INTERNAL void roots_describe(const struct heap_root *entry, evh_root_info *root)
 {
     assert(entry->hash >= ROOT_FIRST_HASH);
     assert(root != NULL);
@@ -483,36 +534,50 @@ static void roots_describe(const struct heap_root *entry, evh_root_info *root)
     root->size = (size_t)entry->size;
 }
 
-static bool roots_next(evh_heap *heap, evh_root_info *root)
+/* With the roots' mutex held. */
+static evh_status roots_step(evh_heap *heap, evh_root_info *root, bool *is_found)
 {
-    assert(heap != NULL);
     assert(root != NULL);
+    assert(is_found != NULL);
     const uint64_t position_end = roots_chunk_entries(HEAP_ROOT_CHUNKS - 1) * 2 - HEAP_ROOT_FIRST;
     struct heap_catalog *catalog = NULL;
-    if (roots_catalog(heap, &catalog) || !catalog) return false;
+    *is_found = false;
+    evh_status status = roots_catalog(heap, &catalog);
+    if (status || !catalog) return status;
     while (root->position < position_end) {
         struct heap_root *entries = NULL;
         uint64_t entry = 0;
         const unsigned chunk = roots_chunk_of(root->position, &entry);
-        if (roots_chunk(heap, catalog, chunk, &entries) || !entries) return false;
+        status = roots_chunk(heap, catalog, chunk, &entries);
+        if (status || !entries) return status;
         for (; entry < roots_chunk_entries(chunk); entry++) {
             root->position++;
             if (entries[entry].hash < ROOT_FIRST_HASH) continue;
             roots_describe(&entries[entry], root);
-            return true;
+            *is_found = true;
+            return EVH_OK;
         }
     }
-    return false;
+    return EVH_OK;
+}
+
+evh_status roots_next(evh_heap *heap, evh_root_info *root, bool *is_found)
+{
+    assert(heap != NULL);
+    assert(heap->roots_mutex != NULL);
+    if (roots_are_live(heap)) return live_root_next(heap, root, is_found);
+    os->mutex_lock(heap->roots_mutex);
+    const evh_status status = roots_step(heap, root, is_found);
+    os->mutex_unlock(heap->roots_mutex);
+    assert(!status || !*is_found);
+    return status;
 }
 
 bool evh_root_next(evh_heap *heap, evh_root_info *root)
 {
+    bool is_found = false;
     if (!heap || !root) return false;
-    assert(heap->roots_mutex != NULL);
-    os->mutex_lock(heap->roots_mutex);
-    const bool is_found = roots_next(heap, root);
-    os->mutex_unlock(heap->roots_mutex);
-    return is_found;
+    return !roots_next(heap, root, &is_found) && is_found;
 }
 
 /* ---- looking into the catalog ---- */
@@ -521,6 +586,8 @@ evh_status roots_count(evh_heap *heap, uint64_t *count)
 {
     assert(count != NULL);
     assert(heap != NULL);
+    if (roots_are_live(heap)) return live_roots_count(heap, count);
+    assert(heap->roots_mutex != NULL);
     struct heap_catalog *catalog = NULL;
     os->mutex_lock(heap->roots_mutex);
     const evh_status status = roots_catalog(heap, &catalog);
@@ -534,6 +601,10 @@ void roots_each_internal(evh_heap *heap, void (*visit)(uint64_t offset, void *co
 {
     assert(heap != NULL);
     assert(visit != NULL);
+    if (roots_are_live(heap)) {
+        live_roots_each_internal(heap, visit, context);
+        return;
+    }
     struct heap_catalog *catalog = NULL;
     os->mutex_lock(heap->roots_mutex);
     if (!roots_catalog(heap, &catalog) && catalog) {
@@ -648,6 +719,8 @@ static void roots_check_chunks(struct root_check *check, const struct heap_catal
 evh_status roots_check(evh_heap *heap, evh_report *report, void *context)
 {
     assert(heap != NULL);
+    if (roots_are_live(heap)) return live_roots_check(heap, report, context);
+    assert(heap->roots_mutex != NULL);
     struct root_check check = {.heap = heap, .report = report, .context = context};
     struct heap_catalog *catalog = NULL;
     os->mutex_lock(heap->roots_mutex);

@@ -33,12 +33,22 @@ static_assert(WORDS(0) == 64, "a summary of one bit per bitmap word fits a word"
 
 static_assert(HEAP_CLASS_COUNT == 80, "the class of size 0 below");
 
-/* (size + 15) / 16 in 16-byte steps up to 128, 16 up to 256, 32 up to 512, 64 up to 1024. */
-EVH_INTERNAL const uint8_t size_class_table[SIZE_TABLE_ENTRIES] = {
-    80, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 16, 17, 17, 18,
-    18, 19, 19, 20, 20, 21, 21, 22, 22, 23, 23, 24, 24, 24, 24, 25, 25, 25, 25, 26, 26, 26,
-    26, 27, 27, 27, 27, 28, 28, 28, 28, 29, 29, 29, 29, 30, 30, 30, 30, 31, 31, 31, 31,
+/* In 16-byte steps up to 128, 16 up to 256, 32 up to 512, 64 up to 1024. */
+#define ENTRY(c) ((c)*SIZE_TABLE_UNIT)
+#define ONCE(c)                                                                                    \
+    ENTRY(c), ENTRY(c + 1), ENTRY(c + 2), ENTRY(c + 3), ENTRY(c + 4), ENTRY(c + 5), ENTRY(c + 6),  \
+        ENTRY(c + 7)
+#define TWICE(c) ENTRY(c), ENTRY(c), ENTRY(c + 1), ENTRY(c + 1)
+#define FOUR_TIMES(c) ENTRY(c), ENTRY(c), ENTRY(c), ENTRY(c)
+EVH_INTERNAL const uint16_t size_class_table[SIZE_TABLE_ENTRIES] = {
+    ENTRY(80),      ONCE(0),        ONCE(8),        TWICE(16),      TWICE(18),
+    TWICE(20),      TWICE(22),      FOUR_TIMES(24), FOUR_TIMES(25), FOUR_TIMES(26),
+    FOUR_TIMES(27), FOUR_TIMES(28), FOUR_TIMES(29), FOUR_TIMES(30), FOUR_TIMES(31),
 };
+#undef ENTRY
+#undef ONCE
+#undef TWICE
+#undef FOUR_TIMES
 
 #undef GROUP
 #undef BYTES

@@ -7,6 +7,7 @@
 enum {
     SIZE_TABLE_MAX = 1024, /* sizes up to here are looked up */
     SIZE_TABLE_ENTRIES = SIZE_TABLE_MAX / 16 + 1,
+    SIZE_TABLE_UNIT = 64,
 };
 
 struct size_class {
@@ -19,9 +20,9 @@ struct size_class {
 };
 
 EVH_INTERNAL_DATA const struct size_class size_classes[HEAP_CLASS_COUNT];
-/* Entry (size + 15) / 16 is the class of `size`; that of size 0 is HEAP_CLASS_COUNT, which is
- * none. */
-EVH_INTERNAL_DATA const uint8_t size_class_table[SIZE_TABLE_ENTRIES];
+/* Entry (size + 15) / 16 is the class of `size`, times SIZE_TABLE_UNIT: where its bin is. The class
+ * of size 0 is HEAP_CLASS_COUNT, which is none. */
+EVH_INTERNAL_DATA const uint16_t size_class_table[SIZE_TABLE_ENTRIES];
 
 /**
  * Divide an offset below 2^19 (a MEDIUM run) by the block size whose reciprocal is given. Returns
@@ -45,7 +46,7 @@ static inline uint32_t size_class_of(size_t size)
 {
     assert(size > 0);
     assert(size <= HEAP_MEDIUM_MAX);
-    if (LIKELY(size <= SIZE_TABLE_MAX)) return size_class_table[(size + 15) >> 4];
+    if (LIKELY(size <= SIZE_TABLE_MAX)) return size_class_table[(size + 15) >> 4] / SIZE_TABLE_UNIT;
     const uint64_t last = size - 1;
     const uint32_t high = base_highest_bit(last);
     return (uint32_t)(8 + (high - 7) * 8 + ((last >> (high - 3)) & 7));
@@ -75,6 +76,14 @@ static inline uint32_t size_class_dense(uint32_t class_index)
     assert(class_index < HEAP_CLASS_COUNT);
     const uint32_t eighth = size_classes[class_index].block_count / 8u;
     return eighth ? eighth : 1;
+}
+
+/** Likewise where dirty pages are not committed: as soon as looking for it is worth the time. */
+static inline uint32_t size_class_dense_in_memory(uint32_t class_index)
+{
+    assert(class_index < HEAP_CLASS_COUNT);
+    const uint32_t part = size_classes[class_index].block_count / 32u;
+    return part ? part : 1;
 }
 
 #endif

@@ -27,16 +27,16 @@ EVH_INTERNAL void slices_set_descriptor(evh_heap *heap, uint64_t slice, uint64_t
 {
     assert(heap_lock_is_taken(&heap->slices.lock));
     assert(slice < slices_count(heap->state.heap_bytes));
-    __atomic_store_n(slices_descriptor(heap, slice), descriptor, __ATOMIC_RELEASE);
-    __atomic_store_n(&heap->slices.table[slice].kind, (uint8_t)descriptor_kind(descriptor),
-                     __ATOMIC_RELEASE);
+    base_store(slices_descriptor(heap, slice), descriptor, __ATOMIC_RELEASE);
+    base_store(&heap->slices.table[slice].kind, (uint8_t)descriptor_kind(descriptor),
+               __ATOMIC_RELEASE);
 }
 
 /* Whether a slice that the image names can be read: inside the heap, and the heap's own. */
 static bool slices_is_readable(const evh_heap *heap, uint64_t slice)
 {
     assert(heap->region != NULL);
-    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    const uint64_t end_bytes = base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
     if (slice == 0 || slice >= slices_count(end_bytes)) return false;
     return !region_is_journal(heap->region, slice, NULL);
 }
@@ -62,7 +62,7 @@ EVH_INTERNAL uint64_t *slices_directory_entry(evh_heap *heap, uint64_t segment)
         return NULL;
     }
     uint64_t *indirect = &directory[HEAP_DIRECT_SEGMENTS + beyond / HEAP_INDIRECT_SEGMENTS];
-    const uint64_t entry = __atomic_load_n(indirect, __ATOMIC_ACQUIRE);
+    const uint64_t entry = base_load(indirect, __ATOMIC_ACQUIRE);
     if (!slices_is_readable(heap, entry)) { /* the upper half is zero, too */
         (void)base_fail(EVH_CORRUPT, (uint64_t)((unsigned char *)indirect - heap->view.base),
                         "%s: directory: an entry names slice %llu, which is no part of the heap",
@@ -78,7 +78,7 @@ EVH_INTERNAL uint64_t *slices_find_descriptors(evh_heap *heap, uint64_t segment)
     assert(heap->compact == NULL);
     uint64_t *entry = slices_directory_entry(heap, segment);
     if (!entry) return NULL;
-    const uint64_t meta = (uint32_t)__atomic_load_n(entry, __ATOMIC_ACQUIRE);
+    const uint64_t meta = (uint32_t)base_load(entry, __ATOMIC_ACQUIRE);
     if (!slices_is_readable(heap, meta) || (segment == 0) != (meta == HEAP_FIRST_META_SLICE)) {
         (void)base_fail(
             EVH_CORRUPT, (uint64_t)((unsigned char *)entry - heap->view.base),
@@ -106,11 +106,11 @@ EVH_INTERNAL uint64_t slices_checksum_slice(void *heap_pointer, uint64_t segment
 {
     assert(heap_pointer != NULL);
     evh_heap *heap = heap_pointer;
-    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    const uint64_t end_bytes = base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
     if (heap->compact || segment >= slices_segment_count(slices_count(end_bytes))) return 0;
     const uint64_t *entry = slices_directory_entry(heap, segment);
     if (!entry) return 0;
-    const uint64_t slice = __atomic_load_n(entry, __ATOMIC_ACQUIRE) >> 32;
+    const uint64_t slice = base_load(entry, __ATOMIC_ACQUIRE) >> 32;
     if (slice == 0 || slice >= slices_count(end_bytes)) return 0;
     assert(slice != HEAP_FIRST_META_SLICE);
     return slice << SLICE_SHIFT;
@@ -120,12 +120,12 @@ EVH_INTERNAL bool slices_is_checksum(void *heap_pointer, uint64_t slice)
 {
     evh_heap *heap = heap_pointer;
     assert(heap != NULL);
-    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    const uint64_t end_bytes = base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
     assert(end_bytes % SLICE_BYTES == 0);
     if (heap->compact || slice >= slices_count(end_bytes)) return false;
     const uint64_t *descriptors = slices_find_descriptors(heap, slice / SEGMENT_SLICES);
     if (!descriptors) return false;
-    return __atomic_load_n(&descriptors[slice % SEGMENT_SLICES], __ATOMIC_RELAXED) == HEAP_CHECKSUM;
+    return base_load(&descriptors[slice % SEGMENT_SLICES], __ATOMIC_RELAXED) == HEAP_CHECKSUM;
 }
 
 EVH_INTERNAL void slices_zero(void *bytes, uint64_t size)
@@ -193,7 +193,8 @@ static void slices_open_fast_path(evh_heap *heap)
     const uint64_t mapped = heap->slices.mapped_segments << SEGMENT_SHIFT;
     const uint64_t end = base_min(heap->state.heap_bytes, mapped);
     assert(end % SLICE_BYTES == 0);
-    __atomic_store_n(&heap->slices.end_bytes, heap->is_writable ? end : 0, __ATOMIC_RELAXED);
+    const bool is_fast = heap->is_writable && !heap->debug;
+    base_store(&heap->slices.end_bytes, is_fast ? end : 0, __ATOMIC_RELAXED);
 }
 
 EVH_INTERNAL void slices_set_end(evh_heap *heap, uint64_t slice_count)
@@ -236,6 +237,23 @@ static evh_status slices_reserve(evh_heap *heap)
                         heap_path(heap));
 }
 
+/* A live heap keeps nothing here but what its own threads own: frees go their own way (end_bytes is
+ * 0), and others may let the heap grow at any moment, so all of the table is there. */
+static evh_status slices_open_live(evh_heap *heap)
+{
+    assert(heap->live != NULL);
+    assert(heap->slices.end_bytes == 0);
+    struct heap_slices *slices = &heap->slices;
+    const uint64_t size =
+        (uint64_t)((unsigned char *)slices->remotes - (unsigned char *)slices->table);
+    const int error = os->map(slices->table, size, OS_MAP_ANONYMOUS, -1, 0);
+    if (!error) return EVH_OK;
+    (void)os->release(slices->reserved, slices->reserved_bytes);
+    slices->reserved = NULL;
+    return base_fail_os(error, NO_OFFSET, "%s: no memory for the allocator's tables",
+                        heap_path(heap));
+}
+
 EVH_INTERNAL evh_status slices_open(evh_heap *heap)
 {
     assert(heap->compact == NULL);
@@ -243,12 +261,13 @@ EVH_INTERNAL evh_status slices_open(evh_heap *heap)
 
     struct heap_slices *slices = &heap->slices;
     const uint64_t slice_count = slices_count(heap->state.heap_bytes);
-    *slices = (struct heap_slices){.gate = GATE_UNPREPARED};
+    *slices = (struct heap_slices){.gate = heap->live ? 0 : GATE_UNPREPARED};
     if (slice_count < 4 || heap->state.heap_bytes > heap->region->mapped_bytes)
         return base_fail(EVH_CORRUPT, NO_OFFSET, "%s: header: a heap of %llu bytes cannot be",
                          heap_path(heap), (unsigned long long)heap->state.heap_bytes);
     evh_status status = slices_reserve(heap);
     if (status) return status;
+    if (heap->live) return slices_open_live(heap);
     status = slices_map_tables(heap, slice_count);
     for (uint64_t i = 0; !status && heap->options.verify && i < slices->mapped_segments; i++)
         status = slices_need(heap, i);
@@ -316,7 +335,7 @@ EVH_INTERNAL void slices_reset(evh_heap *heap)
     slices_clear(slices->remotes, size);
     memset(slices->adoptable, 0, sizeof slices->adoptable);
     slices->empty = 0;
-    __atomic_store_n(&heap->view.end_bytes, heap->state.heap_bytes, __ATOMIC_RELAXED);
+    base_store(&heap->view.end_bytes, heap->state.heap_bytes, __ATOMIC_RELAXED);
     /* Without memory, slices_load() tries again and fails: nothing is lost. */
     (void)slices_map_tables(heap, slices_count(heap->state.heap_bytes));
     slices_open_fast_path(heap);
@@ -344,13 +363,13 @@ EVH_INTERNAL void slices_fold(evh_heap *heap)
     for (bool again = true; again;) {
         again = false;
         for (struct cache *cache = first; cache; cache = cache->next_of_heap) {
-            if (!__atomic_load_n(&cache->pending, __ATOMIC_ACQUIRE)) continue;
+            if (!base_load(&cache->pending, __ATOMIC_ACQUIRE)) continue;
             remote_drain(cache);
             again = true;
         }
     }
     for (const struct cache *cache = first; cache; cache = cache->next_of_heap)
-        assert(__atomic_load_n(&cache->pending, __ATOMIC_RELAXED) == 0);
+        assert(base_load(&cache->pending, __ATOMIC_RELAXED) == 0);
 }
 
 /* A memory heap goes on in the child: what other threads had freed remotely is put into the
@@ -375,6 +394,11 @@ EVH_INTERNAL void slices_forked(evh_heap *heap)
     assert(heap->compact == NULL);
     struct heap_slices *slices = &heap->slices;
     if (!slices->reserved) return;
+    if (heap->live) {
+        live_forked(heap);
+        return;
+    }
+    const bool is_still = !heap_lock_is_taken(&slices->lock) && threads_is_alone(heap);
     slices->lock.state = HEAP_LOCK_OPEN; /* its holder is gone */
     slices->gate &= (uint32_t)~GATE_CLOSED;
     slices->gate_guests = 0;
@@ -383,6 +407,7 @@ EVH_INTERNAL void slices_forked(evh_heap *heap)
         slices->end_bytes = 0;
         return;
     }
+    if (is_still) return; /* no other thread can have left anything half done */
     slices_fold_forked(heap);
     threads_forked(heap);
     slices_reset(heap);

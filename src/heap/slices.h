@@ -7,8 +7,9 @@
  *  1. A slice's bits are changed by one thread: that of the cache in `owner`, or, where nobody owns
  *     it, whoever holds the lock. Others free through the slice's mirror; the owner folds the
  *     mirror into the bits.
- *  2. slice_used() counts the bits that are 1 and the bits that the owner's bin holds in its mask;
- *     a mask holds only bits that are 0. So a slice whose count is 0 holds nothing.
+ *  2. slice_used() counts the bits that are 1 and the bits that the owner's bin has claimed: in its
+ *     mask, or of its hot blocks. Claimed bits are 0. So a slice whose count is 0 holds nothing. A
+ *     bin claims anew only when it has no hot blocks, so that it claims none twice.
  *  3. A slice that is owned is its class's current one (in the bin), or in the class's dense list
  *     (at least an eighth is free), or in the cache's list of full slices. `countdown` is the
  *     number of frees until this changes: down to 0 used, or, of a full slice, to `floor`, where it
@@ -33,7 +34,9 @@ enum {
     SLICE_LINES = SLICE_BYTES / SLICE_LINE_BYTES,
     SLICE_WORDS = SEGMENT_SLICES / 64, /* of a bitmap with a bit per slice of a segment */
     SLICE_SMALL_SLOTS = 3,             /* slots of 1, 2 and 4 words share lines */
-    SLICE_FIRST_CHECKSUM_SLICES = 64,  /* 4 MiB: so far slice 0 holds the page checksums */
+    SLICE_HOT_MAX = 128,               /* hot blocks that a bin keeps */
+    SLICE_HOT_MIN = 4,
+    SLICE_FIRST_CHECKSUM_SLICES = 64, /* 4 MiB: so far slice 0 holds the page checksums */
 };
 
 enum slice_list {
@@ -99,13 +102,24 @@ struct segment {
     struct pool *pools; /* owned; the metadata slice's first */
 };
 
-/* Where the next blocks of a class come from. A mask of 0 with a null word is an empty bin. */
+/* A block that was freed a moment ago, claimed: likely to be in the processor's cache still. */
+struct hot {
+    void *block;
+    uint64_t place; /* of its bit: as if bits had addresses */
+};
+
+/* Where the next blocks of a class come from: hot blocks first, last in, first out; then the mask.
+ * A mask of 0 with a null word is an empty bin. */
 struct bin {
-    uint64_t mask; /* free bits of `word`, claimed: nobody else hands them out */
+    struct hot *hot; /* behind the last hot block */
+    struct hot *hot_start;
+    struct hot *hot_end; /* as hot_start: none are kept */
+    uint64_t mask;       /* free bits of `word`, claimed: nobody else hands them out */
     uint64_t *word;
     unsigned char *blocks; /* the block of the word's bit 0 */
     uint32_t block_bytes;
     uint32_t slice; /* the current slice, 0: none */
+    uint64_t reserved;
 };
 
 /* A hint where the next bitmap slot of a size comes from. */
@@ -127,10 +141,14 @@ struct cache {
     struct cache *next_of_thread;
     struct cache *next_parked;
     void *memory;                     /* what the cache was carved from */
+    struct hot *hots;                 /* of all bins; NULL: none are kept */
     uint32_t dense[HEAP_CLASS_COUNT]; /* lists */
     uint32_t full;                    /* list */
     uint32_t id;                      /* in its heap, from 1 */
     bool has_thread;
+    uint32_t thread_slot; /* of a live heap: live.h, as the next two */
+    uint64_t tag;         /* what says in a slice's owner word that it is this cache's; 0: none */
+    uint32_t in_use;      /* a thread has it, or takes it. Atomic */
     struct slot_hint hints[SLICE_SMALL_SLOTS];
     /* Written by other threads. */
     uint32_t pending
@@ -142,11 +160,12 @@ struct cache {
 /* The calling thread's present cache. */
 struct heap_thread {
     uint64_t stamp;       /* of the heap that `cache` belongs to; 0: none */
-    struct cache *cache;  /* THREADS_NONE before the first */
+    struct cache *cache;  /* threads_nobody before the first */
     struct cache *caches; /* of all heaps, linked by next_of_thread */
 };
 
-#define THREADS_NONE ((struct cache *)UINTPTR_MAX) /* owns no slice */
+/* Of threads that have no cache: owns no slice, and all its bins are empty for ever. */
+EVH_INTERNAL_DATA struct cache threads_nobody;
 
 EVH_INTERNAL_DATA _Thread_local struct heap_thread heap_thread
     __attribute__((tls_model("initial-exec")));
@@ -163,8 +182,9 @@ struct heap_slices {
     uint64_t mapped_segments; /* table and remotes are mapped so far */
     uint64_t told_bytes;      /* region->mapped_bytes as far as the journal knows */
     struct heap_lock lock;
-    uint64_t free_hint;                   /* no loaded segment below has a free slice */
-    uint64_t unloaded_hint;               /* all segments below are loaded */
+    uint64_t free_hint;     /* no loaded segment below has a free slice */
+    uint64_t unloaded_hint; /* all segments below are loaded */
+    uint64_t reclaimed_end; /* the heap's slices when empty ones were last collected */
     uint32_t adoptable[HEAP_CLASS_COUNT]; /* lists of dense slices that nobody owns */
     uint32_t empty;       /* list of slices that were empty when they were loaded; nobody's */
     struct cache *caches; /* all, linked by next_of_heap */
@@ -229,6 +249,7 @@ struct slice_place {
     struct slice *slice; /* of a MEDIUM or LARGE run: its head */
     uint32_t index;      /* of the block in it; 0 if LARGE */
     uint64_t size;       /* of the block */
+    bool is_large;
 };
 
 /** Find the live block that begins at `offset`, any number. EVH_DOUBLE_FREE: a block could begin
@@ -326,8 +347,10 @@ EVH_INTERNAL bool grow_to(evh_heap *heap, uint64_t end);
 /** Free bits for the class into its bin, which has none. EVH_FULL and the like. */
 EVH_INTERNAL evh_status owners_refill(struct cache *cache, uint32_t class_index);
 
-/** Free block `index` of a slice, whoever owns it. EVH_DOUBLE_FREE: nothing changed. */
-EVH_INTERNAL evh_status owners_free(struct cache *cache, struct slice *slice, uint32_t index);
+/** Free block `index` of a slice, whoever owns it. `cache`: the calling thread's, or NULL if it has
+ *  none. EVH_DOUBLE_FREE: nothing changed. */
+EVH_INTERNAL evh_status owners_free(evh_heap *heap, struct cache *cache, struct slice *slice,
+                                    uint32_t index);
 
 /** The countdown of a slice that `cache` owns is at 0, or remote frees are pending: fold them,
  *  and put the slice where it belongs. */
@@ -345,6 +368,12 @@ EVH_INTERNAL bool owners_release_empty(struct cache *cache);
 
 /** Give the slices back that were loaded empty. Whether there were any. */
 EVH_INTERNAL bool owners_release_loaded(evh_heap *heap);
+
+/** How many hot blocks all bins of a cache keep. */
+EVH_INTERNAL uint32_t owners_hot_total(void);
+
+/** Begin with empty bins. */
+EVH_INTERNAL void owners_begin(struct cache *cache);
 
 /** Forget all slices: the tables are about to be dropped. */
 EVH_INTERNAL void owners_forget(struct cache *cache);
@@ -382,11 +411,20 @@ EVH_INTERNAL bool large_resize(evh_heap *heap, uint64_t slice, size_t size);
  * memory. */
 EVH_INTERNAL struct cache *threads_attach(evh_heap *heap);
 
+/** The calling thread's cache in the heap, now its present one; NULL if it has none. */
+EVH_INTERNAL struct cache *threads_present(evh_heap *heap);
+
 /** Detach all caches of a heap that is being closed. */
 EVH_INTERNAL void threads_detach_heap(evh_heap *heap);
 
 /** In a forked child: the caches of all threads but the caller's are nobody's. */
 EVH_INTERNAL void threads_forked(evh_heap *heap);
+
+/** Whether no other thread has a cache in the heap. In a forked child: had one. */
+EVH_INTERNAL bool threads_is_alone(const evh_heap *heap);
+
+/** In a forked child, of a live heap: no cache has anything any more. */
+EVH_INTERNAL void threads_forked_live(evh_heap *heap);
 
 /** Empty every cache and give it the stamp, after heap->stamp changed. */
 EVH_INTERNAL void threads_restamp(evh_heap *heap);
@@ -434,11 +472,25 @@ static inline uint64_t descriptor_of_run(enum heap_kind kind, uint32_t count)
     return (uint64_t)kind | (uint64_t)count << HEAP_COUNT_SHIFT;
 }
 
+/* A hot block's place, of bit `index` of the bitmap; and where its word is. */
+static inline uint64_t hot_place(const uint64_t *bits, uint64_t index)
+{
+    assert((uintptr_t)bits % 8 == 0);
+    assert((uintptr_t)bits >> 61 == 0);
+    return (uint64_t)(uintptr_t)bits * 8 + index;
+}
+
+static inline uint64_t *hot_word(uint64_t place)
+{
+    assert(place / 64 != 0);
+    return (uint64_t *)(uintptr_t)(place / 64 * 8);
+}
+
 /* Who owns the slice; NULL: nobody. */
 static inline struct cache *slice_owner(const struct slice *slice)
 {
     assert(slice != NULL);
-    const uint64_t owner = __atomic_load_n(&slice->owner, __ATOMIC_ACQUIRE);
+    const uint64_t owner = base_load(&slice->owner, __ATOMIC_ACQUIRE);
     return (struct cache *)(uintptr_t)(owner & ~(uint64_t)SLICE_PENDING);
 }
 

@@ -182,7 +182,7 @@ static void grow_make_segment(struct grow_plan *plan, uint64_t number, enum heap
     slices_zero(meta, SLICE_BYTES);
     segment->number = number;
     segment->descriptors = (uint64_t *)(void *)(meta + HEAP_DESCRIPTORS_OFFSET);
-    __atomic_store_n(&slices->segments[number], segment, __ATOMIC_RELEASE);
+    base_store(&slices->segments[number], segment, __ATOMIC_RELEASE);
 }
 
 static void grow_undo_segments(struct grow_plan *plan)
@@ -221,7 +221,7 @@ static void grow_write_directory(struct grow_plan *plan, uint64_t number, uint64
     uint64_t *entries = slices_directory_entry(heap, 0);
     const uint64_t index = (number - HEAP_DIRECT_SEGMENTS) / HEAP_INDIRECT_SEGMENTS;
     assert(index < HEAP_INDIRECT_ENTRIES);
-    __atomic_store_n(&entries[HEAP_DIRECT_SEGMENTS + index], slice, __ATOMIC_RELEASE);
+    base_store(&entries[HEAP_DIRECT_SEGMENTS + index], slice, __ATOMIC_RELEASE);
 }
 
 static void grow_write_item(struct grow_plan *plan, uint64_t number, enum heap_kind kind,
@@ -239,7 +239,7 @@ static void grow_write_item(struct grow_plan *plan, uint64_t number, enum heap_k
     const uint64_t meta = number ? plan->meta : HEAP_FIRST_META_SLICE;
     assert(entry != NULL);
     assert(slice > meta);
-    __atomic_store_n(entry, meta | slice << 32, __ATOMIC_RELEASE);
+    base_store(entry, meta | slice << 32, __ATOMIC_RELEASE);
 }
 
 static evh_status grow_apply(struct grow_plan *plan)

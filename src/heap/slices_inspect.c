@@ -24,23 +24,38 @@ static evh_status inspect_find_block(evh_heap *heap, struct slice *slice, uint64
     return EVH_OK;
 }
 
+static evh_status inspect_find_live(evh_heap *heap, uint64_t offset, struct slice_place *place)
+{
+    struct live_place found;
+    const evh_status status = live_find_block(heap->live, offset, &found);
+    assert(heap->live != NULL);
+    if (status) return status;
+    assert(found.size > 0);
+    *place = (struct slice_place){.slice = &heap->slices.table[found.head],
+                                  .index = found.index,
+                                  .size = found.size,
+                                  .is_large = found.bits == NULL};
+    return EVH_OK;
+}
+
 EVH_INTERNAL evh_status slices_find(evh_heap *heap, uint64_t offset, struct slice_place *place)
 {
     assert(place != NULL);
-    const uint64_t end_bytes = __atomic_load_n(&heap->view.end_bytes, __ATOMIC_RELAXED);
+    const uint64_t end_bytes = base_load(&heap->view.end_bytes, __ATOMIC_RELAXED);
     assert(heap->compact == NULL);
     if (offset >= end_bytes) return EVH_BAD_POINTER;
+    if (heap->live) return inspect_find_live(heap, offset, place);
     uint64_t number = offset >> SLICE_SHIFT;
     const evh_status status = slices_need(heap, number / SEGMENT_SLICES);
     if (status) return status;
     struct slice *slice = &heap->slices.table[number];
-    uint32_t kind = __atomic_load_n(&slice->kind, __ATOMIC_RELAXED);
+    uint32_t kind = base_load(&slice->kind, __ATOMIC_RELAXED);
     if (kind == HEAP_TAIL) {
         /* Of a medium run: its blocks may begin here. Its head is in this segment. */
         if (slice->run >= HEAP_MEDIUM_SLICES) return EVH_BAD_POINTER;
         slice -= slice->run;
         number -= (uint64_t)(&heap->slices.table[number] - slice);
-        kind = __atomic_load_n(&slice->kind, __ATOMIC_RELAXED);
+        kind = base_load(&slice->kind, __ATOMIC_RELAXED);
         if (kind != HEAP_MEDIUM) return EVH_BAD_POINTER;
     }
     const uint64_t within = offset - (number << SLICE_SHIFT);
@@ -49,7 +64,8 @@ EVH_INTERNAL evh_status slices_find(evh_heap *heap, uint64_t offset, struct slic
     case HEAP_MEDIUM: return inspect_find_block(heap, slice, within, place);
     case HEAP_LARGE:
         if (within) return EVH_BAD_POINTER;
-        *place = (struct slice_place){.slice = slice, .size = (uint64_t)slice->run << SLICE_SHIFT};
+        *place = (struct slice_place){
+            .slice = slice, .size = (uint64_t)slice->run << SLICE_SHIFT, .is_large = true};
         return EVH_OK;
     case HEAP_FREE: /* whatever it was when a block began there */
         return offset % 16 ? EVH_BAD_POINTER : EVH_DOUBLE_FREE;
@@ -95,8 +111,9 @@ static bool inspect_walk_slice(evh_heap *heap, uint64_t number, evh_visit *visit
 EVH_INTERNAL evh_status slices_walk(evh_heap *heap, evh_visit *visit, void *context)
 {
     assert(heap->compact == NULL);
-    const uint64_t end = slices_count(heap->state.heap_bytes);
     assert(visit != NULL);
+    if (heap->live) return live_walk(heap, visit, context);
+    const uint64_t end = slices_count(heap->state.heap_bytes);
     for (uint64_t number = 0; number < end; number++) {
         const evh_status status = slices_need(heap, number / SEGMENT_SLICES);
         if (status) return status;
@@ -116,14 +133,35 @@ EVH_INTERNAL evh_status slices_walk(evh_heap *heap, evh_visit *visit, void *cont
     return EVH_OK;
 }
 
+/* Whether a segment that others are changing is sound at least once: what is read of it is not of
+ * one moment. */
+static bool inspect_audits_clean(evh_heap *heap, uint64_t segment)
+{
+    assert(heap->live != NULL);
+    enum { AUDIT_TRIES = 50 };
+    for (unsigned i = 0; i < AUDIT_TRIES; i++) {
+        evh_status first = EVH_OK;
+        (void)slices_audit(heap, segment, NULL, NULL, &first);
+        if (!first) return true;
+        assert(first == EVH_CORRUPT || first == EVH_NO_MEMORY);
+    }
+    return false;
+}
+
 EVH_INTERNAL evh_status slices_check(evh_heap *heap, evh_report *report, void *context)
 {
     assert(heap->compact == NULL);
     evh_status first = EVH_OK;
+    if (heap->live) {
+        const uint64_t end = live_end(heap->live);
+        base_store(&heap->state.heap_bytes, end << SLICE_SHIFT, __ATOMIC_RELAXED);
+    }
     const uint64_t segments = slices_segment_count(slices_count(heap->state.heap_bytes));
     assert(segments > 0);
-    for (uint64_t i = 0; i < segments; i++)
+    for (uint64_t i = 0; i < segments; i++) {
+        if (heap->live && inspect_audits_clean(heap, i)) continue;
         if (!slices_audit(heap, i, report, context, &first)) break;
+    }
     return first;
 }
 
@@ -175,11 +213,27 @@ static void inspect_count(evh_heap *heap, uint64_t first, uint64_t end, uint64_t
     }
 }
 
+/* The journal's extents that lie behind the heap's end: no descriptor tells of them. */
+static uint64_t inspect_extents_behind(const evh_heap *heap, uint64_t heap_end)
+{
+    assert(heap->region != NULL);
+    assert(heap_end > 0);
+    uint64_t slices = 0;
+    for (unsigned i = 0; i < REGION_EXTENT_MAX; i++) {
+        const struct region_extent e = region_extent_at(heap->region, i);
+        const uint64_t end = (uint64_t)e.first_slice + e.slice_count;
+        const uint64_t first = base_max(e.first_slice, heap_end);
+        if (end > first) slices += end - first;
+    }
+    return slices << SLICE_SHIFT;
+}
+
 EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
 {
     assert(heap->compact == NULL);
     uint64_t run = 0;
     assert(info != NULL);
+    if (heap->live) return live_info(heap, info);
     /* Others may allocate meanwhile, and the heap may grow; it does not shrink. */
     bool is_last = false;
     for (uint64_t segment = 0; !is_last; segment++) {
@@ -192,9 +246,10 @@ EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
         inspect_count(heap, first, end, &run, info);
         heap_lock_drop(&heap->slices.lock);
         is_last = end == heap_end;
+        if (is_last) info->metadata_bytes += inspect_extents_behind(heap, heap_end);
     }
     inspect_end_run(info, &run);
-    info->threads = __atomic_load_n(&heap->slices.cache_count, __ATOMIC_RELAXED);
+    info->threads = base_load(&heap->slices.cache_count, __ATOMIC_RELAXED);
     return EVH_OK;
 }
 

@@ -23,6 +23,7 @@ struct audit {
     evh_status first; /* EVH_OK: nothing found */
     bool is_over;     /* no more findings are wanted */
     bool is_load;
+    bool is_live;         /* of a live heap: orphans are free, checksums are nowhere */
     uint64_t first_slice; /* of the segment */
     uint32_t count;       /* its slices inside the heap */
     uint64_t place;       /* offset of its descriptors in the file */
@@ -85,7 +86,7 @@ static bool audit_peek(struct audit *audit, uint64_t slice, uint64_t *descriptor
         return false;
     }
     found += slice % SEGMENT_SLICES;
-    *descriptor = __atomic_load_n(found, __ATOMIC_RELAXED);
+    *descriptor = base_load(found, __ATOMIC_RELAXED);
     if (place) *place = (uint64_t)((const unsigned char *)found - audit->heap->view.base);
     return true;
 }
@@ -135,7 +136,7 @@ static uint64_t audit_run_before(struct audit *audit, uint64_t *distance)
     return run > *distance && base_in_range(head, run, end) ? run : 0;
 
 bad:
-    if (!audit->is_over)
+    if (!audit->is_over && !audit->is_live)
         audit_finding(audit, place, "descriptor", "slice %llu: a tail without its head",
                       (unsigned long long)last);
     return 0;
@@ -186,7 +187,7 @@ static void audit_bits(struct audit *audit, uint32_t index)
     if (used_bits == 0) return;
     const uint64_t *word =
         pool_bits(audit->heap, audit->segment, descriptor_slot(descriptor)) + class->word_count - 1;
-    const uint64_t value = __atomic_load_n(word, __ATOMIC_RELAXED);
+    const uint64_t value = base_load(word, __ATOMIC_RELAXED);
     if ((value >> used_bits) == 0) return;
     audit_finding(audit, (uint64_t)((const unsigned char *)word - audit->heap->view.base), "bitmap",
                   "slice %llu: a bit behind its last block is set",
@@ -231,8 +232,7 @@ static bool audit_is_named(struct audit *audit, uint64_t slice, uint32_t kind)
     const unsigned shift = kind == HEAP_CHECKSUM ? 32 : 0;
     for (uint64_t i = slice / SEGMENT_SLICES, n = 0; n < segments; n++, i = (i + 1) % segments) {
         const uint64_t *entry = slices_directory_entry(heap, i);
-        if (entry && (uint32_t)(__atomic_load_n(entry, __ATOMIC_RELAXED) >> shift) == slice)
-            return true;
+        if (entry && (uint32_t)(base_load(entry, __ATOMIC_RELAXED) >> shift) == slice) return true;
     }
     return false;
 }
@@ -243,9 +243,26 @@ static bool audit_is_directory(struct audit *audit, uint64_t slice)
     const uint64_t *entries = slices_directory_entry(audit->heap, 0);
     assert(entries != NULL);
     for (uint32_t i = 0; i < HEAP_INDIRECT_ENTRIES; i++)
-        if (__atomic_load_n(&entries[HEAP_DIRECT_SEGMENTS + i], __ATOMIC_RELAXED) == slice)
-            return true;
+        if (base_load(&entries[HEAP_DIRECT_SEGMENTS + i], __ATOMIC_RELAXED) == slice) return true;
     return false;
+}
+
+/* A slice that is free; in a live heap also one that was left behind by a thread that died. */
+static void audit_free(struct audit *audit, uint32_t index)
+{
+    assert(index < audit->count);
+    const uint64_t descriptor = audit->descriptors[index];
+    const bool is_orphan = descriptor_kind(descriptor) != HEAP_FREE;
+    const uint64_t hole = (uint64_t)HEAP_HOLE << HEAP_ATTRIBUTE_SHIFT;
+    assert(!is_orphan || audit->is_live);
+    if (!is_orphan && descriptor != HEAP_FREE && descriptor != hole) {
+        audit_descriptor(audit, index, "a free slice with bits that it does not have");
+        return;
+    }
+    const uint64_t bit = 1ull << index % 64;
+    audit->segment->free[index / 64] |= bit;
+    audit->segment->free_count++;
+    if (descriptor == hole) audit->segment->holes[index / 64] |= bit;
 }
 
 /* Kinds that are nothing but a kind. */
@@ -263,31 +280,21 @@ static void audit_plain(struct audit *audit, uint32_t index)
     switch (kind) {
     case HEAP_META:
     case HEAP_CHECKSUM:
-        if (!audit_is_named(audit, slice, kind))
+        if (audit_is_named(audit, slice, kind)) break;
+        if (audit->is_live && kind == HEAP_META)
+            audit_free(audit, index);
+        else
             audit_descriptor(audit, index, "a metadata slice that the directory does not name");
         break;
     case HEAP_DIRECTORY:
-        if (!audit_is_directory(audit, slice))
+        if (audit_is_directory(audit, slice)) break;
+        if (audit->is_live)
+            audit_free(audit, index);
+        else
             audit_descriptor(audit, index, "a directory slice that the directory does not name");
         break;
     default: /* BITMAP and JOURNAL */ break;
     }
-}
-
-static void audit_free(struct audit *audit, uint32_t index)
-{
-    assert(index < audit->count);
-    assert(descriptor_kind(audit->descriptors[index]) == HEAP_FREE);
-    const uint64_t descriptor = audit->descriptors[index];
-    const uint64_t hole = (uint64_t)HEAP_HOLE << HEAP_ATTRIBUTE_SHIFT;
-    if (descriptor != HEAP_FREE && descriptor != hole) {
-        audit_descriptor(audit, index, "a free slice with bits that it does not have");
-        return;
-    }
-    const uint64_t bit = 1ull << index % 64;
-    audit->segment->free[index / 64] |= bit;
-    audit->segment->free_count++;
-    if (descriptor == hole) audit->segment->holes[index / 64] |= bit;
 }
 
 /* ---- a segment ---- */
@@ -308,7 +315,12 @@ static uint32_t audit_slice(struct audit *audit, uint32_t index)
     case HEAP_SMALL:
     case HEAP_MEDIUM: return audit_blocks(audit, index);
     case HEAP_LARGE: return audit_large(audit, index);
-    case HEAP_TAIL: audit_descriptor(audit, index, "a tail without its head"); return index + 1;
+    case HEAP_TAIL:
+        if (audit->is_live)
+            audit_free(audit, index);
+        else
+            audit_descriptor(audit, index, "a tail without its head");
+        return index + 1;
     case HEAP_BITMAP:
     case HEAP_META:
     case HEAP_DIRECTORY:
@@ -335,7 +347,7 @@ static void audit_entry(struct audit *audit, uint64_t number)
     const uint64_t place = (uint64_t)((const unsigned char *)entry - heap->view.base);
     const uint64_t meta = (uint32_t)*entry, checksum = *entry >> 32;
     const bool needs_checksum = number > 0 || slice_count > SLICE_FIRST_CHECKSUM_SLICES;
-    if (needs_checksum != (checksum != 0) || (checksum && checksum <= meta) ||
+    if ((!audit->is_live && needs_checksum != (checksum != 0)) || (checksum && checksum <= meta) ||
         checksum >= slice_count || (before && *before >> 32 >= meta)) {
         audit_finding(audit, place, "directory", "segment %llu: slices %llu and %llu cannot be",
                       (unsigned long long)number, (unsigned long long)meta,
@@ -419,6 +431,7 @@ static void audit_slices(struct audit *audit)
     if (run && index == SEGMENT_SLICES && run > distance + SEGMENT_SLICES)
         audit_run_behind(audit, distance + SEGMENT_SLICES);
     while (index < audit->count && !audit->is_over) index = audit_slice(audit, index);
+    if (audit->is_live) return; /* a thread that lets it grow writes there before the end moves */
     for (index = audit->count; index < SEGMENT_SLICES && !audit->is_over; index++)
         if (audit->descriptors[index]) audit_descriptor(audit, index, "behind the heap's end");
 }
@@ -433,6 +446,7 @@ static void audit_segment(struct audit *audit, uint64_t number)
     audit->first_slice = number * SEGMENT_SLICES;
     assert(audit->first_slice < slice_count);
     audit->count = (uint32_t)base_min(slice_count - audit->first_slice, SEGMENT_SLICES);
+    audit->is_live = heap->live || heap->is_live_copy;
 
     uint64_t *descriptors = slices_find_descriptors(heap, number);
     if (!descriptors) {
@@ -441,7 +455,8 @@ static void audit_segment(struct audit *audit, uint64_t number)
     }
     audit->place = (uint64_t)((unsigned char *)descriptors - heap->view.base);
     if (!audit_verify(audit, audit->place >> SLICE_SHIFT)) return;
-    memcpy(audit->descriptors, descriptors, sizeof audit->descriptors);
+    for (uint32_t i = 0; i < SEGMENT_SLICES; i++)
+        audit->descriptors[i] = base_load(&descriptors[i], __ATOMIC_RELAXED);
     audit->segment = os->memory_allocate(sizeof *audit->segment);
     if (!audit->segment) {
         audit->first =
@@ -454,7 +469,7 @@ static void audit_segment(struct audit *audit, uint64_t number)
     audit_entry(audit, number);
     if (audit->is_over || !audit_pools(audit, audit->place >> SLICE_SHIFT)) return;
     audit_slices(audit);
-    if (number == 0 && !audit->is_over) audit_directory(audit);
+    if (number == 0 && !audit->is_over && !audit->is_live) audit_directory(audit);
 }
 
 EVH_INTERNAL bool slices_audit(evh_heap *heap, uint64_t segment, evh_report *report, void *context,
@@ -492,7 +507,7 @@ static inline __attribute__((always_inline)) uint32_t load_count_words(const uin
     assert(word_count > 0);
     assert(word_count <= SLICE_MIRROR_WORDS);
     for (uint32_t i = 0; i < word_count; i++)
-        count += base_count_bits(__atomic_load_n(&bits[i], __ATOMIC_RELAXED));
+        count += base_count_bits(base_load(&bits[i], __ATOMIC_RELAXED));
     return count;
 }
 
@@ -525,6 +540,7 @@ static void load_blocks(evh_heap *heap, const struct segment *segment, uint64_t 
     slice_set_class(slice, class_index);
     slice->bits = pool_bits(heap, segment, descriptor_slot(descriptor));
     uint32_t used = load_count(slice->bits, slice->word_count);
+    if (heap->is_live_copy) live_copy_mirrors(heap, number, slice);
     /* A hostile image may change under us: never more than all. */
     if (used > slice->block_count) used = slice->block_count;
     slice_set_used(slice, used);
@@ -551,7 +567,7 @@ static void load_table(const struct audit *audit)
         if (kind == HEAP_LARGE || kind == HEAP_TAIL) slice->run = descriptor_count(descriptor);
         if (kind == HEAP_SMALL || kind == HEAP_MEDIUM)
             load_blocks(heap, audit->segment, audit->first_slice + i, descriptor);
-        __atomic_store_n(&slice->kind, (uint8_t)kind, __ATOMIC_RELAXED);
+        base_store(&slice->kind, (uint8_t)kind, __ATOMIC_RELAXED);
     }
 }
 
@@ -580,7 +596,7 @@ EVH_INTERNAL evh_status slices_load(evh_heap *heap, uint64_t number)
     }
     load_table(&audit);
     if (audit.segment->free_count) slices->free_hint = base_min(slices->free_hint, number);
-    __atomic_store_n(&slices->segments[number], audit.segment, __ATOMIC_RELEASE);
+    base_store(&slices->segments[number], audit.segment, __ATOMIC_RELEASE);
     return EVH_OK;
 }
 
@@ -589,7 +605,8 @@ EVH_INTERNAL evh_status slices_need(evh_heap *heap, uint64_t number)
     assert(heap->slices.reserved != NULL);
     struct heap_slices *slices = &heap->slices;
     assert(number < slices_segment_count(slices->slice_max));
-    if (LIKELY(__atomic_load_n(&slices->segments[number], __ATOMIC_ACQUIRE) != NULL)) return EVH_OK;
+    if (heap->live) return EVH_OK; /* it reads descriptors where they are, and checks each */
+    if (LIKELY(base_load(&slices->segments[number], __ATOMIC_ACQUIRE) != NULL)) return EVH_OK;
     heap_lock_take(&slices->lock);
     const evh_status status = slices->segments[number] ? EVH_OK : slices_load(heap, number);
     heap_lock_drop(&slices->lock);

@@ -13,13 +13,17 @@
  */
 #include "heap/heap.h"
 
-EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.cache = THREADS_NONE};
+EVH_INTERNAL struct cache threads_nobody = {.stamp = 0};
+
+EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.cache = &threads_nobody};
 
 /* Protects the links between heaps and threads: cache->heap, and has_thread when either ends. */
 static struct heap_lock threads_lock;
 
-/* ThreadSanitizer does not know membarrier. */
-#if defined(__SANITIZE_THREAD__)
+/* ThreadSanitizer does not know membarrier. (The explorer of interleavings does.) */
+#if defined(EVERHEAP_EXPLORE)
+enum { THREADS_SANITIZED = 0 };
+#elif defined(__SANITIZE_THREAD__)
 enum { THREADS_SANITIZED = 1 };
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -36,12 +40,12 @@ EVH_INTERNAL void heap_lock_wait(struct heap_lock *lock)
     assert(lock != NULL);
     for (unsigned i = 0; i < HEAP_LOCK_SPINS; i++) {
         uint32_t open = HEAP_LOCK_OPEN;
-        if (__atomic_load_n(&lock->state, __ATOMIC_RELAXED) != HEAP_LOCK_OPEN) continue;
-        if (__atomic_compare_exchange_n(&lock->state, &open, HEAP_LOCK_TAKEN, false,
-                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        if (base_load(&lock->state, __ATOMIC_RELAXED) != HEAP_LOCK_OPEN) continue;
+        if (base_compare_exchange(&lock->state, &open, HEAP_LOCK_TAKEN, false, __ATOMIC_ACQUIRE,
+                                  __ATOMIC_RELAXED))
             return;
     }
-    while (__atomic_exchange_n(&lock->state, HEAP_LOCK_AWAITED, __ATOMIC_ACQUIRE) != HEAP_LOCK_OPEN)
+    while (base_exchange(&lock->state, HEAP_LOCK_AWAITED, __ATOMIC_ACQUIRE) != HEAP_LOCK_OPEN)
         os->wait(&lock->state, HEAP_LOCK_AWAITED);
     assert(heap_lock_is_taken(lock));
 }
@@ -69,8 +73,24 @@ static void gate_wake_committer(evh_heap *heap)
 {
     assert(heap != NULL);
     assert(heap->compact == NULL);
-    (void)__atomic_fetch_add(&heap->slices.gate_wakes, 1, __ATOMIC_SEQ_CST);
+    (void)base_fetch_add(&heap->slices.gate_wakes, 1, __ATOMIC_SEQ_CST);
     os->wake(&heap->slices.gate_wakes);
+}
+
+/* The next thread may have the cache, with all it owns. */
+static void threads_park(evh_heap *heap, struct cache *cache)
+{
+    assert(heap_lock_is_taken(&threads_lock));
+    assert(cache->has_thread);
+    if (heap->live) {
+        live_park(cache);
+        return;
+    }
+    heap_lock_take(&heap->slices.lock);
+    cache->has_thread = false;
+    cache->next_parked = heap->slices.parked;
+    heap->slices.parked = cache;
+    heap_lock_drop(&heap->slices.lock);
 }
 
 /* The thread ends: park what it has in open heaps, end what closed heaps left it. */
@@ -80,21 +100,17 @@ static void threads_exit(void *unused)
     (void)unused;
     heap_lock_take(&threads_lock);
     struct cache *cache = heap_thread.caches;
-    heap_thread = (struct heap_thread){.cache = THREADS_NONE};
+    heap_thread = (struct heap_thread){.cache = &threads_nobody};
     while (cache) {
         struct cache *next = cache->next_of_thread;
-        evh_heap *heap = __atomic_load_n(&cache->heap, __ATOMIC_RELAXED);
+        evh_heap *heap = base_load(&cache->heap, __ATOMIC_RELAXED);
         cache->next_of_thread = NULL;
         if (!heap) {
             threads_end_cache(cache);
         } else {
             /* A thread that ends inside its bracket must not hold up commits for ever. */
-            if (__atomic_exchange_n(&cache->depth, 0, __ATOMIC_SEQ_CST)) gate_wake_committer(heap);
-            heap_lock_take(&heap->slices.lock);
-            cache->has_thread = false;
-            cache->next_parked = heap->slices.parked;
-            heap->slices.parked = cache;
-            heap_lock_drop(&heap->slices.lock);
+            if (base_exchange(&cache->depth, 0, __ATOMIC_SEQ_CST)) gate_wake_committer(heap);
+            threads_park(heap, cache);
         }
         cache = next;
     }
@@ -106,13 +122,19 @@ static struct cache *threads_new_cache(evh_heap *heap)
     assert(heap->compact == NULL);
     assert(heap_lock_is_taken(&heap->slices.lock));
     enum { ALIGNMENT = 64 };
-    void *memory = os->memory_allocate(sizeof(struct cache) + ALIGNMENT);
+    /* A hot block is handed out again wherever it lies, and so dirties a page of its own: not where
+     * dirty pages are committed. */
+    const bool has_hots = heap->mode == EVH_MEMORY;
+    const size_t hot_bytes = has_hots ? owners_hot_total() * sizeof(struct hot) : 0;
+    void *memory = os->memory_allocate(sizeof(struct cache) + hot_bytes + ALIGNMENT);
     if (!memory) return NULL;
     struct cache *cache = (void *)base_round_up((uintptr_t)memory, ALIGNMENT);
     assert(cache != NULL);
     cache->memory = memory;
     cache->heap = heap;
     cache->stamp = heap->stamp;
+    cache->hots = has_hots ? (struct hot *)(void *)(cache + 1) : NULL;
+    owners_begin(cache);
     return cache;
 }
 
@@ -128,7 +150,7 @@ static struct cache *threads_take_cache(evh_heap *heap)
         cache->next_parked = NULL;
     } else if ((cache = threads_new_cache(heap)) != NULL) {
         cache->id = slices->cache_count + 1;
-        __atomic_store_n(&slices->cache_count, cache->id, __ATOMIC_RELAXED);
+        base_store(&slices->cache_count, cache->id, __ATOMIC_RELAXED);
         cache->next_of_heap = slices->caches;
         slices->caches = cache;
     }
@@ -155,7 +177,7 @@ static bool threads_forget_own(struct cache *cache)
     if (!*link) return false;
     *link = cache->next_of_thread;
     if (heap_thread.cache == cache) {
-        heap_thread.cache = THREADS_NONE;
+        heap_thread.cache = &threads_nobody;
         heap_thread.stamp = 0;
     }
     assert(heap_thread.cache != cache);
@@ -169,7 +191,7 @@ static struct cache *threads_find_cache(const evh_heap *heap)
     assert(heap != NULL);
     struct cache *next = NULL;
     for (struct cache *cache = heap_thread.caches; cache; cache = next) {
-        const evh_heap *owner = __atomic_load_n(&cache->heap, __ATOMIC_ACQUIRE);
+        const evh_heap *owner = base_load(&cache->heap, __ATOMIC_ACQUIRE);
         next = cache->next_of_thread;
         assert(cache->has_thread);
         if (owner == heap) return cache;
@@ -178,15 +200,36 @@ static struct cache *threads_find_cache(const evh_heap *heap)
     return NULL;
 }
 
-EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
+/* Once for the process, and without a lock afterwards. */
+static void threads_watch_forks(void)
+{
+    static uint32_t is_watching;
+    if (base_load(&is_watching, __ATOMIC_ACQUIRE)) return;
+    os_at_fork(threads_at_fork);
+    base_store(&is_watching, 1, __ATOMIC_RELEASE);
+    assert(base_load(&is_watching, __ATOMIC_RELAXED));
+}
+
+EVH_INTERNAL struct cache *threads_present(evh_heap *heap)
 {
     assert(heap->compact == NULL);
     if (heap_thread.stamp == heap->stamp) return heap_thread.cache;
     struct cache *cache = threads_find_cache(heap);
+    /* Of a debugged heap each call comes by here: its cache is nobody's present one. */
+    if (cache && !heap->debug) threads_use(cache);
+    assert(!cache || cache->stamp == heap->stamp);
+    return cache;
+}
+
+EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
+{
+    assert(heap->compact == NULL);
+    struct cache *cache = threads_present(heap);
     if (!cache) {
-        os_at_fork(threads_at_fork);
+        threads_watch_forks();
         const int error = os_at_thread_exit(threads_exit, &heap_thread);
-        if (!error) cache = threads_take_cache(heap);
+        if (!error) cache = heap->live ? live_take_cache(heap) : threads_take_cache(heap);
+        if (!cache && heap->live && !error) return NULL;
         if (!cache) {
             (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory for a thread's cache",
                             heap_path(heap));
@@ -194,10 +237,23 @@ EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
         }
         cache->next_of_thread = heap_thread.caches;
         heap_thread.caches = cache;
+    } else if (heap->live && live_need_slot(cache)) {
+        return NULL;
     }
     assert(cache->stamp == heap->stamp);
-    threads_use(cache);
+    if (!heap->debug) threads_use(cache);
     return cache;
+}
+
+EVH_INTERNAL void threads_close_fast_path(evh_heap *heap)
+{
+    assert(heap->debug != NULL);
+    assert(heap->live == NULL);
+    base_store(&heap->slices.end_bytes, 0, __ATOMIC_RELAXED);
+    if (heap_thread.stamp != heap->stamp) return;
+    heap_thread.stamp = 0;
+    heap_thread.cache = &threads_nobody;
+    assert(heap_thread.stamp != heap->stamp);
 }
 
 EVH_INTERNAL void threads_detach_heap(evh_heap *heap)
@@ -212,7 +268,7 @@ EVH_INTERNAL void threads_detach_heap(evh_heap *heap)
         assert(cache->heap == heap);
         /* Another thread ends the cache when it meets it, or when it ends itself. */
         if (cache->has_thread && !threads_forget_own(cache))
-            __atomic_store_n(&cache->heap, NULL, __ATOMIC_RELEASE);
+            base_store(&cache->heap, NULL, __ATOMIC_RELEASE);
         else
             threads_end_cache(cache);
         cache = next;
@@ -232,6 +288,24 @@ EVH_INTERNAL void threads_restamp(evh_heap *heap)
     }
 }
 
+static bool threads_is_own(const struct cache *cache)
+{
+    assert(cache != NULL);
+    const struct cache *own = heap_thread.caches;
+    while (own && own != cache) own = own->next_of_thread;
+    assert(!own || own->has_thread);
+    return own != NULL;
+}
+
+EVH_INTERNAL bool threads_is_alone(const evh_heap *heap)
+{
+    assert(heap != NULL);
+    assert(heap->compact == NULL);
+    for (const struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap)
+        if (cache->has_thread && !threads_is_own(cache)) return false;
+    return true;
+}
+
 EVH_INTERNAL void threads_forked(evh_heap *heap)
 {
     assert(!heap->is_forked);
@@ -239,14 +313,28 @@ EVH_INTERNAL void threads_forked(evh_heap *heap)
     struct heap_slices *slices = &heap->slices;
     slices->parked = NULL;
     for (struct cache *cache = slices->caches; cache; cache = cache->next_of_heap) {
-        bool is_own = false;
-        for (struct cache *own = heap_thread.caches; own && !is_own; own = own->next_of_thread)
-            is_own = own == cache;
-        cache->has_thread = is_own;
-        if (is_own) continue;
+        cache->has_thread = threads_is_own(cache);
+        if (cache->has_thread) continue;
         cache->depth = 0;
         cache->next_parked = slices->parked;
         slices->parked = cache;
+    }
+}
+
+EVH_INTERNAL void threads_forked_live(evh_heap *heap)
+{
+    assert(heap->live != NULL);
+    assert(heap->stamp != 0);
+    for (struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap) {
+        bool is_own = false;
+        for (struct cache *own = heap_thread.caches; own && !is_own; own = own->next_of_thread)
+            is_own = own == cache;
+        owners_forget(cache);
+        cache->stamp = heap->stamp;
+        cache->tag = 0;
+        cache->has_thread = is_own;
+        cache->in_use = is_own;
+        if (!is_own) cache->depth = 0;
     }
 }
 
@@ -262,7 +350,7 @@ static inline void gate_compiler_barrier(void)
 static uint32_t gate_read(const evh_heap *heap)
 {
     assert(heap->compact == NULL);
-    return __atomic_load_n(&heap->slices.gate, __ATOMIC_SEQ_CST);
+    return base_load(&heap->slices.gate, __ATOMIC_SEQ_CST);
 }
 
 /* Find out, once per heap, whether the system has a barrier for all threads. */
@@ -273,8 +361,8 @@ static void gate_prepare(evh_heap *heap)
     heap_lock_take(&slices->lock);
     if (gate_read(heap) & GATE_UNPREPARED) {
         if (THREADS_SANITIZED || os->barrier_all_threads())
-            (void)__atomic_fetch_or(&slices->gate, GATE_FENCED, __ATOMIC_SEQ_CST);
-        (void)__atomic_fetch_and(&slices->gate, (uint32_t)~GATE_UNPREPARED, __ATOMIC_SEQ_CST);
+            (void)base_fetch_or(&slices->gate, GATE_FENCED, __ATOMIC_SEQ_CST);
+        (void)base_fetch_and(&slices->gate, (uint32_t)~GATE_UNPREPARED, __ATOMIC_SEQ_CST);
     }
     heap_lock_drop(&slices->lock);
     assert((gate_read(heap) & GATE_UNPREPARED) == 0);
@@ -285,13 +373,13 @@ static void gate_wait_open(evh_heap *heap)
     assert(heap->is_writable);
     assert(heap->compact == NULL);
     /* Counted before looking: whoever opens the gate looks at the count after opening it. */
-    (void)__atomic_fetch_add(&heap->slices.gate_waiters, 1, __ATOMIC_SEQ_CST);
+    (void)base_fetch_add(&heap->slices.gate_waiters, 1, __ATOMIC_SEQ_CST);
     for (;;) { /* until the committer has copied */
         const uint32_t gate = gate_read(heap);
         if (!(gate & GATE_CLOSED)) break;
         os->wait(&heap->slices.gate, gate);
     }
-    (void)__atomic_fetch_sub(&heap->slices.gate_waiters, 1, __ATOMIC_SEQ_CST);
+    (void)base_fetch_sub(&heap->slices.gate_waiters, 1, __ATOMIC_SEQ_CST);
 }
 
 /* A thread for which there was no memory: counted with its like. */
@@ -300,9 +388,9 @@ static void gate_enter_guest(evh_heap *heap)
     assert(gate_read(heap) != GATE_UNPREPARED);
     assert(heap->is_writable);
     for (;;) { /* until no commit is between us and the gate */
-        (void)__atomic_fetch_add(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
+        (void)base_fetch_add(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
         if (!(gate_read(heap) & GATE_CLOSED)) return;
-        (void)__atomic_fetch_sub(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
+        (void)base_fetch_sub(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
         gate_wake_committer(heap);
         gate_wait_open(heap);
     }
@@ -317,16 +405,16 @@ static __attribute__((noinline)) void gate_enter_slow(evh_heap *heap)
         gate_enter_guest(heap);
         return;
     }
-    const uint32_t depth = __atomic_load_n(&cache->depth, __ATOMIC_RELAXED);
+    const uint32_t depth = base_load(&cache->depth, __ATOMIC_RELAXED);
     assert(depth < UINT32_MAX);
     if (depth > 0) { /* nested: the committer waits for the outer one */
-        __atomic_store_n(&cache->depth, depth + 1, __ATOMIC_RELAXED);
+        base_store(&cache->depth, depth + 1, __ATOMIC_RELAXED);
         return;
     }
     for (;;) { /* until no commit is between us and the gate */
-        (void)__atomic_exchange_n(&cache->depth, 1, __ATOMIC_SEQ_CST);
+        (void)base_exchange(&cache->depth, 1, __ATOMIC_SEQ_CST);
         if (!(gate_read(heap) & GATE_CLOSED)) return;
-        __atomic_store_n(&cache->depth, 0, __ATOMIC_SEQ_CST);
+        base_store(&cache->depth, 0, __ATOMIC_SEQ_CST);
         gate_wake_committer(heap);
         gate_wait_open(heap);
     }
@@ -339,11 +427,11 @@ void evh_enter(evh_heap *heap)
         return;
     }
     struct cache *cache = heap_thread.cache;
-    const uint32_t depth = __atomic_load_n(&cache->depth, __ATOMIC_RELAXED);
-    __atomic_store_n(&cache->depth, depth + 1, __ATOMIC_RELAXED);
+    const uint32_t depth = base_load(&cache->depth, __ATOMIC_RELAXED);
+    base_store(&cache->depth, depth + 1, __ATOMIC_RELAXED);
     gate_compiler_barrier();
-    if (LIKELY(__atomic_load_n(&heap->slices.gate, __ATOMIC_ACQUIRE) == 0)) return;
-    __atomic_store_n(&cache->depth, depth, __ATOMIC_RELEASE);
+    if (LIKELY(base_load(&heap->slices.gate, __ATOMIC_ACQUIRE) == 0)) return;
+    base_store(&cache->depth, depth, __ATOMIC_RELEASE);
     if (depth == 0 && (gate_read(heap) & GATE_CLOSED)) gate_wake_committer(heap);
     gate_enter_slow(heap);
 }
@@ -353,15 +441,15 @@ static __attribute__((noinline)) void gate_leave_slow(evh_heap *heap)
     if (!heap || heap->compact || !heap->is_writable || heap->is_forked) return;
     assert(heap->has_slices);
     struct cache *cache = threads_attach(heap);
-    const uint32_t depth = cache ? __atomic_load_n(&cache->depth, __ATOMIC_RELAXED) : 0;
+    const uint32_t depth = cache ? base_load(&cache->depth, __ATOMIC_RELAXED) : 0;
     if (depth > 0) {
-        __atomic_store_n(&cache->depth, depth - 1, __ATOMIC_SEQ_CST);
+        base_store(&cache->depth, depth - 1, __ATOMIC_SEQ_CST);
         if (depth == 1 && (gate_read(heap) & GATE_CLOSED)) gate_wake_committer(heap);
         return;
     }
-    const uint32_t guests = __atomic_load_n(&heap->slices.gate_guests, __ATOMIC_RELAXED);
+    const uint32_t guests = base_load(&heap->slices.gate_guests, __ATOMIC_RELAXED);
     if (guests == 0) return; /* more leaves than enters: the program's mistake */
-    (void)__atomic_fetch_sub(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
+    (void)base_fetch_sub(&heap->slices.gate_guests, 1, __ATOMIC_SEQ_CST);
     gate_wake_committer(heap);
 }
 
@@ -372,12 +460,12 @@ void evh_leave(evh_heap *heap)
         gate_leave_slow(heap);
         return;
     }
-    const uint32_t depth = __atomic_load_n(&cache->depth, __ATOMIC_RELAXED) - 1;
-    __atomic_store_n(&cache->depth, depth, __ATOMIC_RELEASE);
+    const uint32_t depth = base_load(&cache->depth, __ATOMIC_RELAXED) - 1;
+    base_store(&cache->depth, depth, __ATOMIC_RELEASE);
     gate_compiler_barrier();
-    if (LIKELY(__atomic_load_n(&heap->slices.gate, __ATOMIC_RELAXED) == 0)) return;
+    if (LIKELY(base_load(&heap->slices.gate, __ATOMIC_RELAXED) == 0)) return;
     if (depth == 0) {
-        (void)__atomic_exchange_n(&cache->depth, 0, __ATOMIC_SEQ_CST);
+        (void)base_exchange(&cache->depth, 0, __ATOMIC_SEQ_CST);
         if (gate_read(heap) & GATE_CLOSED) gate_wake_committer(heap);
     }
 }
@@ -391,7 +479,7 @@ static bool gate_is_occupied(evh_heap *heap)
     bool found = false;
     heap_lock_take(&heap->slices.lock);
     for (struct cache *cache = heap->slices.caches; cache && !found; cache = cache->next_of_heap)
-        found = __atomic_load_n(&cache->depth, __ATOMIC_SEQ_CST) > 0;
+        found = base_load(&cache->depth, __ATOMIC_SEQ_CST) > 0;
     heap_lock_drop(&heap->slices.lock);
     return found;
 }
@@ -401,8 +489,8 @@ EVH_INTERNAL bool gate_is_inside(evh_heap *heap)
     assert(heap != NULL);
     if (heap->compact) return false;
     for (const struct cache *cache = heap_thread.caches; cache; cache = cache->next_of_thread)
-        if (__atomic_load_n(&cache->heap, __ATOMIC_RELAXED) == heap)
-            return __atomic_load_n(&cache->depth, __ATOMIC_RELAXED) > 0;
+        if (base_load(&cache->heap, __ATOMIC_RELAXED) == heap)
+            return base_load(&cache->depth, __ATOMIC_RELAXED) > 0;
     return false;
 }
 
@@ -429,13 +517,13 @@ EVH_INTERNAL evh_status gate_close(evh_heap *heap)
                          heap_path(heap));
     if (gate_read(heap) & GATE_UNPREPARED) gate_prepare(heap);
     assert((gate_read(heap) & GATE_CLOSED) == 0);
-    (void)__atomic_fetch_or(&slices->gate, GATE_CLOSED, __ATOMIC_SEQ_CST);
+    (void)base_fetch_or(&slices->gate, GATE_CLOSED, __ATOMIC_SEQ_CST);
     if (!(gate_read(heap) & GATE_FENCED) && !gate_is_alone(heap) &&
         NEVER(os->barrier_all_threads()))
-        (void)__atomic_fetch_or(&slices->gate, GATE_FENCED, __ATOMIC_SEQ_CST);
+        (void)base_fetch_or(&slices->gate, GATE_FENCED, __ATOMIC_SEQ_CST);
     for (;;) { /* until all brackets are closed: the program's own doing */
-        const uint32_t wakes = __atomic_load_n(&slices->gate_wakes, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&slices->gate_guests, __ATOMIC_SEQ_CST)) {
+        const uint32_t wakes = base_load(&slices->gate_wakes, __ATOMIC_SEQ_CST);
+        if (base_load(&slices->gate_guests, __ATOMIC_SEQ_CST)) {
             /* Whether one of them is the caller's own, nobody knows. */
             gate_open(heap);
             return base_fail(EVH_NO_MEMORY, NO_OFFSET,
@@ -452,6 +540,6 @@ EVH_INTERNAL void gate_open(evh_heap *heap)
     struct heap_slices *slices = &heap->slices;
     if (heap->compact || !heap->is_writable) return;
     assert(gate_read(heap) & GATE_CLOSED);
-    (void)__atomic_fetch_and(&slices->gate, (uint32_t)~GATE_CLOSED, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&slices->gate_waiters, __ATOMIC_SEQ_CST)) os->wake(&slices->gate);
+    (void)base_fetch_and(&slices->gate, (uint32_t)~GATE_CLOSED, __ATOMIC_SEQ_CST);
+    if (base_load(&slices->gate_waiters, __ATOMIC_SEQ_CST)) os->wake(&slices->gate);
 }

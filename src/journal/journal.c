@@ -223,7 +223,7 @@ static evh_status journal_keep_name(struct journal *journal)
     return base_fail_os(error, NO_OFFSET, "%s: cannot make its name last", journal->region->path);
 }
 
-static void journal_publish(struct journal *journal)
+void journal_announce(struct journal *journal)
 {
     assert(journal->region->mode == EVH_DURABLE);
     assert(journal->settled.sequence <= journal->durable_sequence);
@@ -250,7 +250,7 @@ evh_status journal_published(struct journal *journal)
     assert(journal->begun_sequence == 0);
     const evh_status status = journal_keep_name(journal);
     if (status) return status;
-    journal_publish(journal);
+    journal->home_is_sure = true; /* the new file was flushed before it got its name */
     return EVH_OK;
 }
 
@@ -271,11 +271,14 @@ evh_status journal_open(struct region *region, const evh_options *options, struc
         if (!status) status = journal_mend_header(journal);
         if (!status) status = journal_keep_name(journal);
         if (!status) status = journal_watch(journal);
-        if (!status) journal_publish(journal);
+        /* With nothing left in the journal, home is what a flushed header says. */
+        journal->home_is_sure = journal->live_first == NULL;
     } else {
         status = view_open(journal, state);
     }
     if (status) {
+        if (region->mode == EVH_DURABLE && (status == EVH_IO || status == EVH_FULL))
+            view_withdraw(region); /* it may have been a flush that failed */
         view_close(journal);
         journal_abandon(journal);
         return status;

@@ -26,7 +26,7 @@ struct journal_state {
 EVH_INTERNAL evh_status journal_create(struct region *region, const struct journal_state *state,
                                        const evh_options *options, struct journal **journal);
 
-/** Flush the directory, so that the name lasts; publish the status page. */
+/** Flush the directory, so that the name lasts. */
 EVH_INTERNAL evh_status journal_published(struct journal *journal);
 
 /**
@@ -37,6 +37,10 @@ EVH_INTERNAL evh_status journal_published(struct journal *journal);
  */
 EVH_INTERNAL evh_status journal_open(struct region *region, const evh_options *options,
                                      struct journal **journal, struct journal_state *state);
+
+/** Tell other processes, in the status page, that this writer has the heap: once everything has
+ *  accepted it, and before the first commit. Until then the page is its predecessor's. */
+EVH_INTERNAL void journal_announce(struct journal *journal);
 
 /** Finish: wait for flushes, checkpoint (writers; not if poisoned), stop the thread, release the
  *  view. The region stays open. NULL is fine. In a forked child it only frees memory. */
@@ -98,6 +102,9 @@ EVH_INTERNAL evh_status journal_patch(struct journal *journal, const struct jour
  *  checkpointed) to the file system. `*freed` is what was freed. */
 EVH_INTERNAL evh_status journal_punch(struct journal *journal, uint64_t offset, uint64_t size);
 
+/** Make the holes durable, before anything is written over them. */
+EVH_INTERNAL evh_status journal_punched(struct journal *journal);
+
 /** The committed bytes of a page: composed from its home and the journal. */
 EVH_INTERNAL evh_status journal_committed_page(struct journal *journal, uint64_t page,
                                                unsigned char image[PAGE_BYTES]);
@@ -156,6 +163,10 @@ EVH_INTERNAL evh_status journal_save(const struct region *region, const struct j
 
 /** Write `size` bytes as a file, as safely. */
 EVH_INTERNAL evh_status journal_save_bytes(const void *data, uint64_t size, const char *path,
-                                           unsigned permissions);
+                                           unsigned permissions, bool replace);
+
+/** Everything that was stored into a live heap's file before is durable (evh_sync). A failure says
+ *  nothing about which pages are; never tried again by the library. EVH_IO. */
+EVH_INTERNAL evh_status journal_flush_shared(struct region *region);
 
 #endif

@@ -37,6 +37,9 @@ static void check_headers(struct check_report *check)
     assert(check->journal->is_checkpointing);
     assert(region_has_file(check->journal->region));
     struct region *region = check->journal->region;
+    /* Beside a reader the file grows, and a header tells of new extents whatever views there
+     * are. */
+    if (region->mode != EVH_DURABLE) (void)region_measure(region);
     for (unsigned slot = 0; slot < REGION_SLOT_COUNT && !check->is_stopped; slot++) {
         struct region_header header;
         size_t done = 0;
@@ -191,5 +194,9 @@ evh_status journal_check(struct journal *journal, evh_report *report, void *cont
     checkpoint_release(journal);
     os->mutex_unlock(journal->mutex);
     if (check.first.status == EVH_OK) return EVH_OK;
+    if (!journal_view_valid(journal))
+        return base_fail(EVH_STALE, NO_OFFSET,
+                         "%s: the view of commit %llu was revoked while it was checked: refresh it",
+                         journal->region->path, (unsigned long long)journal->view_sequence);
     return base_fail(check.first.status, check.first.offset, "%s", check.first.message);
 }

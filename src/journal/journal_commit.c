@@ -222,6 +222,30 @@ static void commit_bound_private(struct journal *journal)
         }
 }
 
+/*
+ * Scattered pages wait for memory: for the index, then for the page and its home. Ask for them some
+ * runs ahead.
+ */
+static void commit_look_ahead(const struct journal *journal, size_t run, uint64_t limit)
+{
+    enum { INDEX_AHEAD = 12, NODE_AHEAD = 8, PAGE_AHEAD = 2, LINE_BYTES = 64 };
+    const struct journal_pages *carry = &journal->carry;
+    assert(run < carry->count);
+    if (run + INDEX_AHEAD < carry->count)
+        index_expect(&journal->index, carry->runs[run + INDEX_AHEAD].first);
+    if (run + NODE_AHEAD < carry->count)
+        index_expect_node(&journal->index, carry->runs[run + NODE_AHEAD].first);
+    if (run + PAGE_AHEAD >= carry->count) return;
+    const uint64_t page = carry->runs[run + PAGE_AHEAD].first;
+    if (page >= limit) return;
+    const unsigned char *working = journal->region->base + (page << PAGE_SHIFT);
+    const unsigned char *home = journal->region->home + (page << PAGE_SHIFT);
+    for (uint32_t at = 0; at < PAGE_BYTES; at += LINE_BYTES) {
+        __builtin_prefetch(working + at);
+        __builtin_prefetch(home + at);
+    }
+}
+
 /* A run of dirty pages, slice by slice: what the journal keeps for itself is none of a commit's. */
 static void commit_run(struct commit_builder *builder, uint64_t page, uint64_t end)
 {
@@ -265,6 +289,7 @@ static evh_status commit_build(struct journal *journal, const struct journal_sta
     const uint64_t limit = state->heap_bytes >> PAGE_SHIFT;
     for (size_t i = 0; i < journal->carry.count; i++) {
         const struct os_pages run = journal->carry.runs[i];
+        commit_look_ahead(journal, i, limit);
         commit_run(&builder, run.first, base_min(run.first + run.count, limit));
     }
     journal->dirty_count = 0;

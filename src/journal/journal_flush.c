@@ -271,7 +271,9 @@ static void flush_done(struct journal *journal, uint64_t sequence)
         pending->live = NULL; /* the ring's now */
         pending_end(pending, journal);
     }
+    /* Before anybody may bring it home, or is told: readers rely on that. */
     journal->region->status.durable_sequence = journal->durable_sequence;
+    region_publish_status(journal->region);
 }
 
 /* Overwrite the header of a record that may be on the disk in part, so that nobody finds it. */
@@ -403,7 +405,6 @@ static evh_status flush_turn(struct journal *journal)
         else
             flush_done(journal, stretch.last_sequence);
     }
-    if (!status) region_publish_status(journal->region);
     journal->is_flushing = false;
     os->mutex_signal(journal->mutex);
     return status;

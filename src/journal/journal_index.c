@@ -24,6 +24,22 @@ struct journal_node *index_find(struct journal_index *index, uint64_t page)
     return NULL;
 }
 
+void index_expect(const struct journal_index *index, uint64_t page)
+{
+    assert(index != NULL);
+    if (index->node_count) __builtin_prefetch(&index->buckets[index_bucket(index, page)]);
+}
+
+void index_expect_node(const struct journal_index *index, uint64_t page)
+{
+    assert(index != NULL);
+    if (index->node_count == 0) return;
+    const uint32_t at = index->buckets[index_bucket(index, page)];
+    if (at == JOURNAL_NO_NODE) return;
+    __builtin_prefetch(&index->nodes[at]);
+    __builtin_prefetch((const unsigned char *)&index->nodes[at] + 64);
+}
+
 static void index_link(struct journal_index *index, uint32_t at)
 {
     assert(at < index->node_top);
@@ -71,7 +87,7 @@ evh_status index_reserve(struct journal_index *index, uint32_t more)
     }
     assert(need <= index->node_limit);
     uint32_t buckets = index->bucket_count ? index->bucket_count : 64;
-    while (buckets < need) buckets *= 2;
+    while (buckets < need + need / 2) buckets *= 2; /* few chains of more than one node */
     if (buckets != index->bucket_count) return index_rehash(index, buckets);
     return EVH_OK;
 }

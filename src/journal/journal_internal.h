@@ -152,6 +152,8 @@ struct journal {
 
     struct journal_position settled; /* changed by whoever has claimed home */
     uint64_t settled_entries;        /* entries_total of its record */
+    bool home_is_sure;               /* what the cache shows of home is there or on its way: */
+                                     /* nothing that an earlier process wrote can have been lost */
     uint64_t entries_total;          /* of begun_sequence */
     bool was_closed;                 /* recovery: the last writer closed it: nothing is in flight */
     bool cache_is_known;             /* recovery: after a killed process, not after a power cut; */
@@ -190,7 +192,8 @@ struct journal {
 
     /* The background checkpointer. */
     struct os_thread *thread;
-    bool thread_wanted, thread_stops;
+    uint32_t thread_wanted; /* it waits while this is 0, on its own: commits do not wake it */
+    bool thread_stops;
     evh_status background_status; /* of its last round */
     uint64_t quiet_until_bytes;   /* of live records: no attempt before, after one that failed */
 
@@ -249,6 +252,9 @@ EVH_INTERNAL uint32_t page_ranges_checksum(const unsigned char *ranges);
 /** Lay sound ranges over a page (NULL: none); their words are added to `mask` if it is not NULL. */
 EVH_INTERNAL void page_apply_ranges(unsigned char *page, const unsigned char *ranges,
                                     uint32_t count, uint64_t *mask);
+/** Where ranges differ from `page`: all words that do lie in [*first, *behind). Both 0: nowhere. */
+EVH_INTERNAL void page_ranges_span(const unsigned char *page, const unsigned char *ranges,
+                                   uint32_t count, uint32_t *first, uint32_t *behind);
 /** The page as of the node: base and ranges. */
 EVH_INTERNAL void page_compose(const struct journal *journal, const struct journal_node *node,
                                uint64_t page_number, unsigned char image[PAGE_BYTES]);
@@ -256,6 +262,9 @@ EVH_INTERNAL void page_compose(const struct journal *journal, const struct journ
 EVH_INTERNAL uint32_t page_checksum(const uint8_t uuid[16], uint64_t page,
                                     const unsigned char *image);
 
+/** Hints, some steps before index_find(): the bucket will be needed; then the node in it. */
+EVH_INTERNAL void index_expect(const struct journal_index *index, uint64_t page);
+EVH_INTERNAL void index_expect_node(const struct journal_index *index, uint64_t page);
 /** Whether a page is in the set. */
 static inline bool bits_has(const struct journal_bits *bits, uint64_t page)
 {
@@ -319,6 +328,16 @@ EVH_INTERNAL struct journal_position walk_position(const struct record_walk *wal
  *  chain ends here. Errors: EVH_IO, EVH_NO_MEMORY, EVH_CORRUPT (sound checksums, impossible
  *  content). */
 EVH_INTERNAL evh_status walk_next(struct record_walk *walk, bool *found);
+/**
+ * The highest `durable_sequence` that any record of this heap names, later than the walk's last:
+ * what lies behind the end of the chain was made after commits up to there were flushed. If that is
+ * more than the walk found, a record is damaged, for none that was flushed can be torn. Records
+ * that are not flushed themselves count, too: whatever becomes of them, what they say was true.
+ * Looks at the first `limit_bytes` of each extent, and behind the walk's tail.
+ * Errors    EVH_IO, EVH_NO_MEMORY.
+ */
+EVH_INTERNAL evh_status walk_find_later(const struct record_walk *walk, uint64_t limit_bytes,
+                                        uint64_t *durable);
 /** Where the chain ends, overwrite the header of a successor that is not whole, durably: the torn
  *  write of another successor at the same place could make it whole, and bring back a commit that
  *  recovery has said is not there. Before the first record that a writer appends. */
@@ -335,6 +354,8 @@ EVH_INTERNAL uint32_t ring_extent_count(const struct region *region);
 EVH_INTERNAL void ring_extent(const struct region *region, uint32_t number, uint64_t *offset,
                               uint64_t *bytes);
 EVH_INTERNAL uint64_t ring_capacity(const struct region *region);
+/** The size that suits the heap. A smaller ring grows when it is full. */
+EVH_INTERNAL uint64_t ring_suitable(const struct journal *journal);
 /** Continue behind `tail`: sets extent, tail and tail_limit. */
 EVH_INTERNAL void ring_seek(struct journal *journal, uint64_t tail);
 /** Find room for a record; false if there is none. Moves the tail behind it. */
@@ -454,6 +475,9 @@ EVH_INTERNAL evh_status view_recover(struct journal *journal, struct journal_sta
 /** A reader's opening: the newest durable commit, held by a lock. */
 EVH_INTERNAL evh_status view_open(struct journal *journal, struct journal_state *state);
 EVH_INTERNAL void view_close(struct journal *journal);
+/** A flush failed while opening, and the next one will not be told of what was lost: the status
+ *  page no longer says that what the cache shows of home is there. */
+EVH_INTERNAL void view_withdraw(struct region *region);
 /** A writer's home may be ahead of its header: lock out views of the commits between. */
 EVH_INTERNAL void view_lock_settled(struct journal *journal);
 

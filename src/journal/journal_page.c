@@ -184,6 +184,25 @@ void page_apply_ranges(unsigned char *page, const unsigned char *ranges, uint32_
     }
 }
 
+void page_ranges_span(const unsigned char *page, const unsigned char *ranges, uint32_t count,
+                      uint32_t *first, uint32_t *behind)
+{
+    assert(count > 0);
+    assert(count <= JOURNAL_PAGE_WORDS);
+    const unsigned char *data = ranges + page_ranges_data(count);
+    *first = *behind = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct journal_range range = page_range(ranges, i);
+        const uint32_t end = (uint32_t)range.first_word + range.word_count;
+        assert(end <= JOURNAL_PAGE_WORDS);
+        for (uint32_t word = range.first_word; word < end; word++, data += 8) {
+            if (memcmp(page + 8 * word, data, 8) == 0) continue;
+            if (*behind == 0) *first = word;
+            *behind = word + 1;
+        }
+    }
+}
+
 void page_compose(const struct journal *journal, const struct journal_node *node,
                   uint64_t page_number, unsigned char image[PAGE_BYTES])
 {

@@ -10,6 +10,7 @@
 enum {
     WALK_WINDOW_MIN = 16 * 1024,
     WALK_WINDOW_MAX = 1024 * 1024,
+    WALK_LATER_CHUNK = 64 * 1024,
 };
 
 void walk_begin_at(struct record_walk *walk, struct journal *journal,
@@ -75,16 +76,23 @@ const struct journal_entry *walk_entries(const struct record_walk *walk, uint32_
     return (const struct journal_entry *)(const void *)(walk->record + record->entries_offset);
 }
 
-/* Whether a record header is the successor that the walk looks for. */
-static bool walk_follows(const struct record_walk *walk, const struct journal_record *record)
+/* Whether it is the whole header of some record of this heap. */
+static bool walk_is_header(const struct record_walk *walk, const struct journal_record *record)
 {
     assert(record != NULL);
     assert(walk->journal != NULL);
     if (record->magic != JOURNAL_MAGIC) return false;
     if (memcmp(record->uuid, walk->journal->region->header.uuid, sizeof record->uuid) != 0)
         return false;
-    if (record->header_crc != base_crc32c(0, record, offsetof(struct journal_record, header_crc)))
-        return false;
+    const uint32_t crc = base_crc32c(0, record, offsetof(struct journal_record, header_crc));
+    return record->header_crc == crc;
+}
+
+/* Whether a record header is the successor that the walk looks for. */
+static bool walk_follows(const struct record_walk *walk, const struct journal_record *record)
+{
+    assert(record != NULL);
+    if (!walk_is_header(walk, record)) return false;
     if (PLANTED(8)) return record->sequence > walk->sequence;
     if (record->sequence != walk->sequence + 1) return false;
     return record->previous_salt == walk->salt && record->previous_crc == walk->crc;
@@ -273,6 +281,57 @@ evh_status walk_next(struct record_walk *walk, bool *found)
     walk->time_ns = record->time_ns;
     walk->durable = base_max(walk->durable, record->durable_sequence);
     return EVH_OK;
+}
+
+/* Look at the headers on the page boundaries of [from, end). */
+static evh_status walk_look_later(const struct record_walk *walk, uint64_t from, uint64_t end,
+                                  unsigned char *chunk, uint64_t *durable)
+{
+    assert(from % PAGE_BYTES == 0);
+    assert(durable != NULL);
+    struct region *region = walk->journal->region;
+    for (uint64_t at = from; at < end; at += WALK_LATER_CHUNK) {
+        const uint64_t size = base_min(WALK_LATER_CHUNK, end - at);
+        size_t done = 0;
+        if (walk->from_device) os->drop_cache(region->file, at, size);
+        const int error = os->read(region->file, at, chunk, size, &done);
+        if (error) return base_fail_os(error, at, "%s: cannot read its journal", region->path);
+        for (uint64_t page = 0; page + PAGE_BYTES <= done; page += PAGE_BYTES) {
+            struct journal_record record;
+            memcpy(&record, chunk + page, sizeof record);
+            if (!walk_is_header(walk, &record) || record.sequence <= walk->sequence) continue;
+            *durable = base_max(*durable, record.durable_sequence);
+        }
+    }
+    return EVH_OK;
+}
+
+evh_status walk_find_later(const struct record_walk *walk, uint64_t limit_bytes, uint64_t *durable)
+{
+    assert(limit_bytes >= PAGE_BYTES);
+    assert(durable != NULL);
+    const struct region *region = walk->journal->region;
+    *durable = walk->durable;
+    unsigned char *chunk = os->memory_allocate(WALK_LATER_CHUNK);
+    if (!chunk)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to read its journal",
+                         region->path);
+    evh_status status = EVH_OK;
+    for (uint32_t i = 0; i < ring_extent_count(region) && !status; i++) {
+        uint64_t first = 0, bytes = 0;
+        ring_extent(region, i, &first, &bytes);
+        const uint64_t end = first + bytes;
+        const bool has_tail = walk->tail > first && walk->tail < end;
+        const uint64_t stop = has_tail ? walk->tail : end;
+        status = walk_look_later(walk, first, first + base_min(limit_bytes, stop - first), chunk,
+                                 durable);
+        if (!status && has_tail)
+            status = walk_look_later(walk, walk->tail,
+                                     walk->tail + base_min(limit_bytes, end - walk->tail), chunk,
+                                     durable);
+    }
+    os->memory_free(chunk);
+    return status;
 }
 
 /* Whether a record that counts lies at `offset`. */

@@ -122,15 +122,16 @@ void ring_add_live(struct journal *journal, struct journal_live *live)
     journal->live_bytes += live->bytes;
 }
 
-/* The size that suits the heap: a quarter of it, so that a small heap stays small, and twice what
- * may wait, so that commits go on while a checkpoint runs. */
-static uint64_t ring_suitable(const struct journal *journal)
+/* A quarter of the heap, so that a small one stays small, and at most twice what may wait, so that
+ * commits go on while a checkpoint runs. */
+uint64_t ring_suitable(const struct journal *journal)
 {
     assert(journal->options.checkpoint_bytes > 0);
     assert(journal->last_state.heap_bytes >= REGION_NEW_BYTES);
     const uint64_t quarter = journal->last_state.heap_bytes / 4;
-    return base_max(base_min(quarter, 2 * journal->options.checkpoint_bytes),
-                    REGION_FIRST_EXTENT_BYTES);
+    const uint64_t most =
+        base_min(2 * journal->options.checkpoint_bytes, journal->options.journal_max_bytes);
+    return base_max(base_min(quarter, most), REGION_FIRST_EXTENT_BYTES);
 }
 
 /* Zero-write new space: writing to space that is only allocated makes each commit's flush update
@@ -156,7 +157,8 @@ static evh_status ring_zero(struct journal *journal, const struct region_extent 
     return flush_poison_unlocked(journal);
 }
 
-/* Add an extent of at least `bytes`. Header and home are claimed; the mutex is not held. */
+/* Add an extent of at least `bytes`. Header and home are claimed, growth is held back; the mutex is
+ * not held. */
 static evh_status ring_extend(struct journal *journal, uint64_t bytes, struct region_header *next)
 {
     assert(journal->is_checkpointing);
@@ -190,7 +192,11 @@ static evh_status ring_try_extend(struct journal *journal, uint64_t bytes)
     struct region_header next;
     checkpoint_claim(journal);
     os->mutex_unlock(journal->mutex);
+    /* A heap that grows meanwhile would leave the extent out, also if it fails: it waits. That is
+     * for one extent of sixteen in a heap's life. */
+    region_plan_begin(journal->region);
     const evh_status status = ring_extend(journal, bytes, &next);
+    region_plan_end(journal->region);
     os->mutex_lock(journal->mutex);
     if (!status) {
         region_adopt_header(journal->region, &next);
@@ -220,7 +226,9 @@ evh_status ring_make_room(struct journal *journal, uint64_t bytes)
     }
     evh_status status = EVH_OK;
     if (bytes > largest || capacity < suitable) {
-        const uint64_t more = base_min(capacity, suitable - base_min(capacity, suitable));
+        uint64_t more = base_min(capacity, suitable - base_min(capacity, suitable));
+        /* Each larger than all before by half: sixteen extents hold any record there can be. */
+        if (bytes > largest) more = base_max(more, 2 * largest);
         status = ring_try_extend(journal, base_max(bytes, more));
         if (!status || bytes > largest) return status;
         if (journal->is_poisoned) return flush_poisoned(journal);

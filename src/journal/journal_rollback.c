@@ -202,3 +202,17 @@ evh_status journal_punch(struct journal *journal, uint64_t offset, uint64_t size
     os->mutex_unlock(journal->mutex);
     return status;
 }
+
+evh_status journal_punched(struct journal *journal)
+{
+    assert(journal->watch != NULL);
+    os->mutex_lock(journal->mutex);
+    evh_status status = flush_poisoned(journal);
+    os->mutex_unlock(journal->mutex);
+    if (status) return status;
+    const int error = os->flush(journal->region->lock_file);
+    assert(journal->region->mode == EVH_DURABLE);
+    if (!error) return EVH_OK;
+    (void)base_fail_os(error, NO_OFFSET, "%s: trim: the flush failed", journal->region->path);
+    return flush_poison_unlocked(journal);
+}

@@ -2,19 +2,19 @@
 #include "journal/journal_internal.h"
 
 /* Take the finished temporary file to its name, or give it up. */
-static evh_status save_finish(int file, const char *path, evh_status status)
+static evh_status save_finish(int file, const char *path, bool replace, evh_status status)
 {
     assert(file >= 0);
     assert(path != NULL);
     int error = status ? 0 : os->flush(file);
-    if (!status && !error) error = os->publish(file, path, true);
+    if (!status && !error) error = os->publish(file, path, replace);
     if (!status && error)
         status = base_fail_os(error, NO_OFFSET, "%s: cannot save a heap there", path);
     const int close_error = os->close(file);
     if (status) return status;
     error = os->flush_directory(path);
-    if (!error) error = close_error;
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot make its name last", path);
+    if (close_error) return base_fail_os(close_error, NO_OFFSET, "%s: cannot close it", path);
     return EVH_OK;
 }
 
@@ -32,7 +32,7 @@ static evh_status save_begin(const char *path, unsigned permissions, uint64_t si
 }
 
 evh_status journal_save_bytes(const void *data, uint64_t size, const char *path,
-                              unsigned permissions)
+                              unsigned permissions, bool replace)
 {
     assert(size > 0);
     assert(data != NULL);
@@ -41,7 +41,16 @@ evh_status journal_save_bytes(const void *data, uint64_t size, const char *path,
     if (status) return status;
     const int error = os->write(file, 0, data, size);
     if (error) status = base_fail_os(error, 0, "%s: cannot write it", path);
-    return save_finish(file, path, status);
+    return save_finish(file, path, replace, status);
+}
+
+evh_status journal_flush_shared(struct region *region)
+{
+    assert(region->mode == EVH_LIVE);
+    assert(region_has_file(region));
+    const int error = os->flush(region->file);
+    return error ? base_fail_os(error, NO_OFFSET, "%s: cannot write it to the disk", region->path)
+                 : EVH_OK;
 }
 
 /* The slices that hold checksums: they are written by page, not copied. */
@@ -199,5 +208,5 @@ evh_status journal_save(const struct region *source, const struct journal_state 
     if (!run.status && journal && journal->has_view && !journal_view_valid(journal))
         run.status = base_fail(EVH_STALE, NO_OFFSET,
                                "%s: the view was left behind while it was saved", source->path);
-    return save_finish(target.file, path, run.status);
+    return save_finish(target.file, path, true, run.status);
 }

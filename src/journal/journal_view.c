@@ -13,6 +13,8 @@
  *      from the journal itself
  *   2. lock byte VIEWS + s, shared. Whoever brings home from commit `from` to T holds the bytes of
  *      `from` to T - 1 until the header says T, so from now on only T <= s can run
+ *      (unless a newer one is published meanwhile: who published it may have brought it home and
+ *      been killed, and his locks are gone; then it begins anew)
  *   3. read the header and the records up to s, lay them over the mapping
  *   4. read the header again: if a checkpoint has finished meanwhile, records that were read may
  *      have been overwritten, and it begins anew
@@ -21,7 +23,12 @@
  */
 #include "journal/journal_internal.h"
 
-enum { VIEW_ATTEMPTS = 1000 };
+enum {
+    VIEW_ATTEMPTS = 1000,
+    /* How far behind the end of the chain later records are looked for: all of the journal would
+     * make the first opening after a restart of the system read it once (tens of ms, cold). */
+    VIEW_LATER_BYTES = 1 << 20,
+};
 
 /* One entry over the working mapping. The page lies below state.heap_bytes, which is mapped. */
 static void view_apply_entry(const struct region *region, const struct journal_entry *entry,
@@ -53,6 +60,18 @@ static bool view_cache_is_known(struct region *region, struct region_status *sta
     return status->device == region->device && status->inode == region->inode;
 }
 
+void view_withdraw(struct region *region)
+{
+    assert(region->mode == EVH_DURABLE);
+    assert(region_has_file(region));
+    struct region_status old;
+    if (!region_read_status(region, &old) || old.durable_sequence < region->header.sequence) return;
+    region->status = old;
+    memset(region->status.boot, 0, sizeof region->status.boot);
+    region->status.settled_sequence = 0;
+    region_publish_status(region);
+}
+
 /*
  * Before anything is believed. In a known cache (a process was killed) what was acknowledged is on
  * the device. What was not, a header or the last records, is made to last before anything follows
@@ -77,7 +96,10 @@ static evh_status view_settle_cache(struct journal *journal)
         region->status.generation = status.generation;
         return EVH_OK;
     }
-    if (!os->flush(region->file)) journal->sized_bytes = region_file_bytes(region);
+    if (os->flush(region->file))
+        view_withdraw(region);
+    else
+        journal->sized_bytes = region_file_bytes(region);
     os->drop_cache(region->file, 0, SLICE_BYTES);
     const evh_status reread = region_read_header(region); /* what was read came from the cache */
     region->status.generation = region->header.generation;
@@ -118,13 +140,19 @@ static uint64_t view_published(struct journal *journal)
 }
 
 /* The chain ended at walk->sequence. Was more acknowledged? Whoever made a commit durable published
- * that in the status page. Records behind a damaged one repeat it, but are not walked. */
+ * that in the status page. After a power cut that may be missing or old: then records behind the
+ * end are asked. */
 static evh_status view_check_end(struct journal *journal, const struct record_walk *walk,
-                                 uint64_t published)
+                                 uint64_t published, bool status_is_exact)
 {
     assert(walk->sequence >= journal->region->header.sequence);
     assert(walk->journal == journal);
-    const uint64_t durable = base_max(walk->durable, published);
+    uint64_t durable = base_max(walk->durable, published);
+    if (durable <= walk->sequence && !status_is_exact) {
+        const evh_status status = walk_find_later(
+            walk, journal->options.verify ? UINT64_MAX : VIEW_LATER_BYTES, &durable);
+        if (status) return status;
+    }
     if (durable <= walk->sequence) return EVH_OK;
     return base_fail(EVH_CORRUPT, walk->tail,
                      "%s: journal: commit %llu was durable, but its record (at %llu or at an "
@@ -154,6 +182,7 @@ static evh_status view_index_record(struct journal *journal, const struct record
     journal->entries_total = live->entries_total;
     ring_add_live(journal, live);
     for (uint32_t i = 0; i < count; i++) {
+        if (i + 4 < count) index_expect_node(&journal->index, entries[i + 4].page);
         struct journal_node *node = index_find(&journal->index, entries[i].page);
         if (!node) node = index_add(&journal->index, entries[i].page);
         index_note(node, live, &entries[i], walk->record);
@@ -248,7 +277,8 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
         status = view_next_kept(journal, &walk, &found);
         if (!status && found) status = view_recover_record(journal, &walk);
     }
-    if (!status) status = view_check_end(journal, &walk, view_published(journal));
+    if (!status)
+        status = view_check_end(journal, &walk, view_published(journal), journal->cache_is_known);
     if (!status) status = view_verify(journal, journal->hint);
     if (!status && !journal->was_closed) status = walk_void_torn(&walk);
     if (!status) {
@@ -307,14 +337,14 @@ static evh_status view_find_newest(struct journal *journal, uint64_t *sequence, 
     const uint64_t published = view_published(journal);
     /* What a killed writer did not flush is not shown before its successor has. */
     struct region_status known;
-    const uint64_t limit = view_cache_is_known(region, &known)
-                               ? base_max(known.durable_sequence, region->header.sequence)
-                               : UINT64_MAX;
+    const bool is_known = view_cache_is_known(region, &known);
+    const uint64_t limit =
+        is_known ? base_max(known.durable_sequence, region->header.sequence) : UINT64_MAX;
     struct record_walk walk;
     walk_begin(&walk, journal);
     status = view_walk(journal, &walk, limit, NULL);
     *sequence = walk.sequence;
-    if (!status) status = view_check_end(journal, &walk, published);
+    if (!status) status = view_check_end(journal, &walk, published, is_known);
     walk_end(&walk);
     const evh_error failure = *evh_last_error();
     evh_status asked = view_has_writer(journal, &has_writer);
@@ -452,6 +482,19 @@ static evh_status view_build(struct journal *journal, uint64_t sequence,
     return EVH_OK;
 }
 
+/*
+ * Whether home may hold commits beyond `sequence` although its byte could be locked: a writer that
+ * brought them home kept readers out until it was killed, between our learning of `sequence` and
+ * the lock. What goes home was published as durable before.
+ */
+static bool view_is_overtaken(struct region *region, uint64_t sequence)
+{
+    assert(region->lock_file >= 0);
+    assert(sequence >= region->header.sequence);
+    struct region_status status;
+    return region_read_status(region, &status) && status.durable_sequence > sequence;
+}
+
 /* One attempt at a view of the newest commit. */
 static evh_status view_attempt(struct journal *journal, struct journal_state *state,
                                uint64_t *sequence, bool *is_stable)
@@ -469,7 +512,8 @@ static evh_status view_attempt(struct journal *journal, struct journal_state *st
     const int error = view_lock(journal, *sequence, OS_LOCK_SHARED);
     if (error == EAGAIN) return EVH_OK; /* a checkpoint beyond it runs: there is a newer commit */
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot lock a view", region->path);
-    status = view_build(journal, *sequence, state, is_stable);
+    if (!view_is_overtaken(region, *sequence))
+        status = view_build(journal, *sequence, state, is_stable);
     if (!status && *is_stable) return EVH_OK;
     view_uncover(journal);
     if (*sequence != journal->view_sequence || !journal->has_view)

@@ -41,6 +41,8 @@ enum os_map_kind {
     OS_MAP_NOTHING,     /* reserve: no access */
     OS_MAP_PRIVATE,     /* the file, copy on write: stores never reach it */
     OS_MAP_SHARED_READ, /* the file as it is at any moment, read-only */
+    OS_MAP_SHARED,      /* the file itself: stores are in it at once. May reach beyond its end:
+                           what is added there later can be used without mapping again */
     OS_MAP_ANONYMOUS,   /* zero memory, readable and writable */
 };
 
@@ -48,6 +50,12 @@ enum os_map_kind {
 struct os_pages {
     uint64_t first;
     uint64_t count;
+};
+
+/** How a page is guarded: a store or load there is a fault. */
+enum os_guard_kind {
+    OS_GUARD_MARK,    /* a mark in the page table, no mapping of its own (MADV_GUARD_INSTALL) */
+    OS_GUARD_PROTECT, /* no access: two mappings more for a guard in the middle of one */
 };
 
 struct os_watch;  /* finds the dirty pages of one private mapping */
@@ -95,6 +103,8 @@ struct os_calls {
     /** Give a range's space back; it reads as zero. EOPNOTSUPP where impossible. */
     int (*punch)(int file, uint64_t offset, uint64_t size);
     int (*truncate)(int file, uint64_t size);
+    /** Take a name away; who has the file open keeps it. ENOENT: there was none. */
+    int (*remove)(const char *path);
     /** Where the lowest hole in [offset, offset + size) begins; offset + size if there is none. */
     int (*find_hole)(int file, uint64_t offset, uint64_t size, uint64_t *hole);
 
@@ -120,6 +130,17 @@ struct os_calls {
     int (*discard)(void *address, uint64_t size);
     /** End a reservation and all maps in it. */
     int (*release)(void *address, uint64_t size);
+
+    /* -- memory for arenas and stacks (os_linux_guard.c); sizes in whole os_page_bytes() -- */
+    /** Zero memory anywhere, taken page by page when it is touched; ended by release().
+     *  `is_stack`: in small pages, so that a stack costs what it touches. */
+    int (*memory_map)(uint64_t size, bool is_stack, void **address);
+    /** Guard pages that memory_map() gave. EINVAL: this system has no such kind. */
+    int (*guard)(void *address, uint64_t size, enum os_guard_kind kind);
+    /** The contents are not needed: the system takes the pages when it wants. A hint. */
+    void (*discard_later)(void *address, uint64_t size);
+    /** The offset of the first page with memory behind it; `size` if there is none. */
+    int (*find_resident)(void *address, uint64_t size, uint64_t *offset);
 
     /* -- dirty pages (os_watch*.c) -- */
     /**
@@ -167,6 +188,8 @@ struct os_calls {
     /** Wait while *word == value (a futex); returns at any time. wake wakes all. */
     void (*wait)(uint32_t *word, uint32_t value);
     void (*wake)(uint32_t *word);
+    /** Let others run for about that long. */
+    void (*pause)(uint64_t nanoseconds);
     /** A full memory barrier on every running thread of the process (membarrier). ENOSYS if not. */
     int (*barrier_all_threads)(void);
     void (*random)(void *buffer, size_t size);
@@ -185,11 +208,58 @@ EVH_INTERNAL const struct os_calls *os_linux(void);
 /** Use `calls` from now on; NULL is the real system. No heap is open meanwhile. */
 EVH_INTERNAL void os_use(const struct os_calls *calls);
 
+/** Not 0 while the process has had one thread only, where the C library tells; it may turn to 0 at
+ *  any call that can make a thread. */
+EVH_INTERNAL_DATA const char *const os_single_threaded;
+static inline bool os_is_single_threaded(void)
+{
+#if defined(BASE_ATOMIC_HEADER) || defined(EVERHEAP_EXPLORE)
+    return false; /* a test's scheduler runs its threads in one */
+#else
+    return __atomic_load_n(os_single_threaded, __ATOMIC_RELAXED) != 0;
+#endif
+}
+
 /** Call `child` in every forked child, before fork() returns there (pthread_atfork, once). */
 EVH_INTERNAL void os_at_fork(void (*child)(void));
 
-/** Call `exit(value)` when the calling thread ends, unless it returns from main(). Once per thread;
- *  a thread that asks again while it ends is called again. One `exit` for the process. ENOMEM. */
+/** Call `exit(value)` when the calling thread ends, unless it returns from main(). Once per thread
+ *  and `exit`; a thread that asks again while it ends is called again. Four different functions for
+ *  the process. ENOMEM. */
 EVH_INTERNAL int os_at_thread_exit(void (*exit)(void *), void *value);
+
+/** Bytes of a page of this system's memory: 4096, or more. */
+EVH_INTERNAL uint64_t os_page_bytes(void);
+
+/** The most mappings that a process may have (vm.max_map_count). */
+EVH_INTERNAL uint64_t os_map_limit(void);
+
+/* ---- faults (os_linux_fault.c) ---- */
+
+/** Writes what happened at `address` to `message`; false: nothing that it knows of. Called from a
+ *  signal handler: takes no lock, allocates nothing. */
+typedef bool os_explain(const void *address, char *message, size_t size);
+
+/**
+ * From now on a fault (SIGSEGV, SIGBUS) that `explain` knows prints its message before it goes the
+ * way it would have gone. One function for the process. An errno if the handler cannot be set.
+ */
+EVH_INTERNAL int os_at_fault(os_explain *explain);
+
+/** Give the calling thread an alternate signal stack, unless it has one: without it a thread whose
+ *  stack has overflowed cannot say so. It ends with the thread. An errno. */
+EVH_INTERNAL int os_fault_stack(void);
+
+/* ---- telling ASan and Valgrind (os_linux_annotate.c): nothing without them ---- */
+
+/** Whether one of them watches this process. */
+EVH_INTERNAL bool os_is_annotated(void);
+/** Nobody may touch these bytes; they may be used again, contents undefined; contents defined. */
+EVH_INTERNAL void os_annotate_closed(const void *address, size_t size);
+EVH_INTERNAL void os_annotate_open(const void *address, size_t size);
+EVH_INTERNAL void os_annotate_defined(const void *address, size_t size);
+/** Memory that a stack pointer may move to; returns what os_annotate_stack_end() takes. */
+EVH_INTERNAL unsigned os_annotate_stack(const void *lowest, size_t size);
+EVH_INTERNAL void os_annotate_stack_end(unsigned number);
 
 #endif

@@ -24,6 +24,7 @@ EVH_INTERNAL void os_file_drop_cache(int file, uint64_t offset, uint64_t size);
 EVH_INTERNAL int os_file_allocate(int file, uint64_t offset, uint64_t size);
 EVH_INTERNAL int os_file_punch(int file, uint64_t offset, uint64_t size);
 EVH_INTERNAL int os_file_truncate(int file, uint64_t size);
+EVH_INTERNAL int os_file_remove(const char *path);
 EVH_INTERNAL int os_file_find_hole(int file, uint64_t offset, uint64_t size, uint64_t *hole);
 EVH_INTERNAL int os_file_lock(int file, uint64_t offset, uint64_t size, enum os_lock_kind kind);
 EVH_INTERNAL int os_file_lock_is_taken(int file, uint64_t offset, uint64_t size, bool *taken);
@@ -52,6 +53,19 @@ EVH_INTERNAL void os_map_expect_scattered(void *address, uint64_t size);
 EVH_INTERNAL int os_map_discard(void *address, uint64_t size);
 EVH_INTERNAL int os_map_release(void *address, uint64_t size);
 
+/* os_linux_guard.c */
+EVH_INTERNAL int os_guard_map(uint64_t size, bool is_stack, void **address);
+EVH_INTERNAL int os_guard_set(void *address, uint64_t size, enum os_guard_kind kind);
+EVH_INTERNAL void os_guard_discard_later(void *address, uint64_t size);
+EVH_INTERNAL int os_guard_find_resident(void *address, uint64_t size, uint64_t *offset);
+
+/* os_linux_fault.c */
+struct sigaction;
+/** Give a signal to whom it would have gone without us: the handler that was there `before`.
+ *  `info` is its siginfo_t. */
+EVH_INTERNAL void os_signal_pass_on(const struct sigaction *before, int number, void *info,
+                                    void *context);
+
 /* os_linux_thread.c */
 EVH_INTERNAL void *os_memory_allocate(size_t size);
 EVH_INTERNAL void *os_memory_resize(void *memory, size_t size);
@@ -66,6 +80,7 @@ EVH_INTERNAL int os_thread_start(void (*run)(void *), void *context, struct os_t
 EVH_INTERNAL void os_thread_join(struct os_thread *thread);
 EVH_INTERNAL void os_thread_wait(uint32_t *word, uint32_t value);
 EVH_INTERNAL void os_thread_wake(uint32_t *word);
+EVH_INTERNAL void os_thread_pause(uint64_t nanoseconds);
 EVH_INTERNAL int os_thread_barrier_all(void);
 EVH_INTERNAL void os_random(void *buffer, size_t size);
 EVH_INTERNAL uint64_t os_time_ns(void);

@@ -140,6 +140,11 @@ EVH_INTERNAL int os_file_truncate(int file, uint64_t size)
     }
 }
 
+EVH_INTERNAL int os_file_remove(const char *path)
+{
+    return unlink(path) == 0 ? 0 : errno;
+}
+
 EVH_INTERNAL int os_file_find_hole(int file, uint64_t offset, uint64_t size, uint64_t *hole)
 {
     if (!file_range_is_valid(offset, size)) return EFBIG;

@@ -102,6 +102,7 @@ EVH_INTERNAL int os_map_map(void *address, uint64_t size, enum os_map_kind kind,
         protection = PROT_READ;
         flags |= MAP_SHARED;
         break;
+    case OS_MAP_SHARED: flags |= MAP_SHARED; break;
     case OS_MAP_ANONYMOUS: flags |= MAP_PRIVATE | MAP_ANONYMOUS; break;
     }
     const bool has_file = (flags & MAP_ANONYMOUS) == 0;

@@ -16,6 +16,12 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__has_include)
+#if __has_include(<sys/single_threaded.h>) /* glibc 2.32 */
+#include <sys/single_threaded.h>
+#define HAS_SINGLE_THREADED 1
+#endif
+#endif
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
@@ -105,6 +111,13 @@ EVH_INTERNAL void os_mutex_signal(struct os_mutex *mutex)
 
 /* ---- threads ---- */
 
+#ifdef HAS_SINGLE_THREADED
+EVH_INTERNAL const char *const os_single_threaded = &__libc_single_threaded;
+#else
+static const char thread_unknown = 0;
+EVH_INTERNAL const char *const os_single_threaded = &thread_unknown;
+#endif
+
 static void *thread_main(void *context)
 {
     struct os_thread *thread = context;
@@ -157,6 +170,13 @@ EVH_INTERNAL void os_thread_wait(uint32_t *word, uint32_t value)
 EVH_INTERNAL void os_thread_wake(uint32_t *word)
 {
     (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+EVH_INTERNAL void os_thread_pause(uint64_t nanoseconds)
+{
+    const struct timespec time = {.tv_sec = (time_t)(nanoseconds / 1000000000u),
+                                  .tv_nsec = (long)(nanoseconds % 1000000000u)};
+    (void)nanosleep(&time, NULL);
 }
 
 static int thread_membarrier(int command)

@@ -27,7 +27,6 @@
 
 enum {
     PROTECT_SLOTS = 1024,
-    PROTECT_MAPS_DEFAULT = 65530,
     PROTECT_GUARD_SLICES = 4, /* opened one by one in a granule, with guards */
 };
 
@@ -265,50 +264,12 @@ static bool protect_handle(const siginfo_t *info, const void *context)
     return error == 0;
 }
 
-/* Give the signal to whom it would have gone without us. */
-static void protect_pass_on(int number, siginfo_t *info, void *context)
-{
-    const struct sigaction *before = &protect_before;
-    if ((before->sa_flags & SA_SIGINFO) == 0 && before->sa_handler == SIG_IGN &&
-        info->si_code <= 0) {
-        return; /* sent by a process, and ignored; a true fault cannot be */
-    }
-    if ((before->sa_flags & SA_SIGINFO) == 0 &&
-        (before->sa_handler == SIG_DFL || before->sa_handler == SIG_IGN)) {
-        const struct sigaction standard = {.sa_handler = SIG_DFL};
-        sigaction(number, &standard, NULL);
-        /* A fault comes again when we return, and ends the process where it happened. */
-        if (info->si_code <= 0) raise(number);
-        return;
-    }
-    sigset_t mask = before->sa_mask;
-    sigset_t kept;
-    sigdelset(&mask, SIGSEGV); /* it may store into a heap */
-    pthread_sigmask(SIG_BLOCK, &mask, &kept);
-    if ((before->sa_flags & SA_SIGINFO) != 0)
-        before->sa_sigaction(number, info, context);
-    else
-        before->sa_handler(number);
-    pthread_sigmask(SIG_SETMASK, &kept, NULL);
-}
-
 static void protect_on_signal(int number, siginfo_t *info, void *context)
 {
-    if (!protect_handle(info, context)) protect_pass_on(number, info, context);
+    if (!protect_handle(info, context)) os_signal_pass_on(&protect_before, number, info, context);
 }
 
 /* ---- opening and closing ---- */
-
-static uint32_t protect_read_map_count(void)
-{
-    unsigned long count = PROTECT_MAPS_DEFAULT;
-    FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
-    if (file != NULL) {
-        if (fscanf(file, "%lu", &count) != 1) count = PROTECT_MAPS_DEFAULT;
-        fclose(file);
-    }
-    return (uint32_t)base_min(count, UINT32_MAX / 2);
-}
 
 /* Install the handler, once in the process. It stays: who came after us may call it. The process
  * lock is held. */
@@ -316,7 +277,7 @@ static int protect_install(void)
 {
     if (protect_is_installed) return 0;
     /* Half of the mappings, two for each open slice. */
-    protect_open_max = protect_read_map_count() / 4;
+    protect_open_max = (uint32_t)base_min(os_map_limit(), UINT32_MAX / 2) / 4;
     if (sigaction(SIGSEGV, NULL, &protect_before) != 0) return errno;
     struct sigaction ours = {
         .sa_sigaction = protect_on_signal,

@@ -4,7 +4,8 @@
  *  1. base + offset is the byte at `offset` of the file, for every offset below mapped_bytes that
  *     lies neither in slice 0 nor in a journal extent (those are mapped without access).
  *  2. Every mapped byte has space allocated for it, except in slices that the heap marked as holes.
- *  3. Stores through base never reach the file: the mapping is private.
+ *  3. Stores through base never reach the file: the mapping is private. A live heap's is shared,
+ *     over all reserved addresses, and mapped_bytes is reserved_bytes.
  *  4. header is the valid slot with the highest generation; the other slot is the next to be
  *     written.
  *  5. Only the journal writes the header, status and home pages, and flushes.
@@ -81,6 +82,10 @@ EVH_INTERNAL evh_status region_open_buffer(void *buffer, uint64_t size, struct r
 /** Unmap, unlock, close; a created file that was not published vanishes. NULL is fine. */
 EVH_INTERNAL evh_status region_close(struct region *region);
 
+/** In a forked child of a process that is attached to a live heap: a lock description of its
+ *  own. */
+EVH_INTERNAL evh_status region_lock_again(struct region *region);
+
 /** In a forked child: drop the lock description, so that the parent's death frees the lock. */
 EVH_INTERNAL void region_forked(struct region *region);
 
@@ -95,8 +100,10 @@ EVH_INTERNAL void region_forked(struct region *region);
 EVH_INTERNAL evh_status region_grow(struct region *region, uint64_t need_bytes,
                                     uint64_t *mapped_from);
 
-/** Between these no extent comes into being: what region_is_journal() says while growth is planned
- *  holds until it is made. Taken before the region's own mutex, after the allocator's locks. */
+/** Between these no other thread makes or drops an extent, or lets the heap grow: what
+ *  region_is_journal() says while growth is planned holds until it is made, and an extent that
+ *  cannot be used goes before the heap has left it out. Taken before the region's own mutex, after
+ *  the allocator's locks. */
 EVH_INTERNAL void region_plan_begin(struct region *region);
 EVH_INTERNAL void region_plan_end(struct region *region);
 
@@ -105,11 +112,13 @@ EVH_INTERNAL evh_status region_extend_home(struct region *region, uint64_t file_
 
 /** Allocate `slice_count` slices for the journal, behind everything in use and behind
  *  `floor_bytes`, and append them to header.extents as entry `number`, so that growth leaves them
- *  out from now on. The caller writes the header. */
+ *  out from now on. The caller writes the header; it holds the plan from before this call until
+ *  then, or until it has dropped the extent. */
 EVH_INTERNAL evh_status region_allocate_extent(struct region *region, uint64_t floor_bytes,
                                                uint32_t slice_count, unsigned number);
 
-/** Take extent `number`, the last, off the list again: its header could not be written. */
+/** Take extent `number`, the last, off the list again: its header could not be written. The plan is
+ *  held since it was allocated. */
 EVH_INTERNAL void region_drop_extent(struct region *region, unsigned number);
 
 /** The slices of extent entry `number`; count 0 if there is none. Any thread. */

@@ -227,27 +227,19 @@ evh_status region_allocate_extent(struct region *region, uint64_t floor_bytes, u
     assert(slice_count > 0);
     assert(number < REGION_EXTENT_MAX);
     assert(region_extent_at(region, number).slice_count == 0);
-    os->mutex_lock(region->plan_mutex);
     os->mutex_lock(region->mutex);
     const evh_status status = grow_extent_locked(region, floor_bytes, slice_count, number);
     os->mutex_unlock(region->mutex);
-    os->mutex_unlock(region->plan_mutex);
     return status;
 }
 
 void region_drop_extent(struct region *region, unsigned number)
 {
     assert(number < REGION_EXTENT_MAX);
-    assert(region_extent_at(region, number).slice_count != 0);
+    struct region_extent *extent = &region->header.extents[number];
+    assert(extent->slice_count != 0);
     assert(region_extent_at(region, number + 1).slice_count == 0);
-    const struct region_extent extent = region_extent_at(region, number);
-    const uint64_t first = (uint64_t)extent.first_slice << SLICE_SHIFT;
-    const uint64_t end = first + ((uint64_t)extent.slice_count << SLICE_SHIFT);
-    os->mutex_lock(region->mutex);
-    __atomic_store_n(&region->header.extents[number].slice_count, 0, __ATOMIC_RELEASE);
-    /* The heap may have grown over it meanwhile, leaving it out: whatever walks the heap must find
-     * it mapped now. Without memory for that the addresses stay reserved, as they were. */
-    if (first < region->mapped_bytes)
-        (void)grow_map(region, first, base_min(end, region->mapped_bytes));
-    os->mutex_unlock(region->mutex);
+    /* Nothing has grown over it meanwhile, leaving it out. */
+    assert((uint64_t)extent->first_slice << SLICE_SHIFT >= region->mapped_bytes);
+    __atomic_store_n(&extent->slice_count, 0, __ATOMIC_RELEASE);
 }

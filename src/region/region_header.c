@@ -112,7 +112,7 @@ evh_status region_check_header(const struct region_header *header, const char *p
     assert(path != NULL);
     evh_status status = header_check_kind(header, path, offset);
     if (status) return status;
-    if (header->mode != EVH_DURABLE)
+    if (header->mode != EVH_DURABLE && header->mode != EVH_LIVE)
         return base_fail(EVH_MODE, offset + offsetof(struct region_header, mode),
                          "%s: made for mode %u, which this library cannot open", path,
                          header->mode);
@@ -137,6 +137,8 @@ evh_status region_check_header(const struct region_header *header, const char *p
         return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, tail_offset),
                          "%s: header: the journal cannot continue at %llu", path,
                          (unsigned long long)header->tail_offset);
+    /* A live heap's catalog and its end are in slice 0, in words that change by themselves. */
+    if (header->mode == EVH_LIVE) return EVH_OK;
     if (header->catalog == 0 || header->catalog >= header->heap_bytes)
         return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, catalog),
                          "%s: header: the catalog cannot be at %llu", path,

@@ -59,7 +59,7 @@ struct region_header {
     uint8_t uuid[16];
     uint32_t page_bytes;  /* 4096 on every system */
     uint32_t slice_shift; /* 16 */
-    uint32_t mode;        /* EVH_DURABLE */
+    uint32_t mode;        /* EVH_DURABLE or EVH_LIVE; EVH_MEMORY in images */
     uint32_t reserved0;
     uint64_t generation; /* of the header: one more with every write */
     uint64_t created_ns; /* wall clock, a label */
@@ -118,5 +118,10 @@ static_assert(sizeof(struct region_status) == 128, "on disk");
 #define REGION_LOCK_READY ((1ull << 62) - 2)
 /* Byte REGION_LOCK_VIEWS + s: a reader's view of commit s. */
 #define REGION_LOCK_VIEWS (1ull << 62)
+
+/* Live heaps: byte REGION_LOCK_ATTACHED is held shared by whoever is attached, exclusively while
+ * the first one attaches; byte REGION_LOCK_PROCESSES + p exclusively by the process in slot p. */
+#define REGION_LOCK_ATTACHED ((1ull << 61) - 1)
+#define REGION_LOCK_PROCESSES (1ull << 61)
 
 #endif

@@ -59,6 +59,12 @@ static evh_status open_failed(int error, const char *path, bool writing)
     return status;
 }
 
+static bool open_is_writing(const struct region *region)
+{
+    assert(region != NULL);
+    return region->mode == EVH_DURABLE || region->mode == EVH_LIVE;
+}
+
 /* The file's kind, size and identity. */
 static evh_status open_identify(struct region *region, const evh_options *options)
 {
@@ -71,7 +77,7 @@ static evh_status open_identify(struct region *region, const evh_options *option
         return base_fail(EVH_NOT_FILE, NO_OFFSET, "%s: a directory, not a heap", region->path);
     if (!info.is_regular)
         return base_fail(EVH_NOT_FILE, NO_OFFSET, "%s: no regular file", region->path);
-    if (info.is_network && !options->network_file_system && region->mode == EVH_DURABLE)
+    if (info.is_network && !options->network_file_system && open_is_writing(region))
         return base_fail(EVH_NOT_FILE, NO_OFFSET,
                          "%s: on a network file system, whose locks and flushes cannot be relied "
                          "on; the option network_file_system accepts it",
@@ -87,7 +93,7 @@ static evh_status open_lock_file(struct region *region)
 {
     assert(region_has_file(region));
     assert(region->lock_file < 0);
-    const unsigned flags = region->mode == EVH_DURABLE ? OS_OPEN_WRITE : 0;
+    const unsigned flags = open_is_writing(region) ? OS_OPEN_WRITE : 0;
     int error = os->open(region->path, flags, 0, &region->lock_file);
     if (error) {
         region->lock_file = -1;
@@ -238,6 +244,22 @@ evh_status region_measure(struct region *region)
     return EVH_OK;
 }
 
+/* All addresses at once, also behind the file's end: what any process adds there is there. The
+ * headers stay out of reach. */
+static evh_status open_map_live(struct region *region)
+{
+    assert(region->mode == EVH_LIVE);
+    assert(region->base != NULL);
+    const uint64_t from = REGION_FIRST_EXTENT_OFFSET;
+    const int error = os->map(region->base + from, region->reserved_bytes - from, OS_MAP_SHARED,
+                              region->file, from);
+    if (error)
+        return base_fail_os(error, NO_OFFSET, "%s: cannot map %llu bytes", region->path,
+                            (unsigned long long)region->reserved_bytes);
+    region->mapped_bytes = region->reserved_bytes;
+    return EVH_OK;
+}
+
 evh_status region_map(struct region *region, uint64_t heap_bytes)
 {
     assert(region->mode != EVH_MEMORY);
@@ -269,12 +291,27 @@ evh_status region_map(struct region *region, uint64_t heap_bytes)
         if (!status && region->mode == EVH_DURABLE) status = open_map_home(region);
     }
     if (status) return status;
+    if (region->mode == EVH_LIVE) return open_map_live(region);
     struct open_map_run run = {region, EVH_OK};
     region_each_run(region, heap_bytes, open_map_one, &run);
     if (run.status) return run.status;
     region->mapped_bytes = heap_bytes;
     region->header.preferred_address = (uint64_t)(uintptr_t)region->base;
     return EVH_OK;
+}
+
+/* A file keeps the mode that it was made for. Readers and private copies take both. */
+static evh_status open_check_mode(const struct region *region)
+{
+    assert(region->mode != EVH_MEMORY);
+    const bool is_live = region->header.mode == EVH_LIVE;
+    assert(is_live || region->header.mode == EVH_DURABLE);
+    if (!open_is_writing(region) || is_live == (region->mode == EVH_LIVE)) return EVH_OK;
+    return base_fail(EVH_MODE, offsetof(struct region_header, mode),
+                     is_live ? "%s: a live heap: open it with EVH_LIVE; evh_save() makes a durable "
+                               "copy of it"
+                             : "%s: a durable heap: it cannot be opened with EVH_LIVE",
+                     region->path);
 }
 
 evh_status region_open(const char *path, const evh_options *options, struct region **out)
@@ -284,7 +321,7 @@ evh_status region_open(const char *path, const evh_options *options, struct regi
     assert(options != NULL);
     struct region *region = open_new_region(path, options->mode);
     if (!region) return open_no_memory(path);
-    const bool writing = options->mode == EVH_DURABLE;
+    const bool writing = options->mode == EVH_DURABLE || options->mode == EVH_LIVE;
     const unsigned flags =
         (writing ? OS_OPEN_WRITE : 0u) | (options->no_follow ? OS_OPEN_NO_FOLLOW : 0u);
     evh_status status = EVH_OK;
@@ -296,8 +333,9 @@ evh_status region_open(const char *path, const evh_options *options, struct regi
     }
     status = open_identify(region, options);
     if (!status) status = open_lock_file(region);
-    if (!status && writing) status = open_take_writer_lock(region);
+    if (!status && options->mode == EVH_DURABLE) status = open_take_writer_lock(region);
     if (!status) status = region_read_header(region);
+    if (!status) status = open_check_mode(region);
     if (status) goto failed;
     if (writing &&
         (region->header.read_only_compatible & ~(uint64_t)REGION_READ_ONLY_COMPATIBLE_KNOWN)) {
@@ -415,8 +453,8 @@ evh_status region_close(struct region *region)
     if (!region->is_borrowed) open_release(region);
     if (region->lock_file >= 0) {
         /* A child that was forked a moment ago may hold the description still. */
-        if (region->mode == EVH_DURABLE)
-            (void)os->lock(region->lock_file, REGION_LOCK_READY, 1ull << 61, OS_UNLOCK);
+        if (open_is_writing(region))
+            (void)os->lock(region->lock_file, REGION_LOCK_ATTACHED, 1ull << 62, OS_UNLOCK);
         (void)os->close(region->lock_file);
     }
     if (region->file >= 0) {
@@ -427,6 +465,17 @@ evh_status region_close(struct region *region)
     os->mutex_end(region->mutex);
     os->memory_free(region->path);
     os->memory_free(region);
+    return status;
+}
+
+evh_status region_lock_again(struct region *region)
+{
+    assert(region->mode == EVH_LIVE);
+    assert(region->process != os->process());
+    if (region->lock_file >= 0) (void)os->close(region->lock_file);
+    region->lock_file = -1;
+    const evh_status status = open_lock_file(region);
+    if (!status) region->process = os->process();
     return status;
 }
 

@@ -250,12 +250,19 @@ static bool keep_finding(const evh_finding *finding, void *context)
     return false;
 }
 
+/* Whether nothing is promised of an image: the disk lied, and the power went. A killed process
+ * leaves its cache, whatever the disk does. */
+static bool is_unpromised(const struct explorer *explorer, bool is_kill)
+{
+    return explorer->plan->disk_lies && !is_kill;
+}
+
 static bool check_open_failed(struct explorer *explorer, const struct cut *cut,
-                              const struct window *window)
+                              const struct window *window, bool is_kill)
 {
     const evh_status status = evh_last_error()->status;
     if (status == EVH_NOT_FOUND && window->may_be_absent) return true;
-    if (explorer->plan->disk_lies) {
+    if (is_unpromised(explorer, is_kill)) {
         explorer->counts.refused++;
         return true;
     }
@@ -268,7 +275,7 @@ static bool check_content(struct explorer *explorer, const struct cut *cut, evh_
 {
     char finding[200] = "";
     if (evh_check(heap, keep_finding, finding)) {
-        if (explorer->plan->disk_lies) {
+        if (is_unpromised(explorer, is_kill)) {
             explorer->counts.refused++;
             return false;
         }
@@ -280,6 +287,11 @@ static bool check_content(struct explorer *explorer, const struct cut *cut, evh_
     bool is_old = false;
     for (size_t i = 0; i < explorer->history.count; i++)
         is_old = is_old || explorer->history.hashes[i] == hash;
+    if (is_unpromised(explorer, is_kill)) {
+        explorer->counts.older += is_old;
+        explorer->counts.mixtures += !is_old;
+        return false;
+    }
     violate(explorer, cut, "%s",
             is_old ? "an acknowledged commit is lost, or a failed one is back"
                    : "the content is that of no commit");
@@ -337,7 +349,7 @@ static void check_image(struct explorer *explorer, const struct cut *cut,
     options.must_exist = true;
     evh_heap *heap = evh_open(WORKLOAD_PATH, &options);
     bool is_right = heap ? check_content(explorer, cut, heap, window, is_kill)
-                         : check_open_failed(explorer, cut, window);
+                         : check_open_failed(explorer, cut, window, is_kill);
     if (heap && is_right && goes_on) {
         struct window after = *window;
         if (!is_kill) after.handed = 0; /* what was handed over, the power cut may have taken */
@@ -405,8 +417,6 @@ static void explore_log(struct explorer *explorer, const struct cut *parent,
 {
     const unsigned level = parent ? parent->level + 1 : 0;
     const size_t changes = changes_in(log);
-    window.is_any = explorer->plan->disk_lies;
-    window.history = &explorer->history;
     for (size_t i = 0; i < log->count && !explorer->violation[0]; i++) {
         const struct sim_operation *operation = &log->operations[i];
         uint64_t share = images ? images / changes : explorer->plan->images_per_cut;
@@ -519,6 +529,8 @@ void explore_report(const struct explore_counts *counts, const char *name, doubl
            (unsigned long long)counts->repeated, (unsigned long long)counts->cuts,
            (unsigned long long)counts->commits, (unsigned long long)counts->workloads,
            seconds > 0 ? (double)counts->images / seconds : 0);
-    if (counts->refused) printf(", %llu refused", (unsigned long long)counts->refused);
+    if (counts->refused)
+        printf("; %llu refused, %llu older, %llu mixtures", (unsigned long long)counts->refused,
+               (unsigned long long)counts->older, (unsigned long long)counts->mixtures);
     printf("\n");
 }

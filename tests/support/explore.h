@@ -21,7 +21,9 @@ struct explore_counts {
     uint64_t cuts;                      /* points of the log */
     uint64_t commits;                   /* of the workloads */
     uint64_t workloads;
-    uint64_t refused; /* images that were refused as corrupt, where that is allowed */
+    uint64_t refused;  /* images of a disk that lies that were refused, or did not check clean; */
+    uint64_t older;    /* that had an older commit than was acknowledged; */
+    uint64_t mixtures; /* that had what no commit had, and nothing told */
 };
 
 struct explore_plan {
@@ -29,7 +31,7 @@ struct explore_plan {
     unsigned images_per_cut;
     unsigned nested_every;  /* every n-th image is continued and its log explored */
     unsigned nested_images; /* of such a log, about */
-    bool disk_lies;         /* flushes are ignored: any old content or an error is right */
+    bool disk_lies;         /* flushes are ignored: what a power cut leaves is only counted */
 };
 
 struct explorer {

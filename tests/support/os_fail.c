@@ -243,6 +243,20 @@ static int fail_watch_collect(struct os_watch *watch, uint64_t end, const struct
 
 /* ---- memory and threads ---- */
 
+static int fail_memory_map(uint64_t size, bool is_stack, void **address)
+{
+    FAIL(OS_FAIL_MEMORY);
+    const int error = os_linux()->memory_map(size, is_stack, address);
+    if (!error) account_add(&plan.account.reservations, 1);
+    return error;
+}
+
+static int fail_guard(void *address, uint64_t size, enum os_guard_kind kind)
+{
+    FAIL(OS_FAIL_MEMORY);
+    return os_linux()->guard(address, size, kind);
+}
+
 static void *fail_memory_allocate(size_t size)
 {
     if (fails(OS_FAIL_MEMORY, __func__)) return NULL;
@@ -317,6 +331,8 @@ void os_fail_use(void)
     calls.watch_close = fail_watch_close;
     calls.watch_add = fail_watch_add;
     calls.watch_collect = fail_watch_collect;
+    calls.memory_map = fail_memory_map;
+    calls.guard = fail_guard;
     calls.memory_allocate = fail_memory_allocate;
     calls.memory_resize = fail_memory_resize;
     calls.memory_free = fail_memory_free;

@@ -42,6 +42,7 @@ static int call_map(void *address, uint64_t size, enum os_map_kind kind, int num
     int memory = -1;
     sim->counts.maps++;
     if (kind == OS_MAP_NOTHING) protection = PROT_NONE;
+    if (kind == OS_MAP_SHARED) return ENOTSUP; /* live heaps are no business of its disk */
     if (kind == OS_MAP_SHARED_READ) {
         protection = PROT_READ;
         flags = MAP_FIXED | MAP_NORESERVE | MAP_SHARED;
@@ -232,6 +233,10 @@ void sim_memory_calls(struct os_calls *calls)
     calls->protect = call_protect;
     calls->discard = call_discard;
     calls->release = call_release;
+    calls->memory_map = os_linux()->memory_map; /* nothing of it reaches a file */
+    calls->guard = os_linux()->guard;
+    calls->discard_later = os_linux()->discard_later;
+    calls->find_resident = os_linux()->find_resident;
     calls->watch_open = call_watch_open;
     calls->watch_close = call_watch_close;
     calls->watch_tier = call_watch_tier;

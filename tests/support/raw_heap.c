@@ -12,6 +12,7 @@ void raw_create(struct raw *raw, const char *path)
     CHECK_EQUAL(journal_create(raw->region, &raw->state, &raw->options, &raw->journal), EVH_OK);
     CHECK_EQUAL(region_publish(raw->region), EVH_OK);
     CHECK_EQUAL(journal_published(raw->journal), EVH_OK);
+    journal_announce(raw->journal);
 }
 
 evh_status raw_try_open(struct raw *raw, const char *path, evh_mode mode)
@@ -23,6 +24,7 @@ evh_status raw_try_open(struct raw *raw, const char *path, evh_mode mode)
     if (status) return status;
     status = journal_open(raw->region, &raw->options, &raw->journal, &raw->state);
     if (status) CHECK_EQUAL(region_close(raw->region), EVH_OK);
+    if (!status && mode == EVH_DURABLE) journal_announce(raw->journal);
     return status;
 }
 

@@ -58,9 +58,6 @@ bool window_allows(const struct window *window, uint64_t hash, bool is_kill)
     for (uint32_t i = 0; i < window->count; i++)
         if (window->hashes[i] == hash && (!is_kill || window->ids[i] >= window->handed))
             return true;
-    if (!window->is_any) return false;
-    for (size_t i = 0; i < window->history->count; i++)
-        if (window->history->hashes[i] == hash) return true;
     return false;
 }
 

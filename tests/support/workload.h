@@ -21,8 +21,6 @@ struct window {
     uint32_t count;
     uint64_t handed;    /* a killed process leaves this id or a later one */
     bool may_be_absent; /* the file was not created yet */
-    bool is_any;        /* a disk that lies: any content that there ever was */
-    const struct window_history *history;
 };
 
 /* All contents there ever were. */

@@ -1,0 +1,179 @@
+/* fault_table.c -- which arena, pool or stack a guard page belongs to.
+ *
+ * Read by a signal handler at any moment: a fixed table, slots with a version that is odd while
+ * they change, no lock and no memory. The text is put together by hand, since printf() may not be
+ * called there.
+ */
+#include "arena/arena.h"
+
+enum { FAULT_SLOTS = 4096 };
+
+struct fault_slot {
+    uint64_t version; /* odd: being changed; 0: never used. Atomic. */
+    struct fault_range range;
+    char name[EVH_OBJECT_NAME_MAX + 1];
+};
+
+static struct fault_slot fault_slots[FAULT_SLOTS];
+static uint32_t fault_end;          /* no slot at or behind it was ever used; atomic */
+static struct heap_lock fault_lock; /* of changes */
+
+uint32_t fault_add(const struct fault_range *range)
+{
+    assert(range->start < range->end);
+    assert(range->guard_bytes > 0);
+    uint32_t found = 0;
+    heap_lock_take(&fault_lock);
+    for (uint32_t i = 1; i < FAULT_SLOTS && !found; i++)
+        if (fault_slots[i].range.end == 0) found = i;
+    if (found) {
+        struct fault_slot *slot = &fault_slots[found];
+        __atomic_store_n(&slot->version, slot->version + 1, __ATOMIC_RELEASE);
+        slot->range = *range;
+        object_set_name(slot->name, range->name, "?");
+        slot->range.name = slot->name;
+        __atomic_store_n(&slot->version, slot->version + 1, __ATOMIC_RELEASE);
+        if (found >= fault_end) __atomic_store_n(&fault_end, found + 1, __ATOMIC_RELEASE);
+    }
+    heap_lock_drop(&fault_lock);
+    return found;
+}
+
+void fault_remove(uint32_t number)
+{
+    if (number == 0) return;
+    assert(number < FAULT_SLOTS);
+    heap_lock_take(&fault_lock);
+    struct fault_slot *slot = &fault_slots[number];
+    assert(slot->range.end != 0);
+    __atomic_store_n(&slot->version, slot->version + 1, __ATOMIC_RELEASE);
+    slot->range = (struct fault_range){0};
+    __atomic_store_n(&slot->version, slot->version + 1, __ATOMIC_RELEASE);
+    heap_lock_drop(&fault_lock);
+}
+
+/* ---- the message ---- */
+
+struct fault_text {
+    char *text;
+    size_t length, size;
+};
+
+static void fault_put(struct fault_text *out, const char *text)
+{
+    assert(out->length < out->size);
+    assert(text != NULL);
+    for (size_t i = 0; text[i] && out->length + 1 < out->size; i++)
+        out->text[out->length++] = text[i];
+    out->text[out->length] = 0;
+}
+
+static void fault_put_number(struct fault_text *out, uint64_t number)
+{
+    char digits[21];
+    size_t at = sizeof digits - 1;
+    assert(out != NULL);
+    digits[at] = 0;
+    do {
+        assert(at > 0);
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    fault_put(out, digits + at);
+}
+
+/* The stack whose guard `address` is in: overflow is of the one above, underflow of the one below.
+ * Guards lie at every multiple of the stride, and behind the last stack. */
+static void fault_put_stack(struct fault_text *out, const struct fault_range *range,
+                            uintptr_t address)
+{
+    assert(range->kind == FAULT_STACK);
+    assert(range->stride > range->guard_bytes);
+    const uint64_t count = (range->end - range->start) / range->stride;
+    const uint64_t above = (address - range->start) / range->stride;
+    /* A stack grows down into its low guard; nobody runs up into the high one by calling. */
+    const bool is_overflow = above < count;
+    const evh_stack *stack = &range->stacks[is_overflow ? above : count - 1];
+    fault_put(out, is_overflow ? "stack overflow: " : "stack underflow: ");
+    if (stack->label[0]) {
+        fault_put(out, "'");
+        fault_put(out, stack->label);
+        fault_put(out, "' on ");
+    }
+    fault_put(out, "stack ");
+    fault_put_number(out, stack->number);
+    fault_put(out, " of '");
+    fault_put(out, range->name);
+    fault_put(out, "': an access ");
+    const uintptr_t base = (uintptr_t)stack->base;
+    fault_put_number(out, is_overflow ? base - address : address - (base + stack->size_bytes));
+    fault_put(out, is_overflow ? " bytes below its " : " bytes above its ");
+    fault_put_number(out, stack->size_bytes);
+    fault_put(out, " bytes\n");
+}
+
+static void fault_put_edge(struct fault_text *out, const struct fault_range *range,
+                           uintptr_t address)
+{
+    static const char *const kinds[] = {"arena", "pool", "block of pool", "stack"};
+    assert(range->kind < sizeof kinds / sizeof kinds[0]);
+    const bool is_behind = range->stride || address >= range->end - range->guard_bytes;
+    assert(is_behind || address < range->start + range->guard_bytes);
+    fault_put(out, kinds[range->kind]);
+    fault_put(out, is_behind ? " overflow: '" : " underflow: '");
+    fault_put(out, range->name);
+    fault_put(out, is_behind ? "': an access in the guard behind it, "
+                             : "': an access in the guard before it, ");
+    uint64_t distance = range->start + range->guard_bytes - address;
+    if (range->stride)
+        distance = (address - range->start) % range->stride;
+    else if (is_behind)
+        distance = address - (range->end - range->guard_bytes);
+    fault_put_number(out, distance);
+    fault_put(out, is_behind ? " bytes from its end\n" : " bytes from its start\n");
+}
+
+/* Whether `address` lies in a guard of the range. */
+static bool fault_is_guard(const struct fault_range *range, uintptr_t address)
+{
+    if (address < range->start || address >= range->end) return false;
+    const uintptr_t offset = address - range->start;
+    if (range->stride) return offset % range->stride < range->guard_bytes;
+    return offset < range->guard_bytes || address >= range->end - range->guard_bytes;
+}
+
+/* An os_explain: runs in a signal handler. */
+static bool fault_explain_guard(const void *pointer, char *message, size_t size)
+{
+    const uintptr_t address = (uintptr_t)pointer;
+    const uint32_t end = __atomic_load_n(&fault_end, __ATOMIC_ACQUIRE);
+    assert(end <= FAULT_SLOTS);
+    for (uint32_t i = 1; i < end; i++) {
+        const struct fault_slot *slot = &fault_slots[i];
+        const uint64_t version = __atomic_load_n(&slot->version, __ATOMIC_ACQUIRE);
+        if (version % 2 != 0 || !fault_is_guard(&slot->range, address)) continue;
+        struct fault_text out = {message, 0, size};
+        fault_put(&out, "everheap: ");
+        if (slot->range.kind == FAULT_STACK)
+            fault_put_stack(&out, &slot->range, address);
+        else
+            fault_put_edge(&out, &slot->range, address);
+        return true;
+    }
+    return false;
+}
+
+/* In a forked child there is one thread; whoever held the lock is gone. */
+static void fault_forked(void)
+{
+    fault_lock.state = HEAP_LOCK_OPEN;
+}
+
+evh_status fault_install(void)
+{
+    os_at_fork(fault_forked);
+    const int error = os_at_fault(fault_explain_guard);
+    if (error) return base_fail_os(error, NO_OFFSET, "cannot set a handler for faults");
+    assert(fault_end <= FAULT_SLOTS);
+    return EVH_OK;
+}

@@ -1,0 +1,103 @@
+/* heap_discard.c -- memory that holds no live block goes back to the system: in heaps in memory.
+ *
+ * Free slices go as they are. In a slice of blocks, a page goes if no live block reaches into it;
+ * what is there reads as zero afterwards, and a block that is free has no content to lose. (A page
+ * of a durable heap stays: giving parts of slices back would need a mark for each.)
+ *
+ * Other threads may go on meanwhile. Whoever takes a free slice needs the lock, which is held here;
+ * and in a slice of blocks only its owner allocates, so that others' slices are left alone, unless
+ * the caller says that all other threads are still. Frees do no harm: they make more pages dead.
+ */
+#include "heap/heap.h"
+
+struct discard {
+    evh_heap *heap;
+    uint64_t start; /* of the present run of dead pages */
+    uint64_t end;
+    uint64_t bytes;
+    int error; /* the first of the system's refusals; nothing more is tried after it */
+};
+
+/* Give the present run back. */
+static void discard_run(struct discard *discard)
+{
+    assert(discard->start <= discard->end);
+    assert(discard->end % PAGE_BYTES == 0);
+    const uint64_t size = discard->end - discard->start;
+    unsigned char *base = discard->heap->view.base;
+    if (size && !discard->error) {
+        discard->error = os->discard(base + discard->start, size);
+        if (!discard->error) discard->bytes += size;
+    }
+    discard->start = discard->end = 0;
+}
+
+/* [offset, offset + size) holds nothing. Called in ascending order. */
+static void discard_add(struct discard *discard, uint64_t offset, uint64_t size)
+{
+    assert(offset > 0);
+    assert(offset >= discard->end);
+    if (discard->end != offset) {
+        discard_run(discard);
+        discard->start = offset;
+    }
+    discard->end = offset + size;
+}
+
+/* Whether one of the blocks [first, final] of the slice is live. */
+static bool discard_has_live(const evh_heap *heap, const struct slice *slice, uint64_t first,
+                             uint64_t final)
+{
+    assert(first <= final);
+    assert(final < slice->block_count);
+    for (uint64_t word = first / 64; word <= final / 64; word++) {
+        uint64_t live = remote_live_bits(heap, slice, (uint32_t)word);
+        if (word == first / 64) live &= UINT64_MAX << first % 64;
+        if (word == final / 64) live &= UINT64_MAX >> (63 - final % 64);
+        if (live) return true;
+    }
+    return false;
+}
+
+static void discard_pages(struct discard *discard, const struct slice *slice, uint64_t number)
+{
+    assert(slice->block_bytes > 0);
+    assert(number > 0);
+    const uint64_t size = (uint64_t)size_class_slices(slice->class_index) << SLICE_SHIFT;
+    for (uint64_t page = 0; page < size; page += PAGE_BYTES) {
+        const uint64_t first = page / slice->block_bytes;
+        const uint64_t final =
+            base_min((page + PAGE_BYTES - 1) / slice->block_bytes, slice->block_count - 1u);
+        if (first <= final && discard_has_live(discard->heap, slice, first, final)) continue;
+        discard_add(discard, (number << SLICE_SHIFT) + page, PAGE_BYTES);
+    }
+}
+
+EVH_INTERNAL evh_status heap_discard(evh_heap *heap, bool is_still, uint64_t *freed_bytes)
+{
+    assert(heap->mode == EVH_MEMORY);
+    assert(heap->compact == NULL);
+    *freed_bytes = 0;
+    if (heap->region->is_borrowed) return EVH_OK; /* the caller's to give */
+    struct cache *cache = threads_attach(heap);
+    if (!cache) return evh_last_error()->status;
+    (void)owners_reclaim(cache);
+    struct discard discard = {.heap = heap};
+    heap_lock_take(&heap->slices.lock);
+    const uint64_t end = slices_count(heap->state.heap_bytes);
+    for (uint64_t number = 1; number < end; number++) {
+        if (!heap->slices.segments[number / SEGMENT_SLICES]) continue;
+        const struct slice *slice = &heap->slices.table[number];
+        const bool has_blocks = slice->kind == HEAP_SMALL || slice->kind == HEAP_MEDIUM;
+        const struct cache *owner = has_blocks ? slice_owner(slice) : NULL;
+        if (runs_is_free(heap, number))
+            discard_add(&discard, number << SLICE_SHIFT, SLICE_BYTES);
+        else if (has_blocks && (is_still || !owner || owner == cache))
+            discard_pages(&discard, slice, number);
+    }
+    discard_run(&discard);
+    heap_lock_drop(&heap->slices.lock);
+    *freed_bytes = discard.bytes;
+    if (!discard.error) return EVH_OK;
+    return base_fail_os(discard.error, NO_OFFSET, "%s: cannot give memory back", heap_path(heap));
+}

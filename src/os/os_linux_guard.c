@@ -1,0 +1,80 @@
+/* os_linux_guard.c -- memory with guard pages: for arenas, pools and stacks. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "os/os_linux.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
+#endif
+
+EVH_INTERNAL uint64_t os_page_bytes(void)
+{
+    const long size = sysconf(_SC_PAGESIZE);
+    return size > PAGE_BYTES ? (uint64_t)size : PAGE_BYTES;
+}
+
+EVH_INTERNAL uint64_t os_map_limit(void)
+{
+    enum { LIMIT_DEFAULT = 65530 };
+    unsigned long limit = LIMIT_DEFAULT;
+    FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
+    if (file == NULL) return limit;
+    if (fscanf(file, "%lu", &limit) != 1) limit = LIMIT_DEFAULT;
+    fclose(file);
+    return limit;
+}
+
+EVH_INTERNAL int os_guard_map(uint64_t size, bool is_stack, void **address)
+{
+    assert(size != 0);
+    assert(size % PAGE_BYTES == 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *got = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (got == MAP_FAILED) return errno;
+    /* Kernels without huge pages answer EINVAL. */
+    if (is_stack) (void)madvise(got, size, MADV_NOHUGEPAGE);
+    *address = got;
+    return 0;
+}
+
+EVH_INTERNAL int os_guard_set(void *address, uint64_t size, enum os_guard_kind kind)
+{
+    assert(address != NULL);
+    assert(size % os_page_bytes() == 0);
+    if (kind == OS_GUARD_PROTECT) return mprotect(address, size, PROT_NONE) == 0 ? 0 : errno;
+    return madvise(address, size, MADV_GUARD_INSTALL) == 0 ? 0 : errno;
+}
+
+EVH_INTERNAL void os_guard_discard_later(void *address, uint64_t size)
+{
+    assert(address != NULL);
+    assert(size != 0);
+    (void)madvise(address, size, MADV_FREE);
+}
+
+EVH_INTERNAL int os_guard_find_resident(void *address, uint64_t size, uint64_t *offset)
+{
+    enum { CHUNK_PAGES = 512 };
+    unsigned char present[CHUNK_PAGES];
+    const uint64_t page = os_page_bytes();
+    assert((uintptr_t)address % page == 0);
+    assert(size % page == 0);
+    for (uint64_t at = 0; at < size;) {
+        const uint64_t part = base_min(size - at, CHUNK_PAGES * page);
+        if (mincore((unsigned char *)address + at, part, present) != 0) return errno;
+        for (uint64_t i = 0; i < part / page; i++) {
+            if ((present[i] & 1) == 0) continue;
+            *offset = at + i * page;
+            return 0;
+        }
+        at += part;
+    }
+    *offset = size;
+    return 0;
+}

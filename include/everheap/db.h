@@ -199,6 +199,19 @@ EVH_API evh_status evh_db_search(evh_db *db, const char *part, size_t size,
                                  const evh_db_search_options *options, evh_db_found *found,
                                  void *context, uint64_t *total);
 
+/**
+ * Keep an index of the strings from now on, or stop. It is part of the database: changed with every
+ * string, committed and rolled back with it. A search for three bytes or more then reads only the
+ * pieces of 64 KiB that may have them; hits come in another order. Strings above 1000 bytes, and
+ * keys, are always looked through.
+ * Errors    EVH_FULL and as every change: nothing has changed.
+ * Cost      an eighth of the strings' size, and once their size in time; then a nanosecond or two
+ *           for each byte that is written, and a few more pages in a commit.
+ */
+EVH_API evh_status evh_db_set_index(evh_db *db, bool on);
+/** Whether there is one. */
+EVH_API bool evh_db_has_index(evh_db *db);
+
 /* ---- watching ------------------------------------------------------------------------------- */
 
 /** Called after a commit for each path that changed at, below or above what is watched. Paths are

@@ -49,6 +49,7 @@ static evh_status metrics_of_document(struct evh_db *db, evh_value object)
         {"arrays", counts[JSON_ARRAY]},
         {"objects", counts[JSON_OBJECT]},
         {"references", counts[JSON_REF]},
+        {"index_bytes", trigrams_bytes(db->json)},
         {"keys", keys.offset ? evh_symbols_count(db->heap, &keys) : 0},
         {"changes", root->changes},
         {"last_commit", root->commit_time_ns / 1000000000u},

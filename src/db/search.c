@@ -2,7 +2,8 @@
  *
  * Strings lie in slabs of their own, so that a slab is searched as one piece of text; where that
  * finds something, the entries are walked up to it, and what lies in no live string does not
- * count. The string's owner leads to its value. Keys are symbols: those that match are marked, and
+ * count. Where there is an index (json/trigrams.c) slabs that it excludes are left out. The
+ * string's owner leads to its value. Keys are symbols: those that match are marked, and
  * if there are any all objects are looked through for them.
  */
 #include "db/db.h"
@@ -143,20 +144,49 @@ static void search_large(struct search *search)
     }
 }
 
-static void search_texts(struct search *search)
+/* The slab at `offset`, searched; NULL if there is none. */
+static const struct json_text_slab *search_slab_at(struct search *search, uint64_t offset)
+{
+    const struct json_text_slab *slab = NULL;
+    if (offset % JSON_SLAB_BYTES == 0) slab = json_at(search->json, offset, JSON_SLAB_BYTES);
+    if (!slab || slab->magic != (JSON_MAGIC ^ offset)) {
+        search->status = json_corrupt(offset, "a slab of strings that is none");
+        return NULL;
+    }
+    search_slab(search, offset, (const char *)slab);
+    return slab;
+}
+
+/* The slabs that the index does not exclude. */
+static void search_index(struct search *search)
 {
     struct evh_json *json = search->json;
-    const struct json_texts *texts = &json->root->texts;
-    uint64_t offset = texts->first_slab;
-    for (uint64_t i = 0; offset && i < texts->slab_count && search_goes_on(search); i++) {
-        const struct json_text_slab *slab = NULL;
-        if (offset % JSON_SLAB_BYTES == 0) slab = json_at(json, offset, JSON_SLAB_BYTES);
-        if (!slab || slab->magic != (JSON_MAGIC ^ offset)) {
-            search->status = json_corrupt(offset, "a slab of strings that is none");
+    const struct db_pattern *pattern = &search->pattern;
+    for (uint32_t i = 0; i < json->root->index.group_count && search_goes_on(search); i++) {
+        uint64_t bits = 0;
+        const uint64_t *slabs = NULL;
+        if (!trigrams_select(json, i, pattern->bytes, pattern->size, &bits, &slabs)) {
+            search->status = json_corrupt(json->root->index.groups, "an index that is none");
             return;
         }
-        search_slab(search, offset, (const char *)slab);
-        offset = slab->next;
+        for (; bits && search_goes_on(search); bits &= bits - 1)
+            if (!search_slab_at(search, slabs[base_lowest_bit(bits)])) return;
+    }
+}
+
+static void search_texts(struct search *search)
+{
+    const struct evh_json *json = search->json;
+    const struct json_texts *texts = &json->root->texts;
+    if (trigrams_is_on(json) && search->pattern.size >= JSON_INDEX_PART_MIN) {
+        search_index(search);
+    } else {
+        uint64_t offset = texts->first_slab;
+        for (uint64_t i = 0; offset && i < texts->slab_count && search_goes_on(search); i++) {
+            const struct json_text_slab *slab = search_slab_at(search, offset);
+            if (!slab) return;
+            offset = slab->next;
+        }
     }
     search_large(search);
 }
@@ -231,6 +261,19 @@ static void search_keys(struct search *search)
             search_object(search, number, container, bits, highest);
     }
     os->memory_free(bits);
+}
+
+evh_status evh_db_set_index(evh_db *db, bool on)
+{
+    if (!db) return base_fail(EVH_INVALID, NO_OFFSET, "db: no database");
+    const evh_status status = json_writable(db->json);
+    if (status) return status;
+    return on ? trigrams_make(db->json) : trigrams_is_on(db->json) ? trigrams_drop(db->json) : EVH_OK;
+}
+
+bool evh_db_has_index(evh_db *db)
+{
+    return db && !json_ready(db->json) && trigrams_is_on(db->json);
 }
 
 evh_status evh_db_search(evh_db *db, const char *part, size_t size,

@@ -278,6 +278,34 @@ EVH_INTERNAL void text_resize(struct evh_json *json, const struct json_slot *slo
 /** It belongs to another container. */
 EVH_INTERNAL void text_own(struct evh_json *json, const struct json_slot *slot, uint32_t owner);
 
+/* ---- trigrams.c: the index of strings, if there is one ---- */
+
+static inline bool trigrams_is_on(const struct evh_json *json)
+{
+    return json->root->index.groups != 0;
+}
+
+/** Make an index of all strings, or free it. Nothing changes on failure. */
+EVH_INTERNAL evh_status trigrams_make(struct evh_json *json);
+EVH_INTERNAL evh_status trigrams_drop(struct evh_json *json);
+/** A slab without strings comes into the index; one goes. */
+EVH_INTERNAL evh_status trigrams_join(struct evh_json *json, struct json_text_slab *slab);
+EVH_INTERNAL void trigrams_leave(struct evh_json *json, struct json_text_slab *slab);
+/** There is a string with these bytes in a slab now. */
+EVH_INTERNAL void trigrams_add(struct evh_json *json, struct json_text_slab *slab, const char *text,
+                            size_t size);
+/** Which slabs of a group may have a string with `part`, of JSON_INDEX_PART_MIN bytes at least, in
+ *  any case of letters: bits of numbers, and offsets by number. False: no such group. */
+EVH_INTERNAL bool trigrams_select(const struct evh_json *json, uint32_t group, const void *part,
+                               size_t size, uint64_t *bits, const uint64_t **slabs);
+/** Whether a string's bits are there; whether what the index says of a slab is so. */
+EVH_INTERNAL bool trigrams_has(const struct evh_json *json, const struct json_text_slab *slab,
+                            const char *text, size_t size);
+EVH_INTERNAL bool trigrams_knows(const struct evh_json *json, const struct json_text_slab *slab);
+/** How many slabs it knows; bytes that it takes. */
+EVH_INTERNAL uint64_t trigrams_slabs(const struct evh_json *json);
+EVH_INTERNAL uint64_t trigrams_bytes(const struct evh_json *json);
+
 /** A blob: DIGITS, BYTES, the path of a ref. Its offset, 0 on failure. */
 EVH_INTERNAL uint64_t blob_make(struct evh_json *json, const void *bytes, uint64_t size);
 EVH_INTERNAL const char *blob_of(const struct evh_json *json, uint64_t offset, uint64_t *size);

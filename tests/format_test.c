@@ -85,6 +85,7 @@ static const struct field fields[] = {
     FIELD(region_status, device),
     FIELD(region_status, inode),
     FIELD(region_status, generation),
+    FIELD(region_status, settling_sequence),
     FIELD(region_status, reserved),
     FIELD(region_status, reserved1),
     FIELD(region_status, crc),

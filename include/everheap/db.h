@@ -39,7 +39,8 @@ typedef struct evh_db_options {
     bool must_exist;  /* EVH_NOT_FOUND otherwise */
     const char *name; /* of the document in the heap; NULL: "json" */
     evh_db_references references;
-    uint64_t reserved[4]; /* zero */
+    uint64_t commit_sequence; /* to read that past commit, see evh_options; 0: the newest */
+    uint64_t reserved[3];     /* zero */
 } evh_db_options;
 
 /** A value with its document, which is one in memory for a path under /$metrics. All zero: none. */

@@ -309,8 +309,12 @@ HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
 APR_PATH = $(firstword $(wildcard /usr/include/apr-1.0 /usr/local/include/apr-1.0))
 HAS_APR = $(if $(APR_PATH),$(call has,apr_pools.h,-I$(APR_PATH) -lapr-1))
 HAS_BOOST = $(wildcard /usr/include/boost/context/protected_fixedsize_stack.hpp)
+HAS_JANSSON = $(call has,jansson.h,-ljansson)
+HAS_YYJSON = $(call has,yyjson.h,-lyyjson)
+HAS_SIMDJSON = $(wildcard /usr/include/simdjson.h /usr/local/include/simdjson.h)
 BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1) \
-	$(if $(HAS_APR),-DHAVE_APR=1 -isystem $(APR_PATH))
+	$(if $(HAS_APR),-DHAVE_APR=1 -isystem $(APR_PATH)) $(if $(HAS_JANSSON),-DHAVE_JANSSON=1) \
+	$(if $(HAS_YYJSON),-DHAVE_YYJSON=1) $(if $(HAS_CXX),-DHAVE_JSON_CXX=1)
 BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) \
 	$(if $(HAS_APR),-lapr-1) -ldl -lm
 
@@ -321,6 +325,17 @@ $(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
 	$(Q)$(CXX) -std=c++17 -Wall -Wextra $(RELEASE) -c $< -o $@
 $(BUILD)/bench/collect_bench: $(BUILD)/objects/bench/collect_std.o
 $(BUILD)/bench/collect_bench: BENCH_LIBRARIES += -lstdc++
+
+# The parsers in C++ that documents are measured beside.
+ifneq ($(HAS_CXX),)
+$(BUILD)/objects/bench/json_parsers_cxx.o: bench/json_parsers.cpp bench/json_peers.h
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX   $<")
+	$(Q)$(CXX) -std=c++17 -O3 -DNDEBUG -c $< -o $@
+$(BUILD)/bench/json_bench: $(BUILD)/objects/bench/json_parsers_cxx.o
+endif
+$(BUILD)/bench/json_bench: BENCH_LIBRARIES += $(if $(HAS_CXX),-lstdc++) \
+	$(if $(HAS_SIMDJSON),-lsimdjson) $(if $(HAS_JANSSON),-ljansson) $(if $(HAS_YYJSON),-lyyjson)
 
 .PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-compat bench-json
 bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena $(if $(HAS_CXX),bench-collect bench-compat) bench-json ## run all benchmarks
@@ -343,8 +358,8 @@ $(BUILD)/bench/arena_boost: bench/arena_boost.cpp
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX   $@")
 	$(Q)$(CXX) -std=c++17 -O2 $< -lboost_context -o $@
-bench-json: $(BUILD)/bench/json_bench ## measure JSON documents [FILE=text]
-	@$< $(if $(FILE),--file=$(FILE))
+bench-json: $(BUILD)/bench/json_bench ## measure JSON documents beside parsers, SQLite, LMDB, jq, python3 [FILE="texts"]
+	@for file in $(or $(FILE),''); do $< $${file:+--file=$$file} || exit 1; done
 bench-compat: $(BUILD)/bench/compat_bench ## measure the compatibility headers
 	@$<
 

@@ -219,7 +219,12 @@ $(BUILD)/$(1)/%: $(BUILD)/objects/$(1)/%.cpp.o $(BUILD)/libeverheap.a
 	$$(Q)$$(CXX) -pthread $$(RELEASE) $$(LDFLAGS) $$^ $(3) $$(LDLIBS) -o $$@
 endef
 
-$(eval $(call programs,cli,,,))
+# The shell of `everheap json` edits lines where libedit is; it is loaded then, not linked.
+HASH := \#
+has = $(shell printf '$(HASH)include <stdio.h>\n$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
+	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
+HAS_EDITLINE := $(call has,editline/readline.h)
+$(eval $(call programs,cli,$(if $(HAS_EDITLINE),-DHAVE_EDITLINE=1),,))
 $(eval $(call programs,examples,,,$(EXAMPLE_SUPPORT)))
 $(eval $(call programs,bench,-D_GNU_SOURCE $$(BENCH_DEFINES),$$(BENCH_LIBRARIES),$(BENCH_SUPPORT)))
 
@@ -301,9 +306,6 @@ cover: $(addprefix $(BUILD)/cover/,$(basename $(TEST_SOURCES))) $(PROGRAM_SOURCE
 # ---- benchmarks ---------------------------------------------------------------------------------
 
 # What is installed is compared with; what is not is left out, and the benchmark says so.
-HASH := \#
-has = $(shell printf '$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
-	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
 HAS_LMDB = $(call has,lmdb.h,-llmdb)
 HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
 APR_PATH = $(firstword $(wildcard /usr/include/apr-1.0 /usr/local/include/apr-1.0))

@@ -235,8 +235,8 @@ static void measure_index(void *open)
             times[round] = (double)(bench_now_ns() - start);
         }
         printf("  search \"%s\" with it %*s %s for %llu\n", parts[part].text,
-               (int)(12 - strlen(parts[part].text)), "", bench_time_text(bench_median(times, ROUNDS)),
-               (unsigned long long)found);
+               (int)(12 - strlen(parts[part].text)), "",
+               bench_time_text(bench_median(times, ROUNDS)), (unsigned long long)found);
     }
     bench_require(!evh_db_set_index(db, false) && !evh_db_commit(db), "free an index");
 }

@@ -135,6 +135,6 @@ evh_db *json_ours_db(void *store)
     return ((struct ours *)store)->db;
 }
 
-const struct json_store json_ours_store = {"everheap",  ours_open,   ours_load,
-                                           ours_begin,  ours_commit, ours_update,
-                                           ours_read,   ours_search, ours_close};
+const struct json_store json_ours_store = {"everheap", ours_open,   ours_load,
+                                           ours_begin, ours_commit, ours_update,
+                                           ours_read,  ours_search, ours_close};

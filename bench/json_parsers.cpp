@@ -1,4 +1,4 @@
-/* json_parsers.cpp -- parsers in C++, as far as they are installed: simdjson, RapidJSON, nlohmann. */
+/* json_parsers.cpp -- parsers in C++ that are installed: simdjson, RapidJSON, nlohmann. */
 #include "json_peers.h"
 
 #include <new>

@@ -18,7 +18,8 @@ static const struct program {
     {"jq", {"jq", "-r", ".statuses[%zu].user.screen_name", NULL}},
     {"python3",
      {"python3", "-c",
-      "import json,sys; print(json.load(open(sys.argv[1]))['statuses'][%zu]['user']['screen_name'])",
+      "import json,sys\n"
+      "print(json.load(open(sys.argv[1]))['statuses'][%zu]['user']['screen_name'])",
       NULL}},
     {"node",
      {"node", "-e",

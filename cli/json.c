@@ -248,6 +248,13 @@ static evh_status json_stat(const struct cli_request *request, evh_db *db)
     return json_show(&pretty, evh_db_get(db, "/$metrics"));
 }
 
+/* on or off takes the place of the path. */
+static evh_status json_index(const struct cli_request *request, evh_db *db)
+{
+    const char *word = request->arguments[ARGUMENT_PATH];
+    return evh_db_set_index(db, !word || strcmp(word, "off") != 0);
+}
+
 static evh_status json_check(const struct cli_request *request, evh_db *db)
 {
     (void)request;
@@ -264,7 +271,8 @@ static const struct json_action json_actions[] = {
     {"search", false, true, json_search}, {"keys", false, false, json_keys},
     {"dump", false, false, json_dump},    {"refs", false, false, json_refs},
     {"stat", false, false, json_stat},    {"check", false, false, json_check},
-    {"watch", false, false, json_watch},  {"shell", true, false, json_shell},
+    {"index", true, false, json_index},   {"watch", false, false, json_watch},
+    {"shell", true, false, json_shell},
 };
 
 const struct json_action *json_find_action(const char *name)
@@ -280,7 +288,9 @@ static evh_status json_act(const struct cli_request *request, const struct json_
 {
     const evh_options options = {.mode = action->is_change ? EVH_DURABLE : EVH_READ_ONLY,
                                  .must_exist = !action->is_change || action->run != json_load,
-                                 .no_thread = true};
+                                 .no_thread = true,
+                                 .commit_sequence =
+                                     action->is_change ? 0 : request->values[OPTION_COMMIT].number};
     const evh_db_options names = {.name = request->values[OPTION_NAME].text};
     evh_heap *heap = evh_open(request->arguments[ARGUMENT_FILE], &options);
     evh_db *db = heap ? evh_db_open_in(heap, &names) : NULL;
@@ -303,9 +313,12 @@ static enum cli_exit json_run(const struct cli_request *request)
     const char *missing = NULL;
     if (!action)
         missing = "an action is needed: load, get, put, push, erase, patch, merge, query, "
-                  "search, keys, dump, refs, stat, check, watch or shell";
+                  "search, keys, dump, refs, stat, index, check, watch or shell";
     if (action && action->needs_path && !request->arguments[ARGUMENT_PATH])
         missing = "no PATH given";
+    const char *path = request->arguments[ARGUMENT_PATH];
+    if (action && action->run == json_index && path && strcmp(path, "on") && strcmp(path, "off"))
+        missing = "index FILE on, or off";
     if (missing) {
         fprintf(stderr, "everheap json: %s\nTry 'everheap json --help'.\n", missing);
         return CLI_FAILED;
@@ -335,6 +348,7 @@ const struct cli_command cli_json_command = {
         "  search FILE TEXT        list keys and strings that contain a text, with their paths\n"
         "  refs FILE               list references that lead nowhere\n"
         "  stat FILE               print the database's metrics\n"
+        "  index FILE [on|off]     keep an index of the strings, for searches; or stop\n"
         "  check FILE              verify the document\n"
         "  watch FILE [PATH]       print a value whenever a commit of another process changes it\n"
         "  shell FILE              read commands like these, without FILE, line by line\n"
@@ -352,7 +366,9 @@ const struct cli_command cli_json_command = {
                 {"ignore-case", 'i', CLI_FLAG, NULL, 0, "search for A to Z as for a to z"},
                 {"skip", 0, CLI_NUMBER, "N", 0, "leave out the first N that are found"},
                 {"limit", 0, CLI_NUMBER, "N", 0,
-                 "end after N that are found, or watched; 0: never"}},
+                 "end after N that are found, or watched; 0: never"},
+                {"commit", 0, CLI_NUMBER, "N", 0,
+                 "read commit N, which the journal must still hold"}},
     .examples = {{"everheap json load app.heap < doc.json", "make a heap that holds a document"},
                  {"everheap json get app.heap /users/0/name -r", "one string, as it is"},
                  {"everheap json put app.heap /users/0/age 42", "change one value, durably"}},

@@ -14,6 +14,7 @@ enum {
     OPTION_IGNORE_CASE,
     OPTION_SKIP,
     OPTION_LIMIT,
+    OPTION_COMMIT,
 };
 enum { ARGUMENT_ACTION, ARGUMENT_FILE, ARGUMENT_PATH, ARGUMENT_VALUE };
 
@@ -32,6 +33,12 @@ evh_status json_print(const struct cli_request *request, evh_json *json, evh_val
 /** Actions that go on (json_shell.c). */
 evh_status json_watch(const struct cli_request *request, evh_db *db);
 evh_status json_shell(const struct cli_request *request, evh_db *db);
+/** Lines of a shell (json_line.c). True: with history and completion. */
+bool json_line_begin(evh_db *db);
+bool json_line_is_terminal(void);
+/** The next line, owned: end it with free(). NULL at the end. */
+char *json_line(const char *prompt);
+void json_line_end(void);
 /** Whether a line of a shell that is not a terminal failed: it was told already. */
 bool json_shell_failed(void);
 

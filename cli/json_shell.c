@@ -1,12 +1,11 @@
 /* json_shell.c -- `everheap json watch` and `everheap json shell`: actions that go on. */
-#define _POSIX_C_SOURCE 200809L /* getline(), nanosleep(), isatty() */
+#define _POSIX_C_SOURCE 200809L /* nanosleep() */
 
 #include "json.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 /* ---- watch ---- */
 
@@ -86,7 +85,7 @@ struct shell {
     evh_db *db;
     bool is_open; /* between begin and commit */
     bool has_failed;
-    bool is_terminal;
+    bool is_edited;
 };
 
 static bool shell_has_failed; /* a line of the last shell */
@@ -168,6 +167,7 @@ static bool shell_line(struct shell *shell, char *line)
     if (strcmp(word, "quit") == 0 || strcmp(word, "exit") == 0) return false;
     if (strcmp(word, "help") == 0) {
         fputs(shell_help, stdout);
+        if (shell->is_edited) fputs("The tabulator key completes paths.\n", stdout);
     } else if (strcmp(word, "begin") == 0 || strcmp(word, "commit") == 0 ||
                strcmp(word, "rollback") == 0) {
         shell_bracket(shell, word);
@@ -187,17 +187,14 @@ static bool shell_line(struct shell *shell, char *line)
 
 evh_status json_shell(const struct cli_request *request, evh_db *db)
 {
-    struct shell shell = {.request = request, .db = db, .is_terminal = isatty(STDIN_FILENO) == 1};
-    char *line = NULL;
-    size_t room = 0;
-    for (;;) {
-        if (shell.is_terminal) fputs(shell.is_open ? "json* > " : "json > ", stdout);
-        fflush(stdout);
-        if (getline(&line, &room, stdin) < 0) break;
-        shell.has_failed = shell.has_failed && !shell.is_terminal;
-        if (!shell_line(&shell, line)) break;
+    struct shell shell = {.request = request, .db = db, .is_edited = json_line_begin(db)};
+    for (bool goes_on = true; goes_on;) {
+        char *line = json_line(shell.is_open ? "json* > " : "json > ");
+        shell.has_failed = shell.has_failed && !json_line_is_terminal();
+        goes_on = line && shell_line(&shell, line);
+        free(line);
     }
-    free(line);
+    json_line_end();
     if (shell.is_open) {
         (void)evh_db_rollback(db);
         fprintf(stderr, "everheap json: what waited for commit is undone\n");

@@ -3,6 +3,7 @@
 
 #include "test.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -99,6 +100,76 @@ TEST(a_shell_commits_each_change_or_those_between_begin_and_commit)
     check_refused(path, "shell %s <<'E'\nput /x\nE\n", "something is missing");
     check_refused(path, "shell %s <<'E'\ncommit\nE\n", "no begin");
     check_run(path, "get %s /a", "{\"b\":1}\n");
+}
+
+TEST(an_index_is_kept_and_a_commit_that_is_gone_is_refused)
+{
+    const char *path = test_path("cli");
+    check_run(path, "load %s <<'E'\n{\"a\":\"a Fox\"}\nE\n", "");
+    check_run(path, "index %s", "");
+    check_run(path, "get %s '/$metrics/index_bytes' | wc -c", "7\n");
+    check_run(path, "put %s /b '\"the fox\"'", "");
+    check_run(path, "search %s fox", "value\t/b\tthe fox\n");
+    check_run(path, "check %s", "sound\n");
+    check_run(path, "index %s off", "");
+    check_run(path, "get %s '/$metrics/index_bytes'", "0\n");
+    check_refused(path, "index %s perhaps", "on, or off");
+    check_refused(path, "get %s --commit 99", "EVH_NOT_FOUND");
+    check_refused(path, "get %s --commit 1", "EVH_STALE"); /* closing brings all home */
+}
+
+/* Read from a terminal until `part` was there, behind `before`. */
+static void await(int terminal, const char *before, const char *part)
+{
+    size_t size = 0;
+    output[0] = 0;
+    for (const char *at = NULL; !(at = strstr(output, before)) || !strstr(at, part);) {
+        const ssize_t more = read(terminal, output + size, sizeof output - 1 - size);
+        if (more <= 0) test_fail(__FILE__, __LINE__, "no %s in %s", part, output);
+        if (more <= 0) test_stop();
+        size += (size_t)more;
+        output[size] = 0;
+    }
+}
+
+static void type(int terminal, const char *text)
+{
+    CHECK(write(terminal, text, strlen(text)) == (ssize_t)strlen(text));
+}
+
+TEST(a_shell_at_a_terminal_completes_paths)
+{
+    const char *path = test_path("cli");
+    check_run(path, "load %s <<'E'\n{\"users\":[{\"na/me\":\"Ada\"}]}\nE\n", "");
+    const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    CHECK(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        const char *command = getenv("EVERHEAP_COMMAND");
+        if (!command) command = "build/everheap";
+        setsid();
+        const int end = open(ptsname(terminal), O_RDWR);
+        if (end < 0 || dup2(end, 0) < 0 || dup2(end, 1) < 0 || dup2(end, 2) < 0) _exit(9);
+        setenv("TERM", "dumb", 1);
+        execlp(command, command, "json", "shell", path, (char *)NULL);
+        _exit(9);
+    }
+    await(terminal, "", "json > ");
+    type(terminal, "help\n");
+    await(terminal, "quit", "json > ");
+    const bool is_edited = strstr(output, "tabulator") != NULL;
+    if (is_edited) {
+        type(terminal, "get /us\t0/n\t\n");
+        await(terminal, "", "\"Ada\"");
+    }
+    type(terminal, "quit\n");
+    int status = 0;
+    while (read(terminal, output, sizeof output) > 0) continue;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    close(terminal);
+    if (!is_edited) SKIP("the command was built without libedit, or it is not installed");
 }
 
 TEST(a_watch_prints_what_another_process_commits)

@@ -1,8 +1,8 @@
 /* db_index_test.c -- a search finds the same with an index and without.
  *
- * Strategy: some hundred slabs of random strings, which come, change in place, grow and go, with an
- * index that was made before or in between; commits, rollbacks, reopenings. Invariants: the hits are
- * those of a plain search of all values; the check finds every string's bits in the index.
+ * Strategy: slabs of random strings, which come, change in place, grow and go, with an index that
+ * was made before or in between; commits, rollbacks, reopenings. Invariants: the hits are those of
+ * a plain search of all values; the check finds every string's bits in the index.
  */
 #include "db/db.h"
 #include "test.h"
@@ -80,8 +80,8 @@ static bool contains(const char *text, size_t size, const char *part, size_t par
 {
     for (size_t at = 0; at + part_size <= size; at++) {
         size_t i = 0;
-        while (i < part_size && (folds ? fold(text[at + i]) == fold(part[i])
-                                       : text[at + i] == part[i]))
+        while (i < part_size &&
+               (folds ? fold(text[at + i]) == fold(part[i]) : text[at + i] == part[i]))
             i++;
         if (i == part_size) return true;
     }
@@ -102,8 +102,7 @@ static void check_search(evh_db *db, uint64_t *state)
         part_size = (random >> 34) % 20;
         memcpy(part, text + (random >> 40) % (size - part_size), part_size);
     }
-    const evh_db_search_options options = {.kinds = EVH_DB_VALUE,
-                                           .ignore_case = random >> 60 & 1};
+    const evh_db_search_options options = {.kinds = EVH_DB_VALUE, .ignore_case = random >> 60 & 1};
     uint64_t expected = 0;
     for (size_t i = 0; i < evh_json_count(json, list); i++) {
         text = evh_json_text(json, evh_json_at(json, list, i), &size);
@@ -154,7 +153,10 @@ TEST(an_index_finds_what_a_plain_search_finds)
         case 0: check_ok(evh_db_rollback(db)); break;
         case 1: db = open_again(db, path); break;
         case 2: continue;
-        default: check_ok(evh_db_commit(db)); was_on = is_on; break;
+        default:
+            check_ok(evh_db_commit(db));
+            was_on = is_on;
+            break;
         }
         is_on = was_on;
         CHECK_EQUAL(evh_db_has_index(db), is_on);
@@ -178,9 +180,9 @@ TEST(an_index_reads_only_where_a_word_may_be)
     for (int i = 0; i < 15000; i++) {
         memset(text, 0, sizeof text);
         for (int word = 0; word < 60; word++)
-            snprintf(text + strlen(text), 10, "%s ",
-                     (const char *[]){"the", "heap", "of", "quick", "foxes"}[test_random(&state) %
-                                                                             5]);
+            snprintf(
+                text + strlen(text), 10, "%s ",
+                (const char *[]){"the", "heap", "of", "quick", "foxes"}[test_random(&state) % 5]);
         if (i % 5000 == 17) memcpy(text + 40, "Zebra", 5);
         check_ok(evh_db_push(db, "/list", &item));
         check_ok(evh_json_set_text(json, item, text, strlen(text)));

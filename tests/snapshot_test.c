@@ -1,4 +1,4 @@
-/* snapshot_test.c -- a past commit that the journal holds can be read, or is refused; never a mixture.
+/* snapshot_test.c -- a past commit that the journal holds is shown, or refused; never a mixture.
  *
  * Strategy: a writer commits states in which words in many pages carry the number of the commit;
  * others open views of commits that are not the newest, beside the writer and after it was killed.
@@ -93,7 +93,8 @@ TEST(a_past_commit_is_shown_while_it_is_not_home)
     const uint64_t newest = sequence_of(heap);
     uint64_t shown = 0;
     for (uint64_t sequence = newest; sequence > 0; sequence--) {
-        evh_heap *const past = open_past(path, sequence % 2 ? EVH_READ_ONLY : EVH_PRIVATE, sequence);
+        evh_heap *const past =
+            open_past(path, sequence % 2 ? EVH_READ_ONLY : EVH_PRIVATE, sequence);
         if (!past) {
             for (; sequence > 0; sequence--) check_refused(path, sequence, EVH_STALE);
             break;
@@ -157,8 +158,8 @@ TEST(a_database_is_read_as_it_was)
     evh_db *const past =
         evh_db_open(path, &(evh_db_options){.mode = EVH_READ_ONLY, .commit_sequence = before});
     CHECK(past != NULL);
-    char *const text = evh_json_print(evh_db_json(past), evh_json_root(evh_db_json(past)), NULL,
-                                      NULL);
+    char *const text =
+        evh_json_print(evh_db_json(past), evh_json_root(evh_db_json(past)), NULL, NULL);
     CHECK(strcmp(text, "{\"name\":\"Ada\",\"list\":[1,2]}") == 0);
     free(text);
     CHECK_EQUAL(evh_json_check(evh_db_json(past)), EVH_OK);

@@ -268,7 +268,8 @@ evh_status evh_db_set_index(evh_db *db, bool on)
     if (!db) return base_fail(EVH_INVALID, NO_OFFSET, "db: no database");
     const evh_status status = json_writable(db->json);
     if (status) return status;
-    return on ? trigrams_make(db->json) : trigrams_is_on(db->json) ? trigrams_drop(db->json) : EVH_OK;
+    if (on) return trigrams_make(db->json);
+    return trigrams_is_on(db->json) ? trigrams_drop(db->json) : EVH_OK;
 }
 
 bool evh_db_has_index(evh_db *db)

@@ -536,8 +536,9 @@ static evh_status view_choose(const struct journal *journal, uint64_t *sequence)
     const uint64_t wanted = journal->options.commit_sequence;
     if (wanted == 0 || wanted == *sequence) return EVH_OK;
     if (wanted > *sequence)
-        return base_fail(EVH_NOT_FOUND, NO_OFFSET, "%s: commit %llu is not there: the newest is %llu",
-                         region->path, (unsigned long long)wanted, (unsigned long long)*sequence);
+        return base_fail(EVH_NOT_FOUND, NO_OFFSET,
+                         "%s: commit %llu is not there: the newest is %llu", region->path,
+                         (unsigned long long)wanted, (unsigned long long)*sequence);
     if (wanted < region->header.sequence) return view_is_gone(region, wanted);
     *sequence = wanted;
     return EVH_OK;

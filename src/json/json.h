@@ -293,14 +293,14 @@ EVH_INTERNAL evh_status trigrams_join(struct evh_json *json, struct json_text_sl
 EVH_INTERNAL void trigrams_leave(struct evh_json *json, struct json_text_slab *slab);
 /** There is a string with these bytes in a slab now. */
 EVH_INTERNAL void trigrams_add(struct evh_json *json, struct json_text_slab *slab, const char *text,
-                            size_t size);
+                               size_t size);
 /** Which slabs of a group may have a string with `part`, of JSON_INDEX_PART_MIN bytes at least, in
  *  any case of letters: bits of numbers, and offsets by number. False: no such group. */
 EVH_INTERNAL bool trigrams_select(const struct evh_json *json, uint32_t group, const void *part,
-                               size_t size, uint64_t *bits, const uint64_t **slabs);
+                                  size_t size, uint64_t *bits, const uint64_t **slabs);
 /** Whether a string's bits are there; whether what the index says of a slab is so. */
 EVH_INTERNAL bool trigrams_has(const struct evh_json *json, const struct json_text_slab *slab,
-                            const char *text, size_t size);
+                               const char *text, size_t size);
 EVH_INTERNAL bool trigrams_knows(const struct evh_json *json, const struct json_text_slab *slab);
 /** How many slabs it knows; bytes that it takes. */
 EVH_INTERNAL uint64_t trigrams_slabs(const struct evh_json *json);

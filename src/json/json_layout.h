@@ -310,8 +310,8 @@ struct json_root {
     struct json_texts texts;
     uint64_t counts[JSON_TYPE_COUNT]; /* of values by type */
     uint64_t string_bytes;
-    uint64_t blob_bytes; /* of BYTES */
-    uint64_t changes;    /* counts every change */
+    uint64_t blob_bytes;     /* of BYTES */
+    uint64_t changes;        /* counts every change */
     uint64_t commit_changes; /* `changes` at the last commit through a database */
     uint64_t commit_time_ns; /* wall clock since 1970 of that commit */
     struct json_index index;

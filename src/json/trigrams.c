@@ -47,7 +47,7 @@ static uint64_t *trigrams_words(const struct evh_json *json, const struct json_i
 
 /* The words that tell of a slab, and its bit there; NULL if it is in no index. */
 static uint64_t *trigrams_words_of(const struct evh_json *json, const struct json_text_slab *slab,
-                                uint64_t *bit)
+                                   uint64_t *bit)
 {
     if (slab->index_number == 0) return NULL;
     const uint32_t number = slab->index_number - 1;
@@ -133,8 +133,7 @@ static evh_status trigrams_grow(struct evh_json *json)
         const uint64_t bytes = (uint64_t)capacity * sizeof(struct json_index_group);
         const uint64_t groups = json_allocate(json, bytes, &address);
         if (!groups) return evh_last_error()->status;
-        const uint64_t old_bytes =
-            (uint64_t)index->group_count * sizeof(struct json_index_group);
+        const uint64_t old_bytes = (uint64_t)index->group_count * sizeof(struct json_index_group);
         const void *old = json_at(json, index->groups, old_bytes);
         if (old && old_bytes) memcpy(address, old, old_bytes);
         (void)json_free(json, index->groups);
@@ -249,7 +248,7 @@ evh_status trigrams_drop(struct evh_json *json)
 /* ---- asking ---- */
 
 bool trigrams_select(const struct evh_json *json, uint32_t group, const void *part, size_t size,
-                  uint64_t *bits, const uint64_t **slabs)
+                     uint64_t *bits, const uint64_t **slabs)
 {
     assert(bits != NULL);
     assert(slabs != NULL);
@@ -262,7 +261,7 @@ bool trigrams_select(const struct evh_json *json, uint32_t group, const void *pa
 }
 
 bool trigrams_has(const struct evh_json *json, const struct json_text_slab *slab, const char *text,
-               size_t size)
+                  size_t size)
 {
     uint64_t bit = 0;
     const uint64_t *words = trigrams_words_of(json, slab, &bit);

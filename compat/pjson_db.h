@@ -2,7 +2,7 @@
 #ifndef PJSON_DB_H
 #define PJSON_DB_H
 
-#include <everheap.h>
+#include "pjson_memory.h"
 
 #include <algorithm>
 #include <cstddef>

@@ -236,8 +236,10 @@ $(BUILD)/everheap: $(CLI_SOURCES:%.c=$(BUILD)/objects/%.o) $(BUILD)/libeverheap.
 examples: $(EXAMPLES)
 
 .PHONY: demo
-demo: $(EXAMPLES) ## count the words of real text, killed 30 times on the way [DIR=directory]
+demo: $(EXAMPLES) $(COMMAND) ## count the words of real text, killed 30 times on the way; then ask real JSON [DIR=directory, JSON=text]
 	@$(BUILD)/examples/wordcount_demo $(DIR)
+	@echo
+	@$(BUILD)/examples/json_demo $(COMMAND) $(JSON)
 
 .PHONY: install
 install: all ## copy headers, libraries, command and pkg-config file [PREFIX=, DESTDIR=]

@@ -17,7 +17,7 @@ static const struct program {
 } programs[JSON_PROGRAMS] = {
     {"jq", {"jq", "-r", ".statuses[%zu].user.screen_name", NULL}},
     {"python3",
-     {"python3", "-c",
+     {"/usr/bin/python3", "-c",
       "import json,sys\n"
       "print(json.load(open(sys.argv[1]))['statuses'][%zu]['user']['screen_name'])",
       NULL}},

@@ -153,6 +153,18 @@ $(BUILD)/tests/explore_%_test: $(BUILD)/objects/explore/tests/explore_%_test.o \
 	$(if $(V),,@echo "  LINK  $@")
 	$(Q)$(CC) -pthread $(WRAPPED) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
+# What is installed: $(call has,header,library).
+HASH := \#
+has = $(shell printf '$(HASH)include <stdio.h>\n$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
+	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
+
+# One test asks jansson too, where it is.
+HAS_JANSSON := $(call has,jansson.h,-ljansson)
+ifneq ($(HAS_JANSSON),)
+$(BUILD)/objects/%/tests/json_differential_test.o: CPPFLAGS += -DHAVE_JANSSON=1
+$(BUILD)/tests/json_differential_test $(BUILD)/%/tests/json_differential_test: LDLIBS += -ljansson
+endif
+
 # ---- what users get -----------------------------------------------------------------------------
 
 .PHONY: all
@@ -220,9 +232,6 @@ $(BUILD)/$(1)/%: $(BUILD)/objects/$(1)/%.cpp.o $(BUILD)/libeverheap.a
 endef
 
 # The shell of `everheap json` edits lines where libedit is; it is loaded then, not linked.
-HASH := \#
-has = $(shell printf '$(HASH)include <stdio.h>\n$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
-	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
 HAS_EDITLINE := $(call has,editline/readline.h)
 $(eval $(call programs,cli,$(if $(HAS_EDITLINE),-DHAVE_EDITLINE=1),,))
 $(eval $(call programs,examples,,,$(EXAMPLE_SUPPORT)))
@@ -313,7 +322,6 @@ HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
 APR_PATH = $(firstword $(wildcard /usr/include/apr-1.0 /usr/local/include/apr-1.0))
 HAS_APR = $(if $(APR_PATH),$(call has,apr_pools.h,-I$(APR_PATH) -lapr-1))
 HAS_BOOST = $(wildcard /usr/include/boost/context/protected_fixedsize_stack.hpp)
-HAS_JANSSON = $(call has,jansson.h,-ljansson)
 HAS_YYJSON = $(call has,yyjson.h,-lyyjson)
 HAS_SIMDJSON = $(wildcard /usr/include/simdjson.h /usr/local/include/simdjson.h)
 BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1) \

@@ -60,7 +60,7 @@ static void change(evh_db *db, uint64_t seed, uint64_t n)
     if (n == 1) check_ok(evh_db_put_json(db, "", "{\"list\":[],\"map\":{}}", 20));
     memset(text, 'a' + (int)(small % 26), sizeof text);
     snprintf(path, sizeof path, "/tree/n%u/m%u", small % 7, small);
-    switch (random % 12) {
+    switch (random % 13) {
     case 0: change_many(db, &state); break;
     case 1: check_ok(evh_db_put_text(db, path, text, (random >> 20) % sizeof text)); break;
     case 2: /* a subtree that is referenced comes and goes */
@@ -88,6 +88,7 @@ static void change(evh_db *db, uint64_t seed, uint64_t n)
     case 8: (void)evh_db_move(db, path, "/moved/x"); break;
     case 9: (void)evh_db_copy(db, "/tree", "/copied"); break;
     case 10: check_ok(evh_db_put_bytes(db, path, text, small)); break;
+    case 11: check_ok(evh_db_set_index(db, small % 4 != 0)); break;
     default:
         snprintf(text, sizeof text, "new%u", small);
         (void)evh_db_rename(db, path, text);

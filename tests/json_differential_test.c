@@ -196,6 +196,7 @@ static bool has_odd_surrogate(const struct maker *maker)
 {
     for (size_t i = 0; i + 6 <= maker->size; i++) {
         const char *const at = maker->text + i;
+        if (at[0] == '\\' && at[1] != 'u') i++;
         if (at[0] != '\\' || at[1] != 'u' || (at[2] | 0x20) != 'd') continue;
         if (strchr("89abABcdefCDEF", at[3]) == NULL) continue;
         if (memcmp(at, "\\ud83d\\ude00", 12) != 0 || i + 12 > maker->size) return true;

@@ -153,6 +153,18 @@ $(BUILD)/tests/explore_%_test: $(BUILD)/objects/explore/tests/explore_%_test.o \
 	$(if $(V),,@echo "  LINK  $@")
 	$(Q)$(CC) -pthread $(WRAPPED) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
+# What is installed: $(call has,header,library).
+HASH := \#
+has = $(shell printf '$(HASH)include <stdio.h>\n$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
+	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
+
+# One test asks jansson too, where it is.
+HAS_JANSSON := $(call has,jansson.h,-ljansson)
+ifneq ($(HAS_JANSSON),)
+$(BUILD)/objects/%/tests/json_differential_test.o: CPPFLAGS += -DHAVE_JANSSON=1
+$(BUILD)/tests/json_differential_test $(BUILD)/%/tests/json_differential_test: LDLIBS += -ljansson
+endif
+
 # ---- what users get -----------------------------------------------------------------------------
 
 .PHONY: all
@@ -227,7 +239,9 @@ $(BUILD)/$(1)/%: $(BUILD)/objects/$(1)/%.cpp.o $(BUILD)/libeverheap.a
 	$$(Q)$$(CXX) -pthread $$(RELEASE) $$(LDFLAGS) $$^ $(3) $$(LDLIBS) -o $$@
 endef
 
-$(eval $(call programs,cli,,,))
+# The shell of `everheap json` edits lines where libedit is; it is loaded then, not linked.
+HAS_EDITLINE := $(call has,editline/readline.h)
+$(eval $(call programs,cli,$(if $(HAS_EDITLINE),-DHAVE_EDITLINE=1),,))
 $(eval $(call programs,examples,,,$(EXAMPLE_SUPPORT)))
 $(eval $(call programs,bench,-D_GNU_SOURCE $$(BENCH_DEFINES),$$(BENCH_LIBRARIES),$(BENCH_SUPPORT)))
 
@@ -239,8 +253,10 @@ $(BUILD)/everheap: $(CLI_SOURCES:%.c=$(BUILD)/objects/%.o) $(BUILD)/libeverheap.
 examples: $(EXAMPLES)
 
 .PHONY: demo
-demo: $(EXAMPLES) ## count the words of real text, killed 30 times on the way [DIR=directory]
+demo: $(EXAMPLES) $(COMMAND) ## count the words of real text, killed 30 times on the way; then ask real JSON [DIR=directory, JSON=text]
 	@$(BUILD)/examples/wordcount_demo $(DIR)
+	@echo
+	@$(BUILD)/examples/json_demo $(COMMAND) $(JSON)
 
 .PHONY: install
 install: all ## copy headers, libraries, command and pkg-config file [PREFIX=, DESTDIR=]
@@ -309,16 +325,16 @@ cover: $(addprefix $(BUILD)/cover/,$(basename $(TEST_SOURCES))) $(PROGRAM_SOURCE
 # ---- benchmarks ---------------------------------------------------------------------------------
 
 # What is installed is compared with; what is not is left out, and the benchmark says so.
-HASH := \#
-has = $(shell printf '$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
-	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
 HAS_LMDB = $(call has,lmdb.h,-llmdb)
 HAS_SQLITE = $(call has,sqlite3.h,-lsqlite3)
 APR_PATH = $(firstword $(wildcard /usr/include/apr-1.0 /usr/local/include/apr-1.0))
 HAS_APR = $(if $(APR_PATH),$(call has,apr_pools.h,-I$(APR_PATH) -lapr-1))
 HAS_BOOST = $(wildcard /usr/include/boost/context/protected_fixedsize_stack.hpp)
+HAS_YYJSON = $(call has,yyjson.h,-lyyjson)
+HAS_SIMDJSON = $(wildcard /usr/include/simdjson.h /usr/local/include/simdjson.h)
 BENCH_DEFINES = $(if $(HAS_LMDB),-DHAVE_LMDB=1) $(if $(HAS_SQLITE),-DHAVE_SQLITE=1) \
-	$(if $(HAS_APR),-DHAVE_APR=1 -isystem $(APR_PATH))
+	$(if $(HAS_APR),-DHAVE_APR=1 -isystem $(APR_PATH)) $(if $(HAS_JANSSON),-DHAVE_JANSSON=1) \
+	$(if $(HAS_YYJSON),-DHAVE_YYJSON=1) $(if $(HAS_CXX),-DHAVE_JSON_CXX=1)
 BENCH_LIBRARIES = -Wl,--as-needed $(if $(HAS_LMDB),-llmdb) $(if $(HAS_SQLITE),-lsqlite3) \
 	$(if $(HAS_APR),-lapr-1) -ldl -lm
 
@@ -329,6 +345,17 @@ $(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
 	$(Q)$(CXX) -std=c++17 -Wall -Wextra $(RELEASE) -c $< -o $@
 $(BUILD)/bench/collect_bench: $(BUILD)/objects/bench/collect_std.o
 $(BUILD)/bench/collect_bench: BENCH_LIBRARIES += -lstdc++
+
+# The parsers in C++ that documents are measured beside.
+ifneq ($(HAS_CXX),)
+$(BUILD)/objects/bench/json_parsers_cxx.o: bench/json_parsers.cpp bench/json_peers.h
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX   $<")
+	$(Q)$(CXX) -std=c++17 -O3 -DNDEBUG -c $< -o $@
+$(BUILD)/bench/json_bench: $(BUILD)/objects/bench/json_parsers_cxx.o
+endif
+$(BUILD)/bench/json_bench: BENCH_LIBRARIES += $(if $(HAS_CXX),-lstdc++) \
+	$(if $(HAS_SIMDJSON),-lsimdjson) $(if $(HAS_JANSSON),-ljansson) $(if $(HAS_YYJSON),-lyyjson)
 
 .PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-compat bench-cxx bench-json
 bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena $(if $(HAS_CXX),bench-collect bench-compat bench-cxx) bench-json ## run all benchmarks
@@ -351,8 +378,8 @@ $(BUILD)/bench/arena_boost: bench/arena_boost.cpp
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX   $@")
 	$(Q)$(CXX) -std=c++17 -O2 $< -lboost_context -o $@
-bench-json: $(BUILD)/bench/json_bench ## measure JSON documents [FILE=text]
-	@$< $(if $(FILE),--file=$(FILE))
+bench-json: $(BUILD)/bench/json_bench ## measure JSON documents beside parsers, SQLite, LMDB, jq, python3 [FILE="texts"]
+	@for file in $(or $(FILE),''); do $< $${file:+--file=$$file} || exit 1; done
 bench-compat: $(BUILD)/bench/compat_bench ## measure the compatibility headers
 	@$<
 bench-cxx: $(BUILD)/bench/cxx_bench ## measure C++'s pointers and containers in a heap beside plain ones

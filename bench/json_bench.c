@@ -1,21 +1,38 @@
-/* json_bench.c -- JSON documents: parsing, writing, loading durably, changing, reading paths.
- *
- * json_bench [--file=PATH]... measures one text: how fast it is parsed into memory and written, how
- * much it takes, how long it takes until it is durable in a new heap, what one durable change
- * costs, and what a path costs, prepared and as text. Without --file the text is made: statuses of
- * a shape that is common, 64 MiB.
- */
+/* json_bench.c -- JSON documents beside parsers, databases and programs, in one run. */
 #include "bench.h"
+#include "json_ours.h"
 
-#include <everheap.h>
-
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
-enum { ROUNDS = 5, READS = 50000, UPDATES = 300, BATCH = 100000 };
+/*
+ * Method
+ *   Texts: parsed from memory into a tree and written to memory again, the median of several
+ *   rounds, in processor time. Memory that a round frees stays for the next, in every allocator:
+ *   faults of new pages would cost most otherwise.
+ *   Databases: a text with many statuses is loaded until it is durable; then changed durably one by
+ *   one, changed very often in one transaction, read at random, searched; by the clock, since they
+ *   wait for the disk. Reading and searching: all of it is in memory.
+ *   Processes: from the start of a process to its end, one path read in between; with the file in
+ *   the system's cache, and after it was dropped from there.
+ *   Peers are those that were installed when this was built; versions are those of the system.
+ */
 
-/* Processor time of this process: parsing and reading wait for nothing. */
+enum { ROUNDS = 5, READS = 20000, UPDATES = 300, BATCH = 100000, STATUSES_MIN = 1000 };
+
+static struct bench_option options[] = {
+    {"file", "a JSON text; otherwise one is made, of 64 MiB", true, NULL},
+    {"only", "text, stores or processes", true, NULL},
+    {"one", "internal: which database prints one path", true, NULL},
+    {"path", "internal: where it is", true, NULL},
+    {"status", "internal: which status", true, NULL},
+    {0},
+};
+
+/* Processor time of this process: parsing waits for nothing. */
 static double work_ns(void)
 {
     struct timespec time;
@@ -47,15 +64,16 @@ static char *make_text(size_t *size)
         at += (size_t)snprintf(
             text + at, 2000,
             "%s{\"id\":%llu,\"text\":\"status %d says what the \xc3\xbc"
-            "ber-quick fox did to dog %llu\","
+            "ber-quick fox did to dog %llu%s\","
             "\"user\":{\"screen_name\":\"u_%d\",\"name\":\"name "
             "%llu\",\"followers_count\":%llu,\"verified\":"
             "false,\"url\":null,\"lang\":\"en\"},\"entities\":{\"hashtags\":[],\"urls\":[\"http://"
             "t.co/%llx\"]},"
             "\"geo\":%s,\"retweet_count\":%llu,\"favorited\":false,\"lang\":\"de\"}",
             i ? "," : "", (unsigned long long)(number >> 4), i, (unsigned long long)(number % 977),
-            i, (unsigned long long)(number % 100000), (unsigned long long)(number % 7919),
-            (unsigned long long)number, i % 3 ? "null" : "{\"coordinates\":[13.3777,52.5163]}",
+            i % 20000 == 1234 ? " zqxneedle" : "", i, (unsigned long long)(number % 100000),
+            (unsigned long long)(number % 7919), (unsigned long long)number,
+            i % 3 ? "null" : "{\"coordinates\":[13.3777,52.5163]}",
             (unsigned long long)(number % 500));
     }
     at += (size_t)snprintf(text + at, 2000, "]}");
@@ -63,160 +81,370 @@ static char *make_text(size_t *size)
     return text;
 }
 
-static evh_json *open_json(evh_heap *heap)
+/* ---- texts ---- */
+
+static uint64_t malloc_bytes(void)
 {
-    bench_require(heap != NULL, "open");
-    evh_json *const json = evh_json_open(heap, NULL);
-    bench_require(json != NULL, "open a document");
-    return json;
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
 }
 
-static int swallow(void *context, const char *text, size_t size)
-{
-    (void)text;
-    *(size_t *)context += size;
-    return 0;
-}
+static uint64_t values; /* of the text, as ours counts them */
 
-/* Parse into memory, and write. */
-static void measure_text(const char *text, size_t size)
+static void measure_parser(const struct json_parser *parser, const char *text, size_t size)
 {
     double parse[ROUNDS];
     double write[ROUNDS];
-    evh_heap *const heap = evh_open_memory(NULL, 0, NULL);
-    evh_json *const json = open_json(heap);
-    for (int round = 0; round < ROUNDS; round++) {
+    const bool is_ours = parser == &json_ours_parser;
+    const int rounds = size > 100 * BENCH_MIB ? 3 : ROUNDS;
+    uint64_t bytes = 0;
+    for (int round = -1; round < rounds; round++) { /* the first one warms up */
+        const uint64_t before = malloc_bytes();
         double start = work_ns();
-        bench_require(!evh_json_parse(json, evh_json_root(json), text, size, NULL, NULL), "parse");
-        parse[round] = work_ns() - start;
-        size_t written = 0;
-        start = work_ns();
-        bench_require(!evh_json_write(json, evh_json_root(json), swallow, &written, NULL), "write");
-        write[round] = (work_ns() - start) * (double)size / (double)written;
-        if (round + 1 < ROUNDS) evh_json_set_null(json, evh_json_root(json));
-    }
-    evh_info info;
-    bench_require(!evh_get_info(heap, &info), "count");
-    printf("parse, memory there        %.2f GB/s\n", (double)size / bench_median(parse, ROUNDS));
-    printf("write                      %.2f GB/s\n", (double)size / bench_median(write, ROUNDS));
-    printf("in the heap                %.2f bytes per byte of text\n",
-           (double)info.live_bytes / (double)size);
-    evh_json_close(json);
-    evh_close(heap);
-}
-
-/* Reads of the member screen_name of random statuses. */
-static void measure_paths(evh_json *json)
-{
-    const size_t count = evh_json_count(json, evh_json_get(json, "/statuses"));
-    if (count == 0) return;
-    char(*const texts)[64] = bench_memory(READS, sizeof *texts);
-    evh_json_path **const paths = bench_memory(READS, sizeof(evh_json_path *));
-    uint64_t state = 7;
-    for (int i = 0; i < READS; i++) {
-        snprintf(texts[i], sizeof texts[i], "/statuses/%zu/user/screen_name",
-                 (size_t)(bench_random(&state) % count));
-        paths[i] = evh_json_compile(json, texts[i], strlen(texts[i]));
-    }
-    const evh_value root = evh_json_root(json);
-    double spent[3][ROUNDS];
-    size_t sum = 0;
-    for (int round = 0; round < ROUNDS; round++) {
-        for (int kind = 0; kind < 3; kind++) {
-            const double start = work_ns();
-            for (int i = 0; i < READS; i++) {
-                const evh_value value = kind == 2
-                                            ? evh_json_find(json, root, texts[i], strlen(texts[i]))
-                                            : evh_json_walk(json, root, paths[kind ? i : 0]);
-                size_t size = 0;
-                sum += evh_json_text(json, value, &size) != NULL ? size : 0;
-            }
-            spent[kind][round] = (work_ns() - start) / READS;
+        void *const tree = parser->parse(text, size);
+        if (!tree) {
+            printf("%-20s refuses the text\n", parser->name);
+            return;
         }
+        if (round >= 0) parse[round] = work_ns() - start;
+        bytes = is_ours ? json_ours_bytes() : malloc_bytes() - before;
+        if (is_ours && !values) values = json_ours_values(tree);
+        start = work_ns();
+        const size_t written = parser->write(tree);
+        if (round >= 0) write[round] = (work_ns() - start) * (double)size / (double)written;
+        parser->end(tree);
     }
-    printf("path of 4 levels, prepared %s one again and again, %s random\n",
-           bench_time_text(bench_median(spent[0], ROUNDS)),
-           bench_time_text(bench_median(spent[1], ROUNDS)));
-    printf("the same as text           %s random (%zu)\n",
-           bench_time_text(bench_median(spent[2], ROUNDS)), sum % 10);
-    for (int i = 0; i < READS; i++) evh_json_path_end(paths[i]);
-    free(paths);
-    free(texts);
+    printf("%-20s %9.2f GB/s %7.2f GB/s %9.0f bytes\n", parser->name,
+           (double)size / bench_median(parse, (size_t)rounds),
+           (double)size / bench_median(write, (size_t)rounds), (double)bytes / (double)values);
 }
 
-/* Change a string of two letters somewhere. */
-static void change_one(evh_json *json, evh_value statuses, size_t count, uint64_t *state)
+static void measure_texts(const char *text, size_t size)
+{
+    printf("\n%-20s %14s %12s %15s\n", "text", "parse", "write", "per value");
+    measure_parser(&json_ours_parser, text, size);
+    for (const struct json_parser *p = json_parsers_cxx; p->name; p++)
+        measure_parser(p, text, size);
+    for (const struct json_parser *p = json_parsers_c; p->name; p++) measure_parser(p, text, size);
+}
+
+/* ---- databases ---- */
+
+static const struct json_part parts[] = {
+    {"rare", "zqxneedle"},
+    {"common", "quick"},
+    {"everywhere", "e"},
+};
+
+enum { PARTS = sizeof parts / sizeof parts[0] };
+
+/* What one database took. */
+struct outcome {
+    const char *name;
+    char *path;
+    uint64_t file_bytes;
+    double load, update, update_99, batch, read, search[PARTS];
+    uint64_t found[PARTS];
+};
+
+enum { STORES_MAX = 8 };
+
+static struct outcome outcomes[STORES_MAX];
+static size_t outcome_count;
+
+static void update_one(const struct json_store *store, void *open, size_t count, uint64_t *state)
 {
     const uint64_t random = bench_random(state);
-    const char text[2] = {(char)('a' + random % 26), (char)('a' + random / 26 % 26)};
-    const evh_value status = evh_json_at(json, statuses, (size_t)(random >> 16) % count);
-    const evh_value lang = evh_json_member(json, status, "lang", 4);
-    bench_require(!evh_json_set_text(json, lang, text, 2), "change");
+    const char letters[2] = {(char)('a' + random % 26), (char)('a' + random / 26 % 26)};
+    store->update(open, (size_t)(random >> 16) % count, letters);
 }
 
-/* Changes with a commit each; and very many with one. */
-static void measure_updates(evh_heap *heap, evh_json *json)
+static void measure_updates(const struct json_store *store, void *open, size_t count,
+                            struct outcome *outcome)
 {
-    const evh_value statuses = evh_json_get(json, "/statuses");
-    const size_t count = evh_json_count(json, statuses);
-    if (count == 0) return;
     struct bench_samples samples = {0};
     uint64_t state = 3;
     for (int i = 0; i < UPDATES; i++) {
         const uint64_t start = bench_now_ns();
-        change_one(json, statuses, count, &state);
-        bench_require(!evh_commit(heap), "commit");
+        store->begin(open);
+        update_one(store, open, count, &state);
+        store->commit(open);
         bench_samples_add(&samples, (double)(bench_now_ns() - start));
     }
-    const uint64_t begin = bench_now_ns();
-    for (int i = 0; i < BATCH; i++) change_one(json, statuses, count, &state);
-    bench_require(!evh_commit(heap), "commit");
-    printf("a durable change           %s median, %s at 99 %%\n",
-           bench_time_text(bench_samples_at(&samples, 0.5)),
-           bench_time_text(bench_samples_at(&samples, 0.99)));
-    printf("%d changes, one commit %s\n", (int)BATCH,
-           bench_time_text((double)(bench_now_ns() - begin)));
+    outcome->update = bench_samples_at(&samples, 0.5);
+    outcome->update_99 = bench_samples_at(&samples, 0.99);
     bench_samples_free(&samples);
+    const uint64_t begin = bench_now_ns();
+    store->begin(open);
+    for (int i = 0; i < BATCH; i++) update_one(store, open, count, &state);
+    store->commit(open);
+    outcome->batch = (double)(bench_now_ns() - begin);
 }
 
-static void measure_heap(const char *text, size_t size)
+static void measure_reads(const struct json_store *store, void *open, size_t count,
+                          struct outcome *outcome)
 {
-    char *const path = bench_file("json.heap");
+    double spent[ROUNDS];
+    char start[16];
+    size_t sum = 0;
+    for (int round = -1; round < ROUNDS; round++) {
+        uint64_t state = 7;
+        const double begin = work_ns();
+        for (int i = 0; i < READS; i++)
+            sum += store->read(open, (size_t)(bench_random(&state) % count), start, sizeof start);
+        if (round >= 0) spent[round] = (work_ns() - begin) / READS;
+    }
+    bench_require(sum > 0, "read");
+    outcome->read = bench_median(spent, ROUNDS);
+    for (int part = 0; part < PARTS; part++) {
+        if (!store->search) continue;
+        double times[3];
+        for (int round = 0; round < 3; round++) {
+            const uint64_t begin = bench_now_ns();
+            outcome->found[part] = store->search(open, parts[part].text);
+            times[round] = (double)(bench_now_ns() - begin);
+        }
+        outcome->search[part] = bench_median(times, 3);
+    }
+}
+
+/* On the disk. */
+static uint64_t size_of_file(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 ? (uint64_t)status.st_blocks * 512 : 0;
+}
+
+/* What the index of strings costs, and spares. */
+static void measure_index(void *open)
+{
+    evh_db *const db = json_ours_db(open);
     uint64_t start = bench_now_ns();
-    evh_heap *heap = evh_open(path, NULL);
-    evh_json *json = open_json(heap);
-    bench_require(!evh_json_parse(json, evh_json_root(json), text, size, NULL, NULL), "parse");
-    const uint64_t parsed = bench_now_ns();
-    bench_require(!evh_commit(heap), "commit");
-    const uint64_t committed = bench_now_ns();
-    printf("into a new heap            %s parsed, %s more until durable\n",
-           bench_time_text((double)(parsed - start)),
-           bench_time_text((double)(committed - parsed)));
-    evh_json_close(json);
-    bench_require(!evh_close(heap), "close");
-    start = bench_now_ns();
-    heap = evh_open(path, NULL);
-    json = open_json(heap);
-    printf("open                       %s\n", bench_time_text((double)(bench_now_ns() - start)));
-    measure_paths(json);
-    measure_updates(heap, json);
-    evh_json_close(json);
-    evh_close(heap);
+    bench_require(!evh_db_set_index(db, true) && !evh_db_commit(db), "make an index");
+    const uint64_t made = bench_now_ns() - start;
+    const evh_node bytes = evh_db_get(db, "/$metrics/index_bytes");
+    printf("an index of strings         %s to make and commit, %.1f MB\n",
+           bench_time_text((double)made),
+           (double)evh_json_unsigned(bytes.json, bytes.value, NULL) / 1e6);
+    for (int part = 0; part < PARTS; part++) {
+        double times[ROUNDS];
+        uint64_t found = 0;
+        for (int round = 0; round < ROUNDS; round++) {
+            start = bench_now_ns();
+            found = json_ours_store.search(open, parts[part].text);
+            times[round] = (double)(bench_now_ns() - start);
+        }
+        printf("  search \"%s\" with it %*s %s for %llu\n", parts[part].text,
+               (int)(12 - strlen(parts[part].text)), "",
+               bench_time_text(bench_median(times, ROUNDS)), (unsigned long long)found);
+    }
+    bench_require(!evh_db_set_index(db, false) && !evh_db_commit(db), "free an index");
+}
+
+/* What a prepared path costs, which only ours has; and its dump. */
+static void measure_ours(void *open, size_t count)
+{
+    evh_json *const json = evh_db_json(json_ours_db(open));
+    const evh_node counted = evh_db_get(json_ours_db(open), "/$metrics/values");
+    values = evh_json_unsigned(counted.json, counted.value, NULL);
+    evh_json_path **const paths = bench_memory(READS, sizeof(evh_json_path *));
+    uint64_t state = 7;
+    for (int i = 0; i < READS; i++) {
+        char text[64];
+        const size_t status = (size_t)(bench_random(&state) % count);
+        snprintf(text, sizeof text, "/statuses/%zu/user/screen_name", status);
+        paths[i] = evh_json_compile(json, text, strlen(text));
+    }
+    double spent[2][ROUNDS];
+    size_t sum = 0;
+    for (int round = -1; round < ROUNDS; round++)
+        for (int kind = 0; kind < 2; kind++) {
+            const double start = work_ns();
+            for (int i = 0; i < READS; i++) {
+                size_t size = 0;
+                const evh_value value =
+                    evh_json_walk(json, evh_json_root(json), paths[kind ? i : 0]);
+                if (evh_json_text(json, value, &size)) sum += size;
+            }
+            if (round >= 0) spent[kind][round] = (work_ns() - start) / READS;
+        }
+    printf("\na prepared path             %s again and again, %s at random (%zu)\n",
+           bench_time_text(bench_median(spent[0], ROUNDS)),
+           bench_time_text(bench_median(spent[1], ROUNDS)), sum % 10);
+    for (int i = 0; i < READS; i++) evh_json_path_end(paths[i]);
+    free(paths);
+    const double start = work_ns();
+    const size_t size = json_ours_parser.write(json);
+    printf("dump                        %s for %.1f MB\n", bench_time_text(work_ns() - start),
+           (double)size / 1e6);
+}
+
+static size_t status_count;
+
+static void count_item(size_t number, const char *item, size_t size, void *context)
+{
+    (void)item;
+    (void)size;
+    *(size_t *)context = number + 1;
+}
+
+static void measure_store(const struct json_store *store, const char *text, size_t size)
+{
+    struct outcome *const outcome = &outcomes[outcome_count];
+    char name[40];
+    snprintf(name, sizeof name, "json-%zu", outcome_count);
+    *outcome = (struct outcome){.name = store->name, .path = bench_file(name)};
+    uint64_t start = bench_now_ns();
+    void *open = store->open(outcome->path, true);
+    store->load(open, text, size);
+    outcome->load = (double)(bench_now_ns() - start);
+    store->close(open);
+    outcome->file_bytes = size_of_file(outcome->path);
+    open = store->open(outcome->path, false);
+    measure_reads(store, open, status_count, outcome);
+    if (store == &json_ours_store) measure_ours(open, status_count);
+    measure_updates(store, open, status_count, outcome);
+    if (store == &json_ours_store) measure_index(open);
+    store->close(open);
+    outcome_count++;
+}
+
+static void print_row(const char *what, size_t at)
+{
+    printf("%-28s", what);
+    for (size_t i = 0; i < outcome_count; i++)
+        printf("%22s", bench_time_text(*(const double *)((const char *)&outcomes[i] + at)));
+    printf("\n");
+}
+
+static void print_stores(void)
+{
+    printf("\n%-28s", "database");
+    for (size_t i = 0; i < outcome_count; i++) printf("%22s", outcomes[i].name);
+    printf("\n");
+    print_row("load, until durable", offsetof(struct outcome, load));
+    printf("%-28s", "file, bytes per value");
+    for (size_t i = 0; i < outcome_count; i++)
+        printf("%22.1f", (double)outcomes[i].file_bytes / (double)(values ? values : 1));
+    printf("\n");
+    print_row("read a path, random", offsetof(struct outcome, read));
+    print_row("a durable change, median", offsetof(struct outcome, update));
+    print_row("a durable change, 99 %", offsetof(struct outcome, update_99));
+    print_row("100,000 in one commit", offsetof(struct outcome, batch));
+    for (int part = 0; part < PARTS; part++) {
+        char what[40];
+        snprintf(what, sizeof what, "search \"%s\", %s", parts[part].text, parts[part].what);
+        print_row(what, offsetof(struct outcome, search) + (size_t)part * sizeof(double));
+        printf("%-28s", "  found");
+        for (size_t i = 0; i < outcome_count; i++)
+            printf("%22llu", (unsigned long long)outcomes[i].found[part]);
+        printf("\n");
+    }
+}
+
+static void measure_stores(const char *text, size_t size)
+{
+    measure_store(&json_ours_store, text, size);
+    for (const struct json_store *s = json_stores; s->name && outcome_count < STORES_MAX; s++)
+        measure_store(s, text, size);
+    print_stores();
+}
+
+/* ---- processes ---- */
+
+static const struct json_store *store_at(size_t index)
+{
+    return index == 0 ? &json_ours_store : &json_stores[index - 1];
+}
+
+/* In the process that is measured: read one path. */
+static int read_one(void)
+{
+    const struct json_store *const store = store_at((size_t)bench_option_number(options, "one", 0));
+    const char *const path = bench_option(options, "path");
+    const size_t status = (size_t)bench_option_number(options, "status", 0);
+    char start[64];
+    size_t size = 0;
+    if (store == &json_ours_store) { /* as a reader */
+        evh_db *const db = evh_db_open(path, &(evh_db_options){.mode = EVH_READ_ONLY});
+        char text[64];
+        snprintf(text, sizeof text, "/statuses/%zu/user/screen_name", status);
+        const evh_node node = evh_db_get(db, text);
+        const char *const name = evh_json_text(node.json, node.value, &size);
+        bench_require(name != NULL, "read");
+        printf("%.*s\n", (int)size, name);
+        return evh_db_close(db) != EVH_OK;
+    }
+    void *const open = store->open(path, false);
+    size = store->read(open, status, start, sizeof start);
+    printf("%.*s\n", (int)(size < sizeof start ? size : sizeof start), start);
+    store->close(open);
+    return 0;
+}
+
+static double run_one(size_t index, const char *path, bool is_cold, size_t runs)
+{
+    struct bench_samples samples = {0};
+    char which[32];
+    char where[4200];
+    char status[40];
+    snprintf(which, sizeof which, "--one=%zu", index);
+    snprintf(where, sizeof where, "--path=%s", path);
+    snprintf(status, sizeof status, "--status=%zu", status_count / 2);
+    const char *const arguments[] = {which, where, status, NULL};
+    for (size_t i = 0; i < runs; i++) {
+        if (is_cold) (void)bench_file_make_cold(path);
+        const struct bench_result result = bench_run_self(arguments, NULL, false);
+        if (result.status != 0) bench_die("a process failed");
+        bench_samples_add(&samples, result.wall_ns);
+        free(result.output);
+    }
+    const double median = bench_samples_at(&samples, 0.5);
+    bench_samples_free(&samples);
+    return median;
+}
+
+static void measure_processes(const char *text, size_t size)
+{
+    printf("\n%-28s%14s%14s\n", "a process, one path", "cached", "not cached");
+    for (size_t i = 0; i < outcome_count; i++)
+        printf("%-28s%14s%14s\n", outcomes[i].name,
+               bench_time_text(run_one(i, outcomes[i].path, false, 21)),
+               bench_time_text(run_one(i, outcomes[i].path, true, 9)));
+    char *const path = bench_file("json.text");
+    FILE *const file = fopen(path, "wb");
+    if (!file || fwrite(text, 1, size, file) != size || fclose(file)) bench_die("%s: full", path);
+    for (int program = 0; program < JSON_PROGRAMS; program++) {
+        const double warm = json_program_run(program, path, status_count / 2);
+        if (warm == 0) continue;
+        (void)bench_file_make_cold(path);
+        printf("%-28s%14s%14s\n", json_program_name(program), bench_time_text(warm),
+               bench_time_text(json_program_run(program, path, status_count / 2)));
+    }
     bench_file_end(path);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_option options[] = {{"file", "a JSON text", true, NULL},
-                                     {NULL, NULL, false, NULL}};
-    bench_options_read(argc, argv, options, "Measure JSON documents in a heap.");
+    bench_options_read(argc, argv, options, "Measure JSON documents beside others.");
+    if (bench_option(options, "one")) return read_one();
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, INT32_MAX);
+    mallopt(M_TOP_PAD, 64 << 20);
     bench_print_machine("JSON documents");
     const char *const path = bench_option(options, "file");
+    const char *const only = bench_option(options, "only");
     size_t size = 0;
     char *const text = path ? read_text(path, &size) : make_text(&size);
     printf("\n%s, %.1f MB\n", path ? path : "statuses that were made", (double)size / 1e6);
-    measure_text(text, size);
-    measure_heap(text, size);
+    const bool has_statuses = size > 13 && memcmp(text, "{\"statuses\":[", 13) == 0;
+    if (has_statuses) json_each_item(text, size, count_item, &status_count);
+    if (!only || strcmp(only, "text") == 0) measure_texts(text, size);
+    if (status_count >= STATUSES_MIN && (!only || strcmp(only, "text") != 0)) {
+        measure_stores(text, size);
+        if (!only || strcmp(only, "processes") == 0) measure_processes(text, size);
+    }
+    for (size_t i = 0; i < outcome_count; i++) bench_file_end(outcomes[i].path);
     free(text);
     bench_print_command(argc, argv);
     return 0;

@@ -58,7 +58,7 @@ struct cli_value {
     const char *text; /* of a CLI_TEXT; borrowed from the command line */
 };
 
-enum { CLI_OPTION_MAX = 8, CLI_ARGUMENT_MAX = 4 };
+enum { CLI_OPTION_MAX = 12, CLI_ARGUMENT_MAX = 4 };
 
 struct cli_request {
     const struct cli_command *command;

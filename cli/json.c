@@ -1,29 +1,20 @@
 /* json.c -- `everheap json`: the JSON document in a heap file, from a shell. */
-#include "cli.h"
-
-#include <everheap/json_query.h>
+#include "json.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTION_PRETTY, OPTION_RAW, OPTION_SORT, OPTION_LINES, OPTION_FROM, OPTION_NAME };
-enum { ARGUMENT_ACTION, ARGUMENT_FILE, ARGUMENT_PATH, ARGUMENT_VALUE };
-
-struct json_action {
-    const char *name;
-    bool is_change;
-    bool needs_path;
-    evh_status (*run)(const struct cli_request *request, evh_json *json);
-};
-
 /* ---- input ---- */
 
-/* What a path names; a message if it is none. */
-static evh_value json_find(const struct cli_request *request, evh_json *json)
+/* What a path of the document names. */
+static evh_value json_find(const struct cli_request *request, evh_db *db)
 {
     const char *path = request->arguments[ARGUMENT_PATH];
-    return evh_json_get(json, path ? path : "");
+    const evh_node node = evh_db_peek(db, path ? path : "");
+    if (node.json == evh_db_json(db)) return node.value;
+    if (evh_node_is(node)) (void)evh_db_make(db, path); /* a path that cannot be changed says so */
+    return (evh_value){0, 0, 0};
 }
 
 /* Read `value` from --from, or from standard input. */
@@ -54,16 +45,9 @@ static evh_status json_read_value(const struct cli_request *request, evh_json *j
     return evh_json_parse(json, value, text, strlen(text), NULL, NULL);
 }
 
-/* The value to change at a path, made with all that is missing on the way. */
-static evh_status json_place(evh_json *json, const char *path, evh_value *place)
-{
-    *place = evh_json_make(json, evh_json_root(json), path, strlen(path));
-    return evh_json_is(*place) ? EVH_OK : evh_last_error()->status;
-}
-
 /* ---- output ---- */
 
-static evh_status json_print(const struct cli_request *request, evh_json *json, evh_value value)
+evh_status json_print(const struct cli_request *request, evh_json *json, evh_value value)
 {
     size_t size = 0;
     const char *text = NULL;
@@ -85,54 +69,58 @@ static evh_status json_print(const struct cli_request *request, evh_json *json, 
 
 /* ---- actions ---- */
 
-static evh_status json_get(const struct cli_request *request, evh_json *json)
+static evh_status json_show(const struct cli_request *request, evh_node node)
 {
-    evh_value value = json_find(request, json);
-    if (evh_json_is(value)) value = evh_json_follow(json, value);
-    return evh_json_is(value) ? json_print(request, json, value) : evh_last_error()->status;
+    return evh_node_is(node) ? json_print(request, node.json, node.value)
+                             : evh_last_error()->status;
 }
 
-static evh_status json_dump(const struct cli_request *request, evh_json *json)
+static evh_status json_get(const struct cli_request *request, evh_db *db)
 {
-    const evh_value value = json_find(request, json);
-    return evh_json_is(value) ? json_print(request, json, value) : evh_last_error()->status;
-}
-
-static evh_status json_load(const struct cli_request *request, evh_json *json)
-{
-    evh_value place;
     const char *path = request->arguments[ARGUMENT_PATH];
-    const evh_status status = json_place(json, path ? path : "", &place);
-    return status ? status : json_read_stream(request, json, place);
+    return json_show(request, evh_db_get(db, path ? path : ""));
 }
 
-static evh_status json_put(const struct cli_request *request, evh_json *json)
+static evh_status json_dump(const struct cli_request *request, evh_db *db)
 {
-    evh_value place;
-    const evh_status status = json_place(json, request->arguments[ARGUMENT_PATH], &place);
-    return status ? status : json_read_value(request, json, place);
+    const char *path = request->arguments[ARGUMENT_PATH];
+    return json_show(request, evh_db_peek(db, path ? path : ""));
 }
 
-static evh_status json_push(const struct cli_request *request, evh_json *json)
+static evh_status json_load(const struct cli_request *request, evh_db *db)
 {
-    const evh_value array = json_find(request, json);
+    const char *path = request->arguments[ARGUMENT_PATH];
+    const evh_value place = evh_db_make(db, path ? path : "");
+    return evh_json_is(place) ? json_read_stream(request, evh_db_json(db), place)
+                              : evh_last_error()->status;
+}
+
+static evh_status json_put(const struct cli_request *request, evh_db *db)
+{
+    const char *path = request->arguments[ARGUMENT_PATH];
+    const char *text = request->arguments[ARGUMENT_VALUE];
+    if (!text || strcmp(text, "-") == 0) return json_load(request, db);
+    return evh_db_put_json(db, path, text, strlen(text));
+}
+
+static evh_status json_push(const struct cli_request *request, evh_db *db)
+{
     evh_value item;
-    if (!evh_json_is(array)) return evh_last_error()->status;
-    const evh_status status = evh_json_append(json, evh_json_follow(json, array), &item);
-    return status ? status : json_read_value(request, json, item);
+    const evh_status status = evh_db_push(db, request->arguments[ARGUMENT_PATH], &item);
+    return status ? status : json_read_value(request, evh_db_json(db), item);
 }
 
-static evh_status json_erase(const struct cli_request *request, evh_json *json)
+static evh_status json_erase(const struct cli_request *request, evh_db *db)
 {
-    const evh_value value = json_find(request, json);
-    return evh_json_is(value) ? evh_json_erase(json, value) : evh_last_error()->status;
+    return evh_db_erase(db, request->arguments[ARGUMENT_PATH]);
 }
 
 /* patch and merge: FILE PATH [JSON], the path "" being all. */
-static evh_status json_apply(const struct cli_request *request, evh_json *json,
+static evh_status json_apply(const struct cli_request *request, evh_db *db,
                              evh_status (*apply)(evh_json *, evh_value, evh_value))
 {
-    const evh_value target = json_find(request, json);
+    evh_json *json = evh_db_json(db);
+    const evh_value target = json_find(request, db);
     if (!evh_json_is(target)) return evh_last_error()->status;
     const evh_value patch = evh_json_detached(json);
     if (!evh_json_is(patch)) return evh_last_error()->status;
@@ -141,49 +129,58 @@ static evh_status json_apply(const struct cli_request *request, evh_json *json,
     return status ? status : evh_json_erase(json, patch);
 }
 
-static evh_status json_patch(const struct cli_request *request, evh_json *json)
+static evh_status json_patch(const struct cli_request *request, evh_db *db)
 {
-    return json_apply(request, json, evh_json_patch);
+    return json_apply(request, db, evh_json_patch);
 }
 
-static evh_status json_merge(const struct cli_request *request, evh_json *json)
+static evh_status json_merge(const struct cli_request *request, evh_db *db)
 {
-    return json_apply(request, json, evh_json_merge);
+    return json_apply(request, db, evh_json_merge);
 }
 
 struct json_finding {
     const struct cli_request *request;
+    evh_db *db;
     evh_json *json;
 };
+
+static void json_put_path(evh_db *db, evh_value value)
+{
+    char path[4096];
+    if (evh_db_path(db, value, path, sizeof path) == SIZE_MAX) path[0] = 0;
+    cli_put_escaped(stdout, path, strlen(path));
+}
 
 static bool json_show_found(evh_value value, void *context)
 {
     const struct json_finding *finding = context;
-    char path[4096];
-    evh_json_pointer(finding->json, value, path, sizeof path);
-    cli_put_escaped(stdout, path, strlen(path));
+    json_put_path(finding->db, value);
     putchar('\t');
     return json_print(finding->request, finding->json, value) == EVH_OK;
 }
 
 /* The query takes the place of the path. */
-static evh_status json_query(const struct cli_request *request, evh_json *json)
+static evh_status json_query(const struct cli_request *request, evh_db *db)
 {
+    evh_json *json = evh_db_json(db);
     const char *text = request->arguments[ARGUMENT_PATH];
     evh_json_query *query = evh_json_query_compile(text, strlen(text));
     if (!query) return evh_last_error()->status;
-    struct json_finding finding = {request, json};
+    struct json_finding finding = {request, db, json};
     const evh_status status =
         evh_json_query_run(json, evh_json_root(json), query, json_show_found, &finding);
     evh_json_query_end(query);
     return status;
 }
 
-static evh_status json_keys(const struct cli_request *request, evh_json *json)
+static evh_status json_keys(const struct cli_request *request, evh_db *db)
 {
-    evh_value value = json_find(request, json);
-    if (evh_json_is(value)) value = evh_json_follow(json, value);
-    if (!evh_json_is(value)) return evh_last_error()->status;
+    const char *path = request->arguments[ARGUMENT_PATH];
+    const evh_node node = evh_db_get(db, path ? path : "");
+    evh_json *json = node.json;
+    const evh_value value = node.value;
+    if (!evh_node_is(node)) return evh_last_error()->status;
     if (evh_json_type_of(json, value) != EVH_JSON_OBJECT) return EVH_OK;
     for (size_t i = 0; i < evh_json_count(json, value); i++) {
         size_t size = 0;
@@ -195,35 +192,90 @@ static evh_status json_keys(const struct cli_request *request, evh_json *json)
     return EVH_OK;
 }
 
-/* Which references lead nowhere. */
-static evh_status json_refs(const struct cli_request *request, evh_json *json)
+static bool json_show_hit(const evh_db_hit *hit, void *context)
 {
-    (void)request;
+    const struct json_finding *finding = context;
+    printf("%s\t", hit->kind == EVH_DB_KEY ? "key" : "value");
+    json_put_path(finding->db, hit->value);
+    putchar('\t');
+    cli_put_escaped(stdout, hit->text, hit->size < 200 ? hit->size : 200);
+    putchar('\n');
+    return true;
+}
+
+/* The text takes the place of the path. */
+static evh_status json_search(const struct cli_request *request, evh_db *db)
+{
+    const struct cli_value *values = request->values;
+    const evh_db_search_options options = {
+        .ignore_case = values[OPTION_IGNORE_CASE].is_given,
+        .skip = values[OPTION_SKIP].number,
+        .limit = values[OPTION_LIMIT].number,
+    };
+    struct json_finding finding = {request, db, evh_db_json(db)};
+    const char *text = request->arguments[ARGUMENT_PATH];
+    return evh_db_search(db, text, strlen(text), &options, json_show_hit, &finding, NULL);
+}
+
+static bool json_show_reference(evh_value reference, evh_status status, void *context)
+{
+    const struct json_finding *finding = context;
+    size_t size = 0;
+    const char *path = evh_json_text(finding->json, reference, &size);
+    json_put_path(finding->db, reference);
+    fputs("\t", stdout);
+    if (path) cli_put_escaped(stdout, path, size);
+    printf("\t%s\n", status == EVH_CYCLE ? "in a ring" : "leads nowhere");
+    return true;
+}
+
+/* Which references lead nowhere. */
+static evh_status json_refs(const struct cli_request *request, evh_db *db)
+{
     size_t loose = 0;
-    const evh_status status = evh_json_resolve(json, &loose);
+    struct json_finding finding = {request, db, evh_db_json(db)};
+    evh_status status = evh_db_references_check(db, true, json_show_reference, &finding);
+    if (!status) status = evh_json_resolve(finding.json, &loose);
     if (!status)
         printf("%s that lead%s nowhere\n", cli_plural(loose, "reference"), loose == 1 ? "s" : "");
     return status;
 }
 
-static evh_status json_check(const struct cli_request *request, evh_json *json)
+static evh_status json_stat(const struct cli_request *request, evh_db *db)
+{
+    struct cli_request pretty = *request;
+    pretty.values[OPTION_PRETTY].is_given = true;
+    return json_show(&pretty, evh_db_get(db, "/$metrics"));
+}
+
+/* on or off takes the place of the path. */
+static evh_status json_index(const struct cli_request *request, evh_db *db)
+{
+    const char *word = request->arguments[ARGUMENT_PATH];
+    return evh_db_set_index(db, !word || strcmp(word, "off") != 0);
+}
+
+static evh_status json_check(const struct cli_request *request, evh_db *db)
 {
     (void)request;
-    const evh_status status = evh_json_check(json);
+    const evh_status status = evh_json_check(evh_db_json(db));
     if (!status) printf("sound\n");
     return status;
 }
 
 static const struct json_action json_actions[] = {
-    {"load", true, false, json_load},  {"get", false, false, json_get},
-    {"put", true, true, json_put},     {"push", true, true, json_push},
-    {"erase", true, true, json_erase}, {"patch", true, true, json_patch},
-    {"merge", true, true, json_merge}, {"query", false, true, json_query},
-    {"keys", false, false, json_keys}, {"dump", false, false, json_dump},
-    {"refs", false, false, json_refs}, {"check", false, false, json_check},
+    {"load", true, false, json_load},     {"get", false, false, json_get},
+    {"put", true, true, json_put},        {"push", true, true, json_push},
+    {"erase", true, true, json_erase},    {"patch", true, true, json_patch},
+    {"merge", true, true, json_merge},    {"query", false, true, json_query},
+    {"search", false, true, json_search}, {"keys", false, false, json_keys},
+    {"dump", false, false, json_dump},    {"refs", false, false, json_refs},
+    {"stat", false, false, json_stat},    {"check", false, false, json_check},
+    {"index", true, false, json_index},   {"watch", false, false, json_watch},
+    {"shell", true, false, json_shell},
 };
 
-static const struct json_action *json_find_action(const char *name)
+const struct json_action *json_find_action(const char *name)
 {
     for (size_t i = 0; i < sizeof json_actions / sizeof json_actions[0]; i++)
         if (strcmp(json_actions[i].name, name) == 0) return json_actions + i;
@@ -236,13 +288,16 @@ static evh_status json_act(const struct cli_request *request, const struct json_
 {
     const evh_options options = {.mode = action->is_change ? EVH_DURABLE : EVH_READ_ONLY,
                                  .must_exist = !action->is_change || action->run != json_load,
-                                 .no_thread = true};
+                                 .no_thread = true,
+                                 .commit_sequence =
+                                     action->is_change ? 0 : request->values[OPTION_COMMIT].number};
+    const evh_db_options names = {.name = request->values[OPTION_NAME].text};
     evh_heap *heap = evh_open(request->arguments[ARGUMENT_FILE], &options);
-    evh_json *json = heap ? evh_json_open(heap, request->values[OPTION_NAME].text) : NULL;
-    evh_status status = json ? action->run(request, json) : evh_last_error()->status;
-    if (!status && action->is_change) status = evh_commit(heap);
+    evh_db *db = heap ? evh_db_open_in(heap, &names) : NULL;
+    evh_status status = db ? action->run(request, db) : evh_last_error()->status;
+    if (!status && action->is_change) status = evh_db_commit(db);
     *error = *evh_last_error();
-    evh_json_close(json);
+    (void)evh_db_close(db);
     const evh_status closed = evh_close(heap);
     if (!status && heap && closed) {
         *error = *evh_last_error();
@@ -258,9 +313,12 @@ static enum cli_exit json_run(const struct cli_request *request)
     const char *missing = NULL;
     if (!action)
         missing = "an action is needed: load, get, put, push, erase, patch, merge, query, "
-                  "keys, dump, refs or check";
+                  "search, keys, dump, refs, stat, index, check, watch or shell";
     if (action && action->needs_path && !request->arguments[ARGUMENT_PATH])
         missing = "no PATH given";
+    const char *path = request->arguments[ARGUMENT_PATH];
+    if (action && action->run == json_index && path && strcmp(path, "on") && strcmp(path, "off"))
+        missing = "index FILE on, or off";
     if (missing) {
         fprintf(stderr, "everheap json: %s\nTry 'everheap json --help'.\n", missing);
         return CLI_FAILED;
@@ -268,7 +326,7 @@ static enum cli_exit json_run(const struct cli_request *request)
     evh_error error;
     if (json_act(request, action, &error))
         return cli_complain(request, request->arguments[ARGUMENT_FILE], &error);
-    return cli_finish(request, CLI_FINE);
+    return cli_finish(request, json_shell_failed() ? CLI_FAILED : CLI_FINE);
 }
 
 const struct cli_command cli_json_command = {
@@ -287,8 +345,13 @@ const struct cli_command cli_json_command = {
         "  query FILE QUERY        print what a JSONPath query (RFC 9535) finds, with its paths\n"
         "  keys FILE [PATH]        print the keys of an object\n"
         "  dump FILE [PATH]        print a value as it is\n"
-        "  refs FILE               count references that lead nowhere\n"
+        "  search FILE TEXT        list keys and strings that contain a text, with their paths\n"
+        "  refs FILE               list references that lead nowhere\n"
+        "  stat FILE               print the database's metrics\n"
+        "  index FILE [on|off]     keep an index of the strings, for searches; or stop\n"
         "  check FILE              verify the document\n"
+        "  watch FILE [PATH]       print a value whenever a commit of another process changes it\n"
+        "  shell FILE              read commands like these, without FILE, line by line\n"
         "PATH is a JSON Pointer (RFC 6901). A change is one commit: all of it, or nothing.",
     .arguments = {{"ACTION", false, "what to do"},
                   {"FILE", false, "the heap"},
@@ -299,7 +362,13 @@ const struct cli_command cli_json_command = {
                 {"sort", 's', CLI_FLAG, NULL, 0, "sort the keys of the output"},
                 {"lines", 'l', CLI_FLAG, NULL, 0, "the input is lines of values: an array"},
                 {"from", 'f', CLI_TEXT, "FILE", 0, "read the input from a file"},
-                {"name", 'n', CLI_TEXT, "NAME", 0, "the document's name, if it is not \"json\""}},
+                {"name", 'n', CLI_TEXT, "NAME", 0, "the document's name, if it is not \"json\""},
+                {"ignore-case", 'i', CLI_FLAG, NULL, 0, "search for A to Z as for a to z"},
+                {"skip", 0, CLI_NUMBER, "N", 0, "leave out the first N that are found"},
+                {"limit", 0, CLI_NUMBER, "N", 0,
+                 "end after N that are found, or watched; 0: never"},
+                {"commit", 0, CLI_NUMBER, "N", 0,
+                 "read commit N, which the journal must still hold"}},
     .examples = {{"everheap json load app.heap < doc.json", "make a heap that holds a document"},
                  {"everheap json get app.heap /users/0/name -r", "one string, as it is"},
                  {"everheap json put app.heap /users/0/age 42", "change one value, durably"}},

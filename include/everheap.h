@@ -3,6 +3,7 @@
 #define EVERHEAP_H
 
 #include <everheap/collections.h>
+#include <everheap/db.h>
 #include <everheap/heap.h>
 #include <everheap/inspect.h>
 #include <everheap/live.h>

@@ -375,6 +375,21 @@ TEST(keys_that_are_there_already_are_treated_as_asked)
     end(&f);
 }
 
+/* The last member with a key goes with a value that a later one replaces: the key is made anew. */
+TEST(a_key_that_went_with_a_replaced_value_may_come_again)
+{
+    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
+    evh_json *json = evh_json_open(heap, NULL);
+    static const char text[] =
+        "[{\"a\":{\"only here\":1},\"a\":2},{\"another\":3},{\"only here\":4}]";
+    const evh_json_read_options options = {.duplicates = EVH_JSON_DUPLICATES_LAST};
+    check_ok(evh_json_parse(json, evh_json_root(json), text, sizeof text - 1, &options, NULL));
+    check_ok(evh_json_check(json));
+    CHECK_EQUAL(evh_json_integer(json, evh_json_get(json, "/2/only here"), NULL), 4);
+    evh_json_close(json);
+    evh_close(heap);
+}
+
 TEST(lines_of_values_become_an_array)
 {
     struct fixture f = begin();
@@ -753,4 +768,19 @@ TEST(a_ref_knows_when_its_target_goes_and_comes_back)
     CHECK(!evh_json_is(evh_json_follow(f.json, get(&f, "/s"))));
     check_ok(evh_json_check(f.json));
     end(&f);
+}
+
+TEST(a_check_may_meet_a_target_before_its_references)
+{
+    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
+    evh_json *json = evh_json_open(heap, NULL);
+    CHECK(json != NULL);
+    static const char text[] =
+        "{\"q\":[{\"$ref\":\"/t\"}],\"t\":{\"x\":1},\"r\":[{\"$ref\":\"/t\"}],"
+        "\"s\":{\"y\":[{\"$ref\":\"/t\"}]}}";
+    CHECK(evh_json_parse(json, evh_json_root(json), text, sizeof text - 1, NULL, NULL) == EVH_OK);
+    CHECK(evh_json_resolve(json, NULL) == EVH_OK);
+    CHECK(evh_json_check(json) == EVH_OK);
+    evh_json_close(json);
+    CHECK(evh_close(heap) == EVH_OK);
 }

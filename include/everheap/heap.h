@@ -94,7 +94,11 @@ typedef struct evh_options {
                                    so that the next store to them is cheap; 0 means 512 MiB */
     const char *debug;          /* letters, see debug.h; borrowed until the heap is open. NULL: the
                                    environment variable EVERHEAP_DEBUG */
-    uint64_t reserved[7];       /* zero */
+    uint64_t commit_sequence;   /* read-only and private modes: show this commit (evh_info's
+                                   commit_sequence after it), as long as the journal has what came
+                                   later and home has not: EVH_STALE then, EVH_NOT_FOUND if there
+                                   was none yet. 0 means the newest. Held like any view. */
+    uint64_t reserved[6];       /* zero */
 } evh_options;
 
 /* ---- opening and closing -------------------------------------------------------------------- */

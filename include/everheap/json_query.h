@@ -30,6 +30,16 @@ EVH_API evh_status evh_json_merge(evh_json *json, evh_value target, evh_value pa
 EVH_API evh_status evh_json_merge_text(evh_json *json, evh_value target, const char *patch,
                                        size_t size);
 
+/**
+ * Set `patch` to the JSON Patch that makes `first` equal to `second`, an empty array if it is; its
+ * pointers begin at `first`. It is no shortest one: items in the middle of arrays are compared one
+ * by one. `patch` may be anywhere, a detached value too; it is unchanged after an error.
+ * Errors    as of every change.
+ * Cost      what is compared, at most once for each level of it, and the patch.
+ */
+EVH_API evh_status evh_json_diff(evh_json *json, evh_value first, evh_value second,
+                                 evh_value patch);
+
 /* ---- queries -------------------------------------------------------------------------------- */
 
 /** A JSONPath query (RFC 9535), prepared. */

@@ -142,6 +142,8 @@ evh_status heap_options(const char *path, const evh_options *given, evh_options 
     for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
         if (options->reserved[i])
             return options_refuse(EVH_INVALID, path, "a reserved field is not zero");
+    if (options->commit_sequence && options->mode != EVH_READ_ONLY && options->mode != EVH_PRIVATE)
+        return options_refuse(EVH_INVALID, path, "a past commit can only be read");
     if ((unsigned)options->detect > EVH_DETECT_COMPARE)
         return options_refuse(EVH_INVALID, path, "no such way to detect dirty pages");
     if ((unsigned)options->misuse > EVH_MISUSE_STATUS)

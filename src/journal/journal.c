@@ -236,6 +236,8 @@ void journal_announce(struct journal *journal)
     /* A boot that cannot be told is none: the next to open will not take the cache for known. */
     if (!os->boot(region->status.boot)) memset(region->status.boot, 0, sizeof region->status.boot);
     region->status.settled_sequence = journal->settled.sequence;
+    /* What a predecessor may have brought home when it was killed is not known. */
+    region->status.settling_sequence = journal->durable_sequence;
     region->status.device = region->device;
     region->status.inode = region->inode;
     region_publish_status(region);

@@ -461,7 +461,20 @@ static void checkpoint_publish_settled(struct journal *journal)
     assert(journal->is_checkpointing);
     assert(!journal->is_poisoned);
     journal->region->status.settled_sequence = journal->settled.sequence;
+    journal->region->status.settling_sequence = journal->settled.sequence;
     region_publish_status(journal->region);
+}
+
+/* Say how far home is about to be written: older commits cannot be shown from then on, not even
+ * when this process is killed and its locks are gone. */
+static void checkpoint_publish_settling(struct journal *journal, uint64_t target)
+{
+    assert(journal->is_checkpointing);
+    assert(target > journal->settled.sequence);
+    os->mutex_lock(journal->mutex);
+    journal->region->status.settling_sequence = target;
+    if (!journal->is_poisoned) region_publish_status(journal->region);
+    os->mutex_unlock(journal->mutex);
 }
 
 /* Without the mutex: settle as far as views allow, then finish if asked to. */
@@ -476,6 +489,7 @@ static evh_status checkpoint_do(struct journal *journal, enum checkpoint_kind ki
     evh_status status = EVH_OK;
     if (target > from) {
         if (kind != CHECKPOINT_FORCE) status = checkpoint_lock_views(journal, from, &target);
+        if (!status) checkpoint_publish_settling(journal, target);
         if (!status) status = checkpoint_settle(journal, checksums, target);
     }
     if (kind == CHECKPOINT_SETTLE) return status;

@@ -20,6 +20,10 @@
  *      have been overwritten, and it begins anew
  * A running checkpoint of T <= s is harmless: it turns home pages into what the view lays over
  * them.
+ *
+ * A view of an older commit (evh_options.commit_sequence) is the same, with one question more, once
+ * its byte is locked: whether somebody who brought more home was killed, and his lock is gone with
+ * him. He has said how far he would go, in the status page, between taking his locks and writing.
  */
 #include "journal/journal_internal.h"
 
@@ -495,7 +499,52 @@ static bool view_is_overtaken(struct region *region, uint64_t sequence)
     return region_read_status(region, &status) && status.durable_sequence > sequence;
 }
 
-/* One attempt at a view of the newest commit. */
+static evh_status view_is_gone(const struct region *region, uint64_t sequence)
+{
+    assert(sequence > 0);
+    assert(region->mode != EVH_DURABLE);
+    return base_fail(EVH_STALE, NO_OFFSET,
+                     "%s: commit %llu cannot be shown any more: home has, or may have, later ones",
+                     region->path, (unsigned long long)sequence);
+}
+
+/*
+ * Whether commit `wanted`, which is not the newest, can be shown. Its byte is locked: a writer that
+ * begins to bring home more from now on leaves it out. One that began before has said so in the
+ * status page, if that can be believed: a writer is at work, or the cache is the last one's.
+ */
+static evh_status view_check_past(struct journal *journal, uint64_t wanted)
+{
+    assert(wanted > 0);
+    assert(journal->region->mode != EVH_DURABLE);
+    struct region *region = journal->region;
+    struct region_status status;
+    bool has_writer = false;
+    const evh_status asked = view_has_writer(journal, &has_writer);
+    if (asked) return asked;
+    const bool is_known = view_cache_is_known(region, &status);
+    if ((has_writer || is_known) && region_read_status(region, &status) &&
+        status.settling_sequence <= wanted && status.revoked_sequence <= wanted)
+        return EVH_OK;
+    return view_is_gone(region, wanted);
+}
+
+/* The commit that is asked for, if it is not the newest: `*sequence`, which is that. */
+static evh_status view_choose(const struct journal *journal, uint64_t *sequence)
+{
+    const struct region *region = journal->region;
+    const uint64_t wanted = journal->options.commit_sequence;
+    if (wanted == 0 || wanted == *sequence) return EVH_OK;
+    if (wanted > *sequence)
+        return base_fail(EVH_NOT_FOUND, NO_OFFSET,
+                         "%s: commit %llu is not there: the newest is %llu", region->path,
+                         (unsigned long long)wanted, (unsigned long long)*sequence);
+    if (wanted < region->header.sequence) return view_is_gone(region, wanted);
+    *sequence = wanted;
+    return EVH_OK;
+}
+
+/* One attempt at a view of the newest commit, or of the one that is asked for. */
 static evh_status view_attempt(struct journal *journal, struct journal_state *state,
                                uint64_t *sequence, bool *is_stable)
 {
@@ -509,10 +558,16 @@ static evh_status view_attempt(struct journal *journal, struct journal_state *st
     bool is_settled = false;
     status = view_find_newest(journal, sequence, &is_settled);
     if (status || !is_settled) return status;
+    const uint64_t newest = *sequence;
+    status = view_choose(journal, sequence);
+    if (status) return status;
+    const bool is_past = *sequence < newest;
     const int error = view_lock(journal, *sequence, OS_LOCK_SHARED);
+    if (error == EAGAIN && is_past) return view_is_gone(region, *sequence);
     if (error == EAGAIN) return EVH_OK; /* a checkpoint beyond it runs: there is a newer commit */
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot lock a view", region->path);
-    if (!view_is_overtaken(region, *sequence))
+    if (is_past) status = view_check_past(journal, *sequence);
+    if (!status && (is_past || !view_is_overtaken(region, *sequence)))
         status = view_build(journal, *sequence, state, is_stable);
     if (!status && *is_stable) return EVH_OK;
     view_uncover(journal);
@@ -586,6 +641,7 @@ evh_status journal_refresh(struct journal *journal, struct journal_state *state)
         return base_fail(EVH_MODE, NO_OFFSET, "%s: only a read-only heap can be refreshed",
                          journal->region->path);
     assert(journal->watch == NULL);
+    journal->options.commit_sequence = 0; /* the newest */
     return view_take(journal, state);
 }
 

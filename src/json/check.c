@@ -58,7 +58,7 @@ static evh_status check_value(struct check *check, const struct json_slot *slot,
         if (!ref || !blob_of(json, ref->path, &size)) return EVH_CORRUPT;
         if (json_offset(json, ref) != slot->payload || ref->owner != number)
             return json_corrupt(slot->payload, "a reference that names another container");
-        if (check->seen_refs[slot->id]++)
+        if (check->seen_refs[slot->id]++ & 0x7f) /* 0x80: it is in a list */
             return json_corrupt(slot->payload, "a reference that is there twice");
         if (ref->state == JSON_REF_MEMBER && ref->place < check->symbols) check->uses[ref->place]++;
     }
@@ -198,6 +198,8 @@ static evh_status check_texts(struct check *check)
         if (!slab || slab->magic != (JSON_MAGIC ^ offset) || slab->previous != previous ||
             slabs >= texts->slab_count)
             return json_corrupt(offset, "a slab of strings that is none");
+        if (trigrams_is_on(json) ? !trigrams_knows(json, slab) : slab->index_number != 0)
+            return json_corrupt(offset, "a slab of strings that the index does not know");
         uint32_t live = 0;
         uint32_t at = sizeof *slab;
         while (at < JSON_SLAB_BYTES) {
@@ -205,6 +207,10 @@ static evh_status check_texts(struct check *check)
             if (entry->units == 0 || at + 8u * entry->units > JSON_SLAB_BYTES)
                 return json_corrupt(offset + at, "an entry of a slab that is none");
             if (entry->size != JSON_TEXT_FREE) live += 8u * entry->units;
+            if (entry->size != JSON_TEXT_FREE && trigrams_is_on(json) &&
+                sizeof *entry + entry->size < 8u * entry->units &&
+                !trigrams_has(json, slab, (const char *)(entry + 1), entry->size))
+                return json_corrupt(offset + at, "a string that the index does not have");
             at += 8u * entry->units;
         }
         if (live != slab->live_bytes) return json_corrupt(offset, "a slab of strings miscounts");
@@ -212,6 +218,8 @@ static evh_status check_texts(struct check *check)
         previous = offset;
         offset = slab->next;
     }
+    if (trigrams_is_on(json) && trigrams_slabs(json) != slabs)
+        return json_corrupt(json->root->index.groups, "an index of slabs that are gone");
     if (slabs != texts->slab_count || bytes != check->short_bytes)
         return json_corrupt(NO_OFFSET, "strings that are no values");
     uint64_t large_count = 0;

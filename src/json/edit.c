@@ -82,6 +82,7 @@ void value_replace(struct evh_json *json, const struct json_place *place,
                    const struct json_slot *slot)
 {
     const struct json_slot old = *place->slot;
+    json_observe(json, place->number, place->position);
     *place->slot = *slot;
     json_count(json, slot, 1);
     value_free(json, &old);
@@ -180,6 +181,7 @@ evh_status evh_json_set_text(evh_json *json, evh_value value, const char *text, 
         const uint64_t capacity = text_capacity(json, place.slot);
         /* In place, unless more than half of a large place would be left over. */
         if (size <= capacity && (capacity < EDIT_KEEP_BYTES || size >= capacity / 2)) {
+            json_observe(json, place.number, place.position);
             memmove(json->heap->view.base + place.slot->payload, text, size);
             text_resize(json, place.slot, size);
             return EVH_OK;
@@ -208,6 +210,7 @@ evh_status evh_json_append_text(evh_json *json, evh_value string, const char *te
     uint64_t total = 0;
     if (!base_add(old_size, size, &total)) return base_fail(EVH_LIMIT, NO_OFFSET, "json: too long");
     if (total <= text_capacity(json, place.slot)) {
+        json_observe(json, place.number, place.position);
         memmove(json->heap->view.base + place.slot->payload + old_size, text, size);
         text_resize(json, place.slot, total);
         return EVH_OK;
@@ -265,6 +268,7 @@ static evh_status edit_set_container(struct evh_json *json, evh_value value, uin
     if (place.slot->type == kind) { /* the same one, emptied: its name and its refs stay */
         container = container_in(json, place.slot);
         if (!container) return EVH_CORRUPT;
+        json_observe(json, place.slot->id, JSON_ALL);
         uint32_t chain = value_free_values(json, container, 0);
         while (chain) {
             struct json_container *below = container_peek(json, chain);
@@ -310,6 +314,7 @@ evh_status evh_json_insert(evh_json *json, evh_value array, size_t position, evh
     const struct json_slot null = {.type = JSON_NULL};
     const evh_status inserted = container_insert(json, found, number, (uint32_t)position, 0, &null);
     if (inserted) return inserted;
+    json_observe(json, number, (uint32_t)position);
     json_count(json, &null, 1);
     if (item) *item = (evh_value){number, found->serial, position};
     return EVH_OK;
@@ -348,6 +353,7 @@ evh_status evh_json_put(evh_json *json, evh_value object, const char *key, size_
         key_release(json, symbol);
         return status;
     }
+    json_observe(json, number, position);
     json_count(json, &null, 1);
     if (member) *member = (evh_value){number, found->serial, position};
     return EVH_OK;
@@ -372,7 +378,11 @@ evh_status evh_json_rename(evh_json *json, evh_value member, const char *key, si
     }
     if (object_find(json, place.holder, symbol, NULL))
         status = base_fail(EVH_EXISTS, NO_OFFSET, "json: the object has that key already");
-    if (!status) status = object_rename(json, place.holder, place.position, symbol);
+    if (!status) {
+        json_observe(json, place.number, place.position);
+        status = object_rename(json, place.holder, place.position, symbol);
+    }
+    if (!status) json_observe(json, place.number, place.position);
     key_release(json, status ? symbol : old);
     return status;
 }
@@ -393,6 +403,7 @@ evh_status evh_json_erase(evh_json *json, evh_value value)
     }
     uint32_t key = 0;
     struct json_slot slot;
+    json_observe(json, place.number, place.position);
     status = container_remove(json, place.holder, place.number, place.position, &key, &slot);
     if (status) return status;
     if (key) key_release(json, key);
@@ -426,6 +437,8 @@ evh_status evh_json_move(evh_json *json, evh_value target, evh_value source)
         edit_is_inside(json, to.number, moved.id))
         return base_fail(EVH_INVALID, NO_OFFSET, "json: a value cannot be moved into itself");
     const struct json_slot null = {.type = JSON_NULL};
+    json_observe(json, from.number, from.position);
+    json_observe(json, to.number, to.position);
     *from.slot = null;
     json_count(json, &null, 1);
     const struct json_slot old = *to.slot;

@@ -187,11 +187,13 @@ evh_status evh_json_remove(evh_heap *heap, const char *name)
             container_clear(json, holder);
             container_end(json, number, holder);
         }
+        if (trigrams_is_on(json)) status = trigrams_drop(json);
         (void)json_free(json, root->texts.slab);
         json_free_cells(json, &root->containers);
         json_free_cells(json, &root->refs);
         evh_symbols keys = {root->keys};
-        status = evh_symbols_clear(heap, &keys);
+        const evh_status cleared = evh_symbols_clear(heap, &keys);
+        if (!status) status = cleared;
         const evh_status removed = evh_root_remove(heap, name);
         if (!status) status = removed;
     }

@@ -11,11 +11,22 @@
 #include <everheap/json.h>
 #include <everheap/text.h>
 
+/* Is told of every change before it is made, if there is one. */
+struct json_observer {
+    /** Value `position` of a container comes, goes or becomes another; JSON_ALL: any of them. */
+    void (*change)(struct json_observer *observer, struct evh_json *json, uint32_t container,
+                   uint32_t position);
+    size_t count; /* of what it wrote down: set back when changes are taken back */
+};
+
+#define JSON_ALL UINT32_MAX
+
 struct evh_json {
     evh_heap *heap;
-    struct json_root *root; /* in the heap */
-    uint64_t stamp;         /* of the heap's state in which `root` was found */
-    bool keeps_room;        /* bodies do not shrink: what is taken out may have to be put back */
+    struct json_root *root;         /* in the heap */
+    uint64_t stamp;                 /* of the heap's state in which `root` was found */
+    struct json_observer *observer; /* borrowed; NULL: none */
+    bool keeps_room; /* bodies do not shrink: what is taken out may have to be put back */
     char name[EVH_NAME_SIZE_MAX + 1];
 };
 
@@ -59,6 +70,12 @@ static inline evh_status json_ready(struct evh_json *json)
 {
     if (UNLIKELY(!json)) return base_fail(EVH_INVALID, NO_OFFSET, "json: no document");
     return LIKELY(json->stamp == json->heap->stamp) ? EVH_OK : json_find_root(json);
+}
+
+/** Tell of a change that is about to be made. */
+static inline void json_observe(struct evh_json *json, uint32_t container, uint32_t position)
+{
+    if (UNLIKELY(json->observer)) json->observer->change(json->observer, json, container, position);
 }
 
 /** Begin a call that changes. */
@@ -260,6 +277,34 @@ EVH_INTERNAL void text_resize(struct evh_json *json, const struct json_slot *slo
 /** It belongs to another container. */
 EVH_INTERNAL void text_own(struct evh_json *json, const struct json_slot *slot, uint32_t owner);
 
+/* ---- trigrams.c: the index of strings, if there is one ---- */
+
+static inline bool trigrams_is_on(const struct evh_json *json)
+{
+    return json->root->index.groups != 0;
+}
+
+/** Make an index of all strings, or free it. Nothing changes on failure. */
+EVH_INTERNAL evh_status trigrams_make(struct evh_json *json);
+EVH_INTERNAL evh_status trigrams_drop(struct evh_json *json);
+/** A slab without strings comes into the index; one goes. */
+EVH_INTERNAL evh_status trigrams_join(struct evh_json *json, struct json_text_slab *slab);
+EVH_INTERNAL void trigrams_leave(struct evh_json *json, struct json_text_slab *slab);
+/** There is a string with these bytes in a slab now. */
+EVH_INTERNAL void trigrams_add(struct evh_json *json, struct json_text_slab *slab, const char *text,
+                               size_t size);
+/** Which slabs of a group may have a string with `part`, of JSON_INDEX_PART_MIN bytes at least, in
+ *  any case of letters: bits of numbers, and offsets by number. False: no such group. */
+EVH_INTERNAL bool trigrams_select(const struct evh_json *json, uint32_t group, const void *part,
+                                  size_t size, uint64_t *bits, const uint64_t **slabs);
+/** Whether a string's bits are there; whether what the index says of a slab is so. */
+EVH_INTERNAL bool trigrams_has(const struct evh_json *json, const struct json_text_slab *slab,
+                               const char *text, size_t size);
+EVH_INTERNAL bool trigrams_knows(const struct evh_json *json, const struct json_text_slab *slab);
+/** How many slabs it knows; bytes that it takes. */
+EVH_INTERNAL uint64_t trigrams_slabs(const struct evh_json *json);
+EVH_INTERNAL uint64_t trigrams_bytes(const struct evh_json *json);
+
 /** A blob: DIGITS, BYTES, the path of a ref. Its offset, 0 on failure. */
 EVH_INTERNAL uint64_t blob_make(struct evh_json *json, const void *bytes, uint64_t size);
 EVH_INTERNAL const char *blob_of(const struct evh_json *json, uint64_t offset, uint64_t *size);
@@ -357,6 +402,8 @@ EVH_INTERNAL void ref_free(struct evh_json *json, const struct json_slot *slot);
 EVH_INTERNAL struct json_ref *ref_of(const struct evh_json *json, const struct json_slot *slot);
 /** Take every ref that leads to a container, or into it, off: its target goes. */
 EVH_INTERNAL void ref_loosen(struct evh_json *json, struct json_container *container);
+/** The value that is ref `number`; none if there is no such ref. Its container is searched. */
+EVH_INTERNAL evh_value ref_value(struct evh_json *json, uint32_t number);
 /** One hop: where the ref leads. EVH_DANGLING, EVH_CYCLE. */
 EVH_INTERNAL evh_status ref_step(struct evh_json *json, const struct json_slot *ref,
                                  struct json_step *target);
@@ -367,6 +414,19 @@ EVH_INTERNAL evh_status ref_step(struct evh_json *json, const struct json_slot *
  *  `wants_position`: of members of large objects too. */
 EVH_INTERNAL evh_status path_step(struct evh_json *json, struct json_step *at, const char *token,
                                   size_t size, bool wants_position);
+
+/** What path_make() made, so that it can be taken back. */
+struct path_made {
+    evh_value first; /* the topmost value that was not there, or was a null; none: all was there */
+    bool was_null;
+    size_t observed; /* what the observer had written down before */
+};
+
+/** As evh_json_make(), in a document that can be written. */
+EVH_INTERNAL evh_value path_make(struct evh_json *json, evh_value from, const char *pointer,
+                                 size_t size, struct path_made *made);
+/** Take back what was made, at once; the last error stays. */
+EVH_INTERNAL void path_unmake(struct evh_json *json, const struct path_made *made);
 
 enum { JSON_HOPS_MAX = 32 };
 

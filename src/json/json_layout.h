@@ -207,8 +207,10 @@ struct json_text_slab {
     uint64_t next_sparse; /* slab: of those worth another filling */
     uint64_t previous_sparse;
     uint32_t live_bytes;
-    uint32_t is_sparse; /* in that list */
-    uint64_t reserved[2];
+    uint32_t is_sparse;     /* in that list */
+    uint32_t index_number;  /* its place in the index, from 1 on; 0: not in one */
+    uint32_t indexed_bytes; /* of strings since its bits there were cleared */
+    uint64_t reserved;
 };
 
 static_assert(sizeof(struct json_text_slab) == 64, "on disk");
@@ -235,6 +237,38 @@ struct json_texts {
 };
 
 static_assert(sizeof(struct json_texts) == 48, "on disk");
+
+/* ---- the index of strings ---- */
+
+/*
+ * Optional. Which three bytes in a row occur in which slab of texts: a bit for each of 65536 hashes
+ * and each slab, the bits of 64 slabs in a word, so that one word tells of 64 slabs. A bit that is
+ * set may be wrong; one that is not cannot. trigrams.c has more.
+ */
+enum {
+    JSON_INDEX_HASHES = 65536,
+    JSON_INDEX_SLABS = 64,    /* of a group */
+    JSON_INDEX_PART_MIN = 3,  /* bytes; shorter parts are not found by it */
+    JSON_INDEX_FULL = 131072, /* bytes of strings, at which a slab's bits are made anew */
+};
+
+struct json_index_group {
+    uint64_t words; /* block of JSON_INDEX_HASHES words */
+    uint64_t used;  /* a bit for each number that is a slab's */
+    uint64_t stale; /* a bit for each number that was one's, whose bits are still there */
+    uint64_t reserved;
+    uint64_t slabs[JSON_INDEX_SLABS]; /* their offsets */
+};
+
+static_assert(sizeof(struct json_index_group) == 32 + 512, "on disk");
+
+struct json_index {
+    uint64_t groups; /* block of group_capacity json_index_group; 0: there is no index */
+    uint32_t group_count;
+    uint32_t group_capacity;
+};
+
+static_assert(sizeof(struct json_index) == 16, "on disk");
 
 /* ---- refs ---- */
 
@@ -276,9 +310,12 @@ struct json_root {
     struct json_texts texts;
     uint64_t counts[JSON_TYPE_COUNT]; /* of values by type */
     uint64_t string_bytes;
-    uint64_t blob_bytes; /* of BYTES */
-    uint64_t changes;    /* counts every change */
-    uint64_t reserved[11];
+    uint64_t blob_bytes;     /* of BYTES */
+    uint64_t changes;        /* counts every change */
+    uint64_t commit_changes; /* `changes` at the last commit through a database */
+    uint64_t commit_time_ns; /* wall clock since 1970 of that commit */
+    struct json_index index;
+    uint64_t reserved[7];
 };
 
 static_assert(sizeof(struct json_root) == 32 + 32 + 32 + 48 + 96 + 24 + 88, "on disk");

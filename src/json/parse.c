@@ -71,7 +71,10 @@ static enum parse_result parse_put_duplicate(struct parser *parser, struct parse
     }
     frame->duplicate = 0;
     parser->has_key = false;
-    parse_flush_keys(parser); /* the symbol's references are what they should be */
+    /* Symbols' references are what they should be; and none is remembered that may go now, with the
+     * last member that has it. */
+    parse_flush_keys(parser);
+    parse_forget_keys(parser);
     key_release(json, parser->keys[parser->count]);
     value_free(json, &loser);
     return PARSE_DONE;

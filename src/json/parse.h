@@ -111,6 +111,8 @@ EVH_INTERNAL uint32_t parse_key(struct parser *parser, const char *text, size_t 
                                 bool is_in_window);
 /** Tell the symbols of their uses. */
 EVH_INTERNAL void parse_flush_keys(struct parser *parser);
+/** Look every key up anew from now on; they are flushed. */
+EVH_INTERNAL void parse_forget_keys(struct parser *parser);
 
 EVH_INTERNAL enum parse_result parse_number(struct parser *parser, struct json_slot *slot);
 

@@ -92,6 +92,11 @@ void parse_flush_keys(struct parser *parser)
     for (int i = 0; i < PARSE_KEY_CACHE; i++) parse_flush_key(parser, parser->cache + i);
 }
 
+void parse_forget_keys(struct parser *parser)
+{
+    for (int i = 0; i < PARSE_KEY_CACHE; i++) parser->cache[i].key = 0;
+}
+
 uint32_t parse_key(struct parser *parser, const char *text, size_t size, bool is_in_window)
 {
     const uint64_t first = parse_key_word(text, size, is_in_window);

@@ -235,7 +235,7 @@ evh_value evh_json_walk(evh_json *json, evh_value from, evh_json_path *path)
 
 /* One step down from `value`, made if it is not there. A null becomes what the token asks for. */
 static evh_status path_make_step(struct evh_json *json, evh_value *value, const char *token,
-                                 size_t size, evh_value *made, bool *was_null)
+                                 size_t size, struct path_made *made)
 {
     uint64_t index = 0;
     const bool is_item = pointer_index(token, size, &index) || (size == 1 && token[0] == '-');
@@ -245,9 +245,9 @@ static evh_status path_make_step(struct evh_json *json, evh_value *value, const 
     if (evh_json_type_of(json, at) == EVH_JSON_NULL) {
         status = is_item ? evh_json_set_array(json, at) : evh_json_set_object(json, at);
         if (status) return status;
-        if (!evh_json_is(*made)) {
-            *made = at;
-            *was_null = true;
+        if (!evh_json_is(made->first)) {
+            made->first = at;
+            made->was_null = true;
         }
     }
     const size_t count = evh_json_count(json, at);
@@ -267,30 +267,44 @@ static evh_status path_make_step(struct evh_json *json, evh_value *value, const 
             return base_fail(EVH_NOT_FOUND, NO_OFFSET, "json: item %llu of an array of %zu",
                              (unsigned long long)index, count);
     }
-    if (!status && !evh_json_is(*made) && evh_json_count(json, at) > count) *made = *value;
+    if (!status && !evh_json_is(made->first) && evh_json_count(json, at) > count)
+        made->first = *value;
     return status;
 }
 
-evh_value evh_json_make(evh_json *json, evh_value from, const char *pointer, size_t size)
+void path_unmake(struct evh_json *json, const struct path_made *made)
 {
-    if (json_writable(json) || path_check(pointer, size)) return value_none();
+    if (!evh_json_is(made->first)) return;
+    const evh_error error = *evh_last_error();
+    if (json->observer) json->observer->count = made->observed;
+    (void)(made->was_null ? evh_json_set_null(json, made->first)
+                          : evh_json_erase(json, made->first));
+    if (json->observer) json->observer->count = made->observed;
+    (void)base_fail(error.status, error.offset, "%s", error.message);
+}
+
+evh_value path_make(struct evh_json *json, evh_value from, const char *pointer, size_t size,
+                    struct path_made *made)
+{
+    *made = (struct path_made){.observed = json->observer ? json->observer->count : 0};
+    if (path_check(pointer, size)) return value_none();
     struct pointer walk;
     evh_value value = from;
-    evh_value made = value_none(); /* the topmost that was not there */
-    bool was_null = false;
     pointer_begin(&walk, pointer, size);
     evh_status status = pointer_step(&walk);
     while (!status) {
-        status = path_make_step(json, &value, walk.token, walk.token_size, &made, &was_null);
+        status = path_make_step(json, &value, walk.token, walk.token_size, made);
         if (status == EVH_NOT_FOUND) status = EVH_INVALID; /* not the end of the pointer */
         if (!status) status = pointer_step(&walk);
     }
     pointer_end(&walk);
     if (status == EVH_NOT_FOUND) return value;
-    if (evh_json_is(made)) {
-        const evh_error error = *evh_last_error();
-        (void)(was_null ? evh_json_set_null(json, made) : evh_json_erase(json, made));
-        (void)base_fail(error.status, error.offset, "%s", error.message);
-    }
+    path_unmake(json, made);
     return value_none();
+}
+
+evh_value evh_json_make(evh_json *json, evh_value from, const char *pointer, size_t size)
+{
+    struct path_made made;
+    return json_writable(json) ? value_none() : path_make(json, from, pointer, size, &made);
 }

@@ -255,6 +255,19 @@ evh_status ref_step(struct evh_json *json, const struct json_slot *slot, struct 
     return ref_resolve(json, slot->id, target);
 }
 
+evh_value ref_value(struct evh_json *json, uint32_t number)
+{
+    const struct json_ref *ref = ref_peek(json, number);
+    const struct json_container *owner = ref ? container_peek(json, ref->owner) : NULL;
+    if (!owner) return value_none();
+    struct json_span span;
+    for (uint32_t done = 0; container_span(json, owner, done, &span); done += span.count)
+        for (uint32_t i = 0; i < span.count; i++)
+            if (span.slots[i].type == JSON_REF && span.slots[i].id == number)
+                return value_of(json, ref->owner, done + i, span.slots + i);
+    return value_none();
+}
+
 evh_status evh_json_resolve(evh_json *json, size_t *loose)
 {
     const evh_status status = json_ready(json);

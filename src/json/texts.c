@@ -149,6 +149,7 @@ static evh_status text_refill(struct evh_json *json, uint32_t bytes)
         if (text_next_hole(json, slab, texts->hole_end, bytes)) return EVH_OK;
         if (slab->live_bytes == 0) { /* all of it went while it was filled */
             text_unlink(json, slab);
+            if (trigrams_is_on(json)) trigrams_leave(json, slab);
             slab->magic = 0;
             (void)json_free(json, offset);
         }
@@ -166,6 +167,13 @@ static evh_status text_refill(struct evh_json *json, uint32_t bytes)
     if (!offset) return evh_last_error()->status;
     slab = address;
     *slab = (struct json_text_slab){.magic = JSON_MAGIC ^ offset};
+    const evh_status joined = trigrams_is_on(json) ? trigrams_join(json, slab) : EVH_OK;
+    if (joined) {
+        const evh_error error = *evh_last_error();
+        slab->magic = 0;
+        (void)json_free(json, offset);
+        return base_fail(error.status, error.offset, "%s", error.message);
+    }
     text_write_free(slab, TEXT_FIRST, JSON_SLAB_BYTES);
     text_link(json, slab, offset);
     texts->slab = offset;
@@ -201,6 +209,17 @@ static evh_status text_make_large(struct evh_json *json, uint32_t owner, uint64_
     return EVH_OK;
 }
 
+/* The bytes of a string are there now: the index, which there is, learns of them. */
+static void text_index(struct evh_json *json, const struct json_slot *slot, const char *bytes,
+                       uint64_t size)
+{
+    assert(trigrams_is_on(json));
+    if (slot->flags & JSON_TEXT_IS_LARGE) return;
+    struct json_text_slab *slab =
+        text_slab_at(json, base_round_down(slot->payload, JSON_SLAB_BYTES));
+    if (slab) trigrams_add(json, slab, bytes, size);
+}
+
 evh_status text_make(struct evh_json *json, uint32_t owner, const char *bytes, uint64_t size,
                      struct json_slot *slot, char **room)
 {
@@ -230,7 +249,10 @@ evh_status text_make(struct evh_json *json, uint32_t owner, const char *bytes, u
         *slot = (struct json_slot){.type = JSON_STRING, .payload = json_offset(json, target)};
     }
     json->root->string_bytes += size;
-    if (bytes) memcpy(target, bytes, size);
+    if (bytes) {
+        memcpy(target, bytes, size);
+        if (UNLIKELY(trigrams_is_on(json))) text_index(json, slot, target, size);
+    }
     if (room) *room = target;
     return EVH_OK;
 }
@@ -310,6 +332,7 @@ void text_resize(struct evh_json *json, const struct json_slot *slot, uint64_t s
         text->size = (uint16_t)size;
     }
     bytes[size] = 0;
+    if (UNLIKELY(trigrams_is_on(json))) text_index(json, slot, bytes, size);
 }
 
 void text_own(struct evh_json *json, const struct json_slot *slot, uint32_t owner)
@@ -361,6 +384,7 @@ evh_status text_free(struct evh_json *json, const struct json_slot *slot)
     if (slab->live_bytes == 0) {
         if (slab->is_sparse) text_unlink_sparse(json, slab);
         text_unlink(json, slab);
+        if (trigrams_is_on(json)) trigrams_leave(json, slab);
         slab->magic = 0;
         return json_free(json, offset);
     }

@@ -9,6 +9,8 @@
 
 static evh_status undo_room(struct undo *undo)
 {
+    const struct json_observer *observer = undo->json->observer;
+    if (undo->count == 0 && observer) undo->observed = observer->count;
     if (undo->count < undo->capacity) return EVH_OK;
     const size_t capacity = undo->capacity ? 2 * undo->capacity : 16;
     struct undo_step *grown = os->memory_resize(undo->steps, capacity * sizeof *grown);
@@ -26,6 +28,7 @@ evh_status undo_insert(struct undo *undo, uint32_t number, uint32_t position, ui
     evh_status status = undo_room(undo);
     if (!status) status = container_insert(undo->json, container, number, position, key, slot);
     if (status) return status;
+    json_observe(undo->json, number, position);
     undo->steps[undo->count++] =
         (struct undo_step){.kind = UNDO_INSERTED, .number = number, .position = position};
     return EVH_OK;
@@ -37,6 +40,7 @@ evh_status undo_remove(struct undo *undo, uint32_t number, uint32_t position)
     if (!container) return EVH_CORRUPT;
     struct undo_step step = {.kind = UNDO_REMOVED, .number = number, .position = position};
     evh_status status = undo_room(undo);
+    if (!status) json_observe(undo->json, number, position);
     if (!status)
         status = container_remove(undo->json, container, number, position, &step.key, &step.slot);
     if (status) return status;
@@ -52,6 +56,7 @@ evh_status undo_replace(struct undo *undo, uint32_t number, uint32_t position,
     if (!place) return EVH_CORRUPT;
     const evh_status status = undo_room(undo);
     if (status) return status;
+    json_observe(undo->json, number, position);
     undo->steps[undo->count++] = (struct undo_step){
         .kind = UNDO_REPLACED, .number = number, .position = position, .slot = *place};
     *place = *slot;
@@ -74,6 +79,7 @@ void undo_take_back(struct undo *undo)
 {
     struct evh_json *json = undo->json;
     const evh_error error = *evh_last_error();
+    if (undo->count > 0 && json->observer) json->observer->count = undo->observed;
     while (undo->count > 0) {
         const struct undo_step step = undo->steps[--undo->count];
         struct json_container *container = container_of(json, step.number);

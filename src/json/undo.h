@@ -20,6 +20,7 @@ struct undo {
     struct evh_json *json;
     struct undo_step *steps; /* owned */
     size_t count, capacity;
+    size_t observed; /* what the observer had written down before the first */
 };
 
 /** Put a value in, take one out, put one in the place of another. A value that was put in belongs

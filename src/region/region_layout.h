@@ -105,7 +105,9 @@ struct region_status {
     uint64_t device;
     uint64_t inode;
     uint64_t generation; /* of the newest header that is known to be flushed */
-    uint64_t reserved[2];
+    /* How far home pages may be written: published before the first of them is. */
+    uint64_t settling_sequence;
+    uint64_t reserved;
     uint32_t reserved1;
     uint32_t crc; /* of the 124 bytes before it */
 };

@@ -121,6 +121,12 @@ evh_status region_check_header(const struct region_header *header, const char *p
         return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, heap_bytes),
                          "%s: header: a heap of %llu bytes cannot be", path,
                          (unsigned long long)header->heap_bytes);
+    /* The file may end before it: its growth was not flushed when the power went. */
+    if ((header->incompatible & REGION_FEATURE_BULK) &&
+        (header->bulk_bytes % SLICE_BYTES != 0 || header->bulk_bytes > REGION_SIZE_MAX))
+        return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, bulk_bytes),
+                         "%s: header: a commit cannot have been written up to %llu", path,
+                         (unsigned long long)header->bulk_bytes);
     if (header->heap_bytes > file_bytes)
         return base_fail(EVH_TRUNCATED, file_bytes,
                          "%s: the file ends at %llu, the heap at %llu: its end was cut off", path,
@@ -271,6 +277,8 @@ void region_adopt_header(struct region *region, const struct region_header *next
     header->tail_offset = next->tail_offset;
     header->chain_salt = next->chain_salt;
     header->chain_crc = next->chain_crc;
+    header->incompatible = next->incompatible;
+    header->bulk_bytes = next->bulk_bytes;
 }
 
 static uint32_t status_crc(const struct region_status *status)

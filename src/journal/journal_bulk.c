@@ -240,8 +240,7 @@ static int bulk_write_zeroes(const struct region *region, uint64_t offset, uint6
     return error;
 }
 
-/* Zero [from, end) of the file but for the journal's own slices, durably. */
-static evh_status bulk_zero(const struct region *region, uint64_t from, uint64_t end)
+evh_status bulk_zero(const struct region *region, uint64_t from, uint64_t end, bool keeps_space)
 {
     assert(from % SLICE_BYTES == 0);
     assert(end % SLICE_BYTES == 0);
@@ -260,7 +259,7 @@ static evh_status bulk_zero(const struct region *region, uint64_t from, uint64_t
         error = os->punch(region->file, offset, size);
         if (error == EOPNOTSUPP) error = bulk_write_zeroes(region, offset, size);
         /* The space was there. If it is gone now, a later write meets the full disk and says so. */
-        if (!error) (void)os->allocate(region->file, offset, size);
+        if (!error && keeps_space) (void)os->allocate(region->file, offset, size);
         slice = stop;
     }
     if (!error) error = os->flush(region->file);
@@ -276,7 +275,7 @@ void bulk_clear(struct journal *journal, uint64_t end_bytes)
     journal->bulk_is_under_way = false;
     if (journal->is_poisoned || PLANTED(16)) return; /* reopening does it */
     const evh_error failure = *evh_last_error();
-    if (bulk_zero(journal->region, journal->last_state.heap_bytes, end_bytes))
+    if (bulk_zero(journal->region, journal->last_state.heap_bytes, end_bytes, true))
         (void)flush_poison(journal);
     (void)base_fail(failure.status, failure.offset, "%s", failure.message);
 }
@@ -293,7 +292,7 @@ evh_status bulk_recover(struct journal *journal, uint64_t heap_bytes)
     const int error = os->information(region->file, &info);
     if (error) return base_fail_os(error, NO_OFFSET, "%s: cannot ask for its size", region->path);
     const uint64_t file_bytes = base_round_up(info.size_bytes, SLICE_BYTES);
-    return bulk_zero(region, heap_bytes, base_min(region->header.bulk_bytes, file_bytes));
+    return bulk_zero(region, heap_bytes, base_min(region->header.bulk_bytes, file_bytes), true);
 }
 
 bool bulk_is_over(const struct journal *journal, uint64_t sequence)

@@ -434,6 +434,10 @@ EVH_INTERNAL evh_status bulk_write(struct commit_builder *builder, const struct 
 EVH_INTERNAL void bulk_clear(struct journal *journal, uint64_t end_bytes);
 /** The same for what a crash has left: `heap_bytes` is the end of the last commit's heap. */
 EVH_INTERNAL evh_status bulk_recover(struct journal *journal, uint64_t heap_bytes);
+/** Zero [from, end) of the file but for the journal's own slices, durably; what a flush that fails
+ *  means is the caller's to say. `keeps_space`: the space stays allocated, if it can. */
+EVH_INTERNAL evh_status bulk_zero(const struct region *region, uint64_t from, uint64_t end,
+                                  bool keeps_space);
 /** Whether the header's mark is not needed any more, once commits up to `sequence` are at home. The
  *  mutex is held, or no other thread knows the journal. */
 EVH_INTERNAL bool bulk_is_over(const struct journal *journal, uint64_t sequence);

@@ -173,16 +173,19 @@ static evh_status header_read_slot(struct region *region, unsigned slot,
 }
 
 /* Verify a slot that was read. Beside a reader the file grows, always before a header that says so:
- * measured again, it is long enough. */
+ * measured again, it is long enough. And it shrinks, behind headers that say so: the slot is read
+ * again, too. */
 static evh_status header_check_slot(struct region *region, unsigned slot,
-                                    const struct region_header *header)
+                                    struct region_header *header)
 {
     assert(slot < REGION_SLOT_COUNT);
     assert(header != NULL);
     const uint64_t offset = header_slot_offset(slot);
     evh_status status = region_check_header(header, region->path, offset, region->file_bytes);
-    if (status == EVH_TRUNCATED && region->mode != EVH_DURABLE && !region_measure(region))
-        status = region_check_header(header, region->path, offset, region->file_bytes);
+    if (status == EVH_TRUNCATED && region->mode != EVH_DURABLE && !region_measure(region)) {
+        status = header_read_slot(region, slot, header);
+        if (!status) status = region_check_header(header, region->path, offset, region->file_bytes);
+    }
     return status;
 }
 

@@ -164,6 +164,53 @@ TEST(a_crash_while_the_journal_and_the_heap_grow_loses_nothing)
     run(&plan, 15);
 }
 
+/* New pages are written home at once, and what a crash leaves of them lies where the heap grows
+ * next: by rollbacks and recoveries it grows there again and again. */
+TEST(a_crash_while_new_pages_are_written_home_at_once_loses_nothing)
+{
+    static const struct workload_plan work = {.name = "bulk",
+                                              .steps = 16,
+                                              .slots = 16,
+                                              .mutate = 10,
+                                              .commit = 6,
+                                              .group = 2,
+                                              .rollback = 2,
+                                              .checkpoint = 1,
+                                              .reopen = 1,
+                                              .kill = 1,
+                                              .medium = 10,
+                                              .large = 40,
+                                              .bulk_pages = 2,
+                                              .checkpoint_bytes = 128 << 10};
+    static const struct explore_plan plan = {
+        .work = &work, .images_per_cut = 6, .nested_every = 20, .nested_images = 30};
+    run(&plan, 10);
+}
+
+TEST(a_failure_while_new_pages_are_written_home_at_once_loses_nothing)
+{
+    static const struct workload_plan work = {.name = "bulk faults",
+                                              .steps = 24,
+                                              .slots = 16,
+                                              .mutate = 10,
+                                              .commit = 6,
+                                              .group = 2,
+                                              .rollback = 3,
+                                              .checkpoint = 1,
+                                              .reopen = 1,
+                                              .kill = 1,
+                                              .medium = 10,
+                                              .large = 40,
+                                              .bulk_pages = 2,
+                                              .fault = 6,
+                                              .fault_kinds = SIM_FAULT_WRITE | SIM_FAULT_FLUSH |
+                                                             SIM_FAULT_ALLOCATE | SIM_FAULT_MEMORY,
+                                              .checkpoint_bytes = 64 << 10};
+    static const struct explore_plan plan = {
+        .work = &work, .images_per_cut = 8, .nested_every = 40, .nested_images = 24};
+    run(&plan, 8);
+}
+
 TEST(a_crash_beside_the_background_checkpointer_loses_nothing)
 {
     static const struct workload_plan work = {.name = "background",

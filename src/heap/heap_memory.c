@@ -121,6 +121,7 @@ static bool memory_needs_recovery(const unsigned char *buffer, uint64_t size,
 {
     assert(buffer != NULL);
     assert(header->mode == EVH_DURABLE);
+    if (header->incompatible & REGION_FEATURE_BULK) return true;
     if (memory_has_record(buffer, size, header->tail_offset, header)) return true;
     if (memory_has_record(buffer, size, REGION_FIRST_EXTENT_OFFSET, header)) return true;
     for (unsigned i = 0; i < REGION_EXTENT_MAX && header->extents[i].slice_count; i++) {

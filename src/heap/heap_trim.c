@@ -9,6 +9,7 @@
  *  4. Checkpoint: no journal record can write into them any more, and no reader holds a view in
  *     which they were in use. If a reader does, stop here: marks without holes do no harm.
  *  5. Punch.
+ *  6. What the journal has grown to for one large commit goes too, where it lies behind the heap.
  */
 #include "heap/heap.h"
 
@@ -171,10 +172,15 @@ static evh_status trim_run(struct trim *trim, uint64_t *freed_bytes)
     trim->committed_bytes = journal_last_state(heap->journal).heap_bytes;
     slices_fold(heap);
     evh_status status = slices_each_free_run(heap, TRIM_SLICES_MIN, trim_each_run, trim);
-    if (status || trim->run_count == 0) return status;
-    status = trim_mark(trim);
-    if (!status) status = journal_checkpoint(heap->journal);
-    if (!status) status = trim_punch(trim, freed_bytes);
+    if (!status && trim->run_count > 0) {
+        status = trim_mark(trim);
+        if (!status) status = journal_checkpoint(heap->journal);
+        if (!status) status = trim_punch(trim, freed_bytes);
+    }
+    if (status) return status;
+    uint64_t journal_bytes = 0;
+    status = journal_shrink(heap->journal, &journal_bytes);
+    *freed_bytes += journal_bytes;
     return status;
 }
 

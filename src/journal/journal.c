@@ -50,6 +50,7 @@ void journal_abandon(struct journal *journal)
     pages_end(&journal->carry);
     bits_end(&journal->private_pages);
     bits_end(&journal->overlaid);
+    bits_end(&journal->at_home);
     os->memory_free(journal->spare);
     os->memory_free(journal->failure);
     os->mutex_end(journal->mutex);
@@ -195,14 +196,17 @@ evh_status journal_create(struct region *region, const struct journal_state *sta
 }
 
 /* A crash in the middle of a header's write leaves a slot without a sound header: make it one
- * again, so that there are two. Failing to is no harm: the slot in use is whole. */
+ * again, so that there are two. And one in the middle of a bulk commit leaves the mark. Failing to
+ * is no harm: the slot in use is whole, and the mark stays. */
 static evh_status journal_mend_header(struct journal *journal)
 {
     struct region *region = journal->region;
     assert(region->mode == EVH_DURABLE);
     assert(journal->thread == NULL);
-    if (!region->is_slot_torn) return EVH_OK;
+    const bool is_over = bulk_is_over(journal, region->header.sequence);
+    if (!region->is_slot_torn && !is_over) return EVH_OK;
     struct region_header next = region->header;
+    if (is_over) bulk_unmark(&next);
     bool flush_failed = false;
     const evh_status status = region_write_header(region, &next, &flush_failed);
     if (status) return flush_failed ? status : EVH_OK;

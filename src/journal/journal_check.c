@@ -84,8 +84,23 @@ static bool check_is_covered(struct journal *journal, uint64_t page)
 {
     assert(page >= SLICE_PAGES);
     assert(!journal->has_view || journal->region->mode != EVH_DURABLE);
-    if (!journal->has_view) return index_find(&journal->index, page) != NULL;
-    return bits_has(&journal->overlaid, page);
+    if (journal->has_view)
+        return bits_has(&journal->overlaid, page) || bits_has(&journal->at_home, page);
+    const struct journal_node *node = index_find(&journal->index, page);
+    return node && !bulk_is_at_home(node);
+}
+
+/* Pages that live records name at home have their checksums there, until a checkpoint brings these
+ * home as well. */
+static void check_take_sums(struct journal *journal, uint64_t first, uint32_t sums[SLICE_PAGES])
+{
+    assert(first % SLICE_PAGES == 0);
+    if (journal->has_view || journal->index.node_count == 0) return;
+    assert(journal->region->mode == EVH_DURABLE);
+    for (uint64_t i = 0; i < SLICE_PAGES; i++) {
+        const struct journal_node *node = index_find(&journal->index, first + i);
+        if (node && bulk_is_at_home(node)) sums[i] = node->checksum;
+    }
 }
 
 /* Whether a page is what its checksum says. */
@@ -117,6 +132,7 @@ static evh_status check_slice(struct journal *journal, uint64_t slice, bool all,
     if (error || done < sizeof sums)
         return base_fail_os(error ? error : EIO, at, "%s: cannot read page checksums",
                             region->path);
+    check_take_sums(journal, first, sums);
     if (!all && check_is_blank(sums, sizeof sums)) return EVH_OK;
     error = os->read(region->file, slice << SLICE_SHIFT, buffer, SLICE_BYTES, &done);
     if (error || done < SLICE_BYTES)

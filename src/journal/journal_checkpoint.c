@@ -125,7 +125,8 @@ struct checkpoint_page {
     const unsigned char *image;  /* NULL: home */
     const unsigned char *ranges; /* NULL: none */
     uint32_t ranges_count;
-    uint32_t is_zero;
+    uint32_t at_home; /* its checksum, if it was written home at once and nothing newer is known */
+    bool is_zero;
 };
 
 struct checkpoint_set {
@@ -156,6 +157,8 @@ static evh_status checkpoint_add(struct checkpoint_set *set, const struct journa
     }
     struct checkpoint_page *page = &set->pages[node->ranges_at];
     const unsigned char *data = record + (uint64_t)entry->data_offset * 8;
+    page->at_home = entry->kind == JOURNAL_HOME ? entry->data_offset : 0;
+    if (page->at_home) return EVH_OK;
     if (entry->kind == JOURNAL_RANGES) {
         page->ranges = data;
         page->ranges_count = entry->count;
@@ -275,13 +278,17 @@ static evh_status checkpoint_write_home(struct journal *journal,
         const uint64_t first = set->pages[i].page;
         uint64_t bytes = 0;
         int error = 0;
+        if (set->pages[i].at_home) {
+            status = checksum_put(&sums, first, set->pages[i++].at_home);
+            continue;
+        }
         if (checkpoint_write_words(journal, &set->pages[i], buffer, &error)) {
             if (error) return checkpoint_home_failed(region, first, error);
             status = checksum_put(&sums, first, page_ranges_checksum(set->pages[i++].ranges));
             continue;
         }
         while (i < set->count && bytes < JOURNAL_HOME_RUN_BYTES && !status &&
-               set->pages[i].page == first + (bytes >> PAGE_SHIFT)) {
+               set->pages[i].page == first + (bytes >> PAGE_SHIFT) && !set->pages[i].at_home) {
             uint32_t checksum = 0;
             status = checkpoint_compose(journal, &set->pages[i], buffer + bytes, &checksum);
             if (!status) status = checksum_put(&sums, set->pages[i].page, checksum);
@@ -375,12 +382,13 @@ static evh_status checkpoint_settle(struct journal *journal,
 }
 
 /* Steps 4 and 5: what is settled is made durable, and the header says so. */
-static evh_status checkpoint_finish(struct journal *journal, struct region_header *next)
+static evh_status checkpoint_finish(struct journal *journal, struct region_header *next,
+                                    uint64_t marked_until)
 {
     assert(journal->is_checkpointing);
     struct region *region = journal->region;
     const struct journal_position *settled = &journal->settled;
-    assert(settled->sequence > region->header.sequence);
+    assert(settled->sequence >= region->header.sequence);
     if (!PLANTED(1)) {
         /* Through the description that only checkpoints flush: the system tells each description of
          * a failed write-back once, and a commit's flush must not hear of ours instead of us. */
@@ -397,6 +405,8 @@ static evh_status checkpoint_finish(struct journal *journal, struct region_heade
     next->tail_offset = settled->tail;
     next->chain_salt = settled->salt;
     next->chain_crc = settled->crc;
+    const bool is_marked = (next->incompatible & REGION_FEATURE_BULK) != 0;
+    if (is_marked && (marked_until <= settled->sequence || PLANTED(15))) bulk_unmark(next);
     bool flush_failed = false;
     const evh_status status = region_write_header(region, next, &flush_failed);
     return status && flush_failed && !PLANTED(9) ? flush_poison_unlocked(journal) : status;
@@ -477,10 +487,11 @@ static void checkpoint_publish_settling(struct journal *journal, uint64_t target
     os->mutex_unlock(journal->mutex);
 }
 
-/* Without the mutex: settle as far as views allow, then finish if asked to. */
+/* Without the mutex: settle as far as views allow, then finish if asked to. The header's mark stays
+ * until commit `marked_until` is at home. */
 static evh_status checkpoint_do(struct journal *journal, enum checkpoint_kind kind,
                                 const struct journal_checksums *checksums, uint64_t target,
-                                struct region_header *next)
+                                uint64_t marked_until, struct region_header *next)
 {
     assert(journal->is_checkpointing);
     assert(target >= journal->settled.sequence);
@@ -495,8 +506,11 @@ static evh_status checkpoint_do(struct journal *journal, enum checkpoint_kind ki
     if (kind == CHECKPOINT_SETTLE) return status;
     /* What was settled before can be finished although a view holds back the rest. */
     if (status && status != EVH_BUSY) return status;
-    if (journal->settled.sequence == journal->region->header.sequence) return status;
-    return checkpoint_finish(journal, next);
+    const struct region_header *header = &journal->region->header;
+    const bool unmarks =
+        (header->incompatible & REGION_FEATURE_BULK) && marked_until <= header->sequence;
+    if (journal->settled.sequence == header->sequence && !unmarks) return status;
+    return checkpoint_finish(journal, next, marked_until);
 }
 
 evh_status checkpoint_run(struct journal *journal, enum checkpoint_kind kind)
@@ -509,10 +523,15 @@ evh_status checkpoint_run(struct journal *journal, enum checkpoint_kind kind)
     const uint64_t settled = journal->settled.sequence;
     const uint64_t target = journal->durable_sequence;
     evh_status status = flush_poisoned(journal);
-    if (status || target == (kind == CHECKPOINT_SETTLE ? settled : from)) {
+    const bool is_done = kind == CHECKPOINT_SETTLE
+                             ? target == settled
+                             : target == from && !bulk_is_over(journal, from);
+    if (status || is_done) {
         checkpoint_release(journal);
         return status;
     }
+    const uint64_t marked_until =
+        journal->bulk_is_under_way ? UINT64_MAX : journal->bulk_sequence;
     if (PLANTED(5)) checkpoint_forget(journal, target);
     if (kind == CHECKPOINT_FORCE) {
         /* The reader learns of it before the first page of its view changes. */
@@ -526,15 +545,15 @@ evh_status checkpoint_run(struct journal *journal, enum checkpoint_kind kind)
         return status;
     }
     os->mutex_unlock(journal->mutex);
-    struct region_header next = {.sequence = from};
-    status = checkpoint_do(journal, kind, &checksums, target, &next);
+    struct region_header next = {.generation = 0};
+    status = checkpoint_do(journal, kind, &checksums, target, marked_until, &next);
     os->mutex_lock(journal->mutex);
     checksum_snapshot_end(&checksums);
     checkpoint_note_settled(journal);
-    if (!status && next.sequence > from) {
+    if (!status && next.generation > region->header.generation) {
         journal->home_is_sure = true; /* that flush has said so */
         region_adopt_header(region, &next);
-        checkpoint_unlock_views(journal, next.sequence);
+        if (next.sequence > 0) checkpoint_unlock_views(journal, next.sequence);
         checkpoint_forget(journal, next.sequence);
         if (!journal->is_poisoned) region_publish_status(region); /* the header is flushed */
         journal->checkpoints++;

@@ -10,12 +10,14 @@
 /* An entry finds its data with 32 bits, in units of 8 bytes: 32 GiB. */
 enum { COMMIT_PAGES_MAX = (1 << 23) - (1 << 16) };
 
-/* Room for a record of up to `pages` pages: a whole image each, its entry, the header. */
-static uint64_t commit_record_bytes_max(uint64_t pages)
+/* Room for a record of up to `pages` pages: a whole image each, its entry, the header; and for
+ * pages at home an entry each. */
+static uint64_t commit_record_bytes_max(uint64_t pages, uint64_t home_pages)
 {
     assert(pages <= COMMIT_PAGES_MAX);
-    return base_round_up(sizeof(struct journal_record) +
-                             pages * (PAGE_BYTES + sizeof(struct journal_entry)),
+    assert(home_pages <= COMMIT_PAGES_MAX);
+    return base_round_up(sizeof(struct journal_record) + pages * PAGE_BYTES +
+                             (pages + home_pages) * sizeof(struct journal_entry),
                          PAGE_BYTES);
 }
 
@@ -33,16 +35,19 @@ static unsigned char *commit_take_buffer(struct journal *journal, uint64_t bytes
     return os->memory_allocate(*size);
 }
 
-struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pages)
+struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pages,
+                                           uint64_t home_pages)
 {
     assert(journal != NULL);
-    assert(pages <= COMMIT_PAGES_MAX);
+    assert(pages + home_pages <= COMMIT_PAGES_MAX);
     struct journal_pending *pending = os->memory_allocate(sizeof *pending);
     if (!pending) return NULL;
     pending->buffer =
-        commit_take_buffer(journal, commit_record_bytes_max(pages), &pending->buffer_bytes);
+        commit_take_buffer(journal, commit_record_bytes_max(pages, home_pages),
+                           &pending->buffer_bytes);
     pending->live = os->memory_allocate(sizeof *pending->live);
-    pending->undo = os->memory_allocate(base_max(pages, 1) * sizeof *pending->undo);
+    pending->undo =
+        os->memory_allocate(base_max(pages + home_pages, 1) * sizeof *pending->undo);
     if (pending->buffer && pending->live && pending->undo) return pending;
     pending_end(pending, journal);
     return NULL;
@@ -62,6 +67,15 @@ static void commit_entry(struct commit_builder *builder, uint64_t page, enum jou
         .kind = (uint16_t)kind,
         .count = (uint16_t)count,
     };
+}
+
+void commit_home(struct commit_builder *builder, uint64_t page, uint32_t checksum)
+{
+    assert(checksum >= JOURNAL_SUM_FIRST);
+    assert(page >= SLICE_PAGES);
+    commit_entry(builder, page, JOURNAL_HOME, 0, 0);
+    builder->entries[builder->pending->entry_count - 1].data_offset = checksum;
+    builder->changed_bytes += PAGE_BYTES;
 }
 
 /* The same ranges with the same words as before: the page was stored to, but not changed. */
@@ -266,38 +280,53 @@ static void commit_run(struct commit_builder *builder, uint64_t page, uint64_t e
     }
 }
 
+/* Those pages of the carry whose content goes into the record. */
+static void commit_copy_pages(struct commit_builder *builder, uint64_t limit)
+{
+    struct journal *journal = builder->journal;
+    assert(journal_is_sound(journal));
+    assert(builder->pending->entry_count == 0);
+    for (size_t i = 0; i < journal->carry.count; i++) {
+        const struct os_pages run = journal->carry.runs[i];
+        if (run.first >= limit) break;
+        commit_look_ahead(journal, i, limit);
+        commit_run(builder, run.first, base_min(run.first + run.count, limit));
+    }
+}
+
 /* Build the record of all pages in the carry. */
 static evh_status commit_build(struct journal *journal, const struct journal_state *state,
                                bool is_exact)
 {
-    assert(journal_is_sound(journal));
     assert(state->heap_bytes % SLICE_BYTES == 0);
     assert(journal->built == NULL);
-    struct region *region = journal->region;
     const uint64_t pages = pages_count(&journal->carry);
     if (pages > COMMIT_PAGES_MAX)
         return base_fail(EVH_LIMIT, NO_OFFSET,
                          "%s: %llu changed pages in one commit, at most %u fit: commit more often",
-                         region->path, (unsigned long long)pages, COMMIT_PAGES_MAX);
-    struct journal_pending *pending = commit_new_pending(journal, pages);
-    if (!pending)
+                         journal->region->path, (unsigned long long)pages, COMMIT_PAGES_MAX);
+    struct bulk bulk;
+    evh_status status = bulk_begin(journal, state, is_exact, &bulk);
+    if (status) return status;
+    struct journal_pending *pending =
+        commit_new_pending(journal, pages - bulk.page_count, bulk.page_count);
+    if (!pending) {
+        journal->bulk_is_under_way = false; /* nothing is written yet */
         return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory to copy %llu changed pages",
-                         region->path, (unsigned long long)pages);
-    struct commit_builder builder;
-    commit_builder_begin(&builder, journal, pending, pages);
-    builder.is_exact = is_exact;
-    const uint64_t limit = state->heap_bytes >> PAGE_SHIFT;
-    for (size_t i = 0; i < journal->carry.count; i++) {
-        const struct os_pages run = journal->carry.runs[i];
-        commit_look_ahead(journal, i, limit);
-        commit_run(&builder, run.first, base_min(run.first + run.count, limit));
+                         journal->region->path, (unsigned long long)pages);
     }
+    struct commit_builder builder;
+    commit_builder_begin(&builder, journal, pending, pages - bulk.page_count);
+    builder.is_exact = is_exact;
+    commit_copy_pages(&builder, bulk.first);
     journal->dirty_count = 0;
+    if (bulk.page_count) status = bulk_write(&builder, &bulk);
     const bool is_same = state->heap_bytes == journal->last_state.heap_bytes &&
                          state->catalog == journal->last_state.catalog;
-    if (pending->entry_count == 0 && is_same) {
+    if (status || (pending->entry_count == 0 && is_same)) {
+        if (status) bulk_clear(journal, bulk.end_bytes);
         pending_end(pending, journal);
-        return EVH_OK;
+        return status;
     }
     commit_builder_end(&builder, state);
     journal->built = pending;
@@ -386,6 +415,7 @@ static void commit_fail_built(struct journal *journal, struct journal_pending *p
     assert(journal->built == NULL);
     pending_take_back(journal, pending, false);
     journal_note_failure(journal, pending->ticket, evh_last_error()->status, true);
+    if (pending->bulk_bytes) bulk_clear(journal, pending->bulk_bytes);
     pending_end(pending, journal);
 }
 
@@ -434,6 +464,10 @@ static evh_status commit_enqueue(struct journal *journal, struct journal_pending
     journal->entries_total = live->entries_total;
     commit_index(journal, pending);
     ring_add_live(journal, live);
+    if (pending->bulk_bytes) {
+        journal->bulk_sequence = record->sequence;
+        journal->bulk_is_under_way = false;
+    }
     journal->begun_sequence = record->sequence;
     journal->last_salt = record->salt;
     journal->last_crc = record->header_crc;
@@ -449,13 +483,16 @@ static evh_status commit_enqueue(struct journal *journal, struct journal_pending
 }
 
 /* A record must never outlive the growth of the file that its heap lies in: recovery would find a
- * heap that is cut off. Growth doubles, so this flush is rare. The mutex is held, and released
- * meanwhile. */
-static evh_status commit_make_size_durable(struct journal *journal, uint64_t heap_bytes)
+ * heap that is cut off. Growth doubles, so this flush is rare. Nor may it outlive the pages that it
+ * names at home. The mutex is held, and released meanwhile. */
+static evh_status commit_flush_before(struct journal *journal,
+                                      const struct journal_pending *pending)
 {
+    const uint64_t heap_bytes = pending->state.heap_bytes;
     assert(heap_bytes % SLICE_BYTES == 0);
     const uint64_t file_bytes = region_file_bytes(journal->region);
-    if (heap_bytes <= journal->sized_bytes) return EVH_OK;
+    const bool has_bulk = pending->bulk_bytes != 0 && !PLANTED(13);
+    if (heap_bytes <= journal->sized_bytes && !has_bulk) return EVH_OK;
     assert(heap_bytes <= file_bytes);
     os->mutex_unlock(journal->mutex);
     const int error = os->flush(journal->region->file);
@@ -480,7 +517,7 @@ evh_status journal_write(struct journal *journal, uint64_t ticket, bool flush,
     evh_status status = EVH_OK;
     if (pending) {
         assert(pending->ticket == ticket);
-        status = commit_make_size_durable(journal, pending->state.heap_bytes);
+        status = commit_flush_before(journal, pending);
         if (!status) status = commit_enqueue(journal, pending);
         if (status) commit_fail_built(journal, pending);
         if (!status && !flush) status = flush_write_only(journal, pending);

@@ -350,6 +350,7 @@ static void flush_take_back(struct journal *journal, struct journal_pending *fro
     journal->begun_sequence = first->sequence - 1;
     journal->last_salt = first->previous_salt;
     journal->last_crc = first->previous_crc;
+    uint64_t bulk_bytes = 0;
     struct journal_pending *newest = flush_cut_pending(journal, from);
     journal->last_state =
         journal->pending_last ? journal->pending_last->state : journal->durable_state;
@@ -357,6 +358,7 @@ static void flush_take_back(struct journal *journal, struct journal_pending *fro
     while (newest) {
         struct journal_pending *pending = newest;
         newest = pending->next;
+        bulk_bytes = base_max(bulk_bytes, pending->bulk_bytes);
         pending_take_back(journal, pending, true);
         journal_note_failure(journal, pending->ticket, status, false);
         pending_end(pending, journal);
@@ -364,6 +366,7 @@ static void flush_take_back(struct journal *journal, struct journal_pending *fro
     ring_seek(journal, tail);
     journal->sums_heap_bytes = 0; /* what was taken back may have made segments */
     journal->failures++;
+    if (bulk_bytes) bulk_clear(journal, bulk_bytes);
 }
 
 /* A stretch could not be written. The mutex is held. The failure stays the thread's last error. */

@@ -140,6 +140,11 @@ void index_note(struct journal_node *node, struct journal_live *live,
     assert(node->page == entry->page);
     node->sequence = live->sequence;
     const uint64_t at = (uint64_t)entry->data_offset * 8;
+    if (entry->kind == JOURNAL_HOME) {
+        assert(bulk_is_at_home(node)); /* nothing older knows the page */
+        node->checksum = entry->data_offset;
+        return;
+    }
     if (entry->kind != JOURNAL_RANGES) {
         node->image_in = live;
         node->image_at = entry->kind == JOURNAL_ZERO ? JOURNAL_ZERO_IMAGE : at;

@@ -6,6 +6,8 @@
  *   pending     a record that is not yet flushed
  *   settled     of a commit: its pages are written home, into the system's cache, flushed or not
  *   carry       pages that a failed commit took from the watch and that are dirty still
+ *   bulk        of a commit: pages behind the end of the last commit's heap are written home first
+ *   mark        in the header: up to where such a commit may have written (`bulk_bytes`)
  *
  * Invariants
  *  1. Sequences: header.sequence <= durable_sequence <= begun_sequence; live records are exactly
@@ -19,6 +21,8 @@
  *  4. A working page without private copy equals its home in the cache; if it has a node, its
  *     newest change is settled.
  *  5. No byte of a live record is overwritten; no header refers to space that is not its own.
+ *  6. Behind the end of the last commit's heap, and outside the journal, the file is zero, except
+ *     below the mark while `bulk_is_under_way`, or a record that names pages at home is pending.
  *
  * The mutex guards everything in the struct. It is held while the system is asked only for what a
  * commit's copy needs; never during a write or a flush. `is_checkpointing` gives whoever set it the
@@ -57,7 +61,7 @@ struct journal_node {
     uint64_t image_at;              /* byte offset in the record; UINT64_MAX: the zero page */
     uint64_t ranges_at;
     uint32_t ranges_count;
-    uint32_t checksum; /* of the page with the ranges, if there are any */
+    uint32_t checksum; /* of the page with the ranges, or of one that was written home at once */
     uint32_t next;     /* index of the next node in its bucket, or of the free list */
     uint64_t mask[JOURNAL_MASK_WORDS]; /* words held by ranges */
 };
@@ -88,6 +92,7 @@ struct journal_pending {
     uint64_t buffer_bytes; /* allocated */
     uint64_t bytes;        /* of the record */
     struct journal_state state;
+    uint64_t bulk_bytes; /* it names pages at home, below this offset; 0: none */
     uint32_t entry_count;
     struct journal_live *live; /* owned until placed */
     struct journal_undo *undo; /* entry_count of them, owned */
@@ -197,10 +202,16 @@ struct journal {
     evh_status background_status; /* of its last round */
     uint64_t quiet_until_bytes;   /* of live records: no attempt before, after one that failed */
 
+    /* Pages that are written home at once. */
+    bool bulk_is_under_way; /* the mark is made, and the record not yet in the ring */
+    uint64_t bulk_sequence; /* of the last record that names such pages; 0: none since the opening */
+
     /* Readers. */
     uint64_t view_sequence;
     bool has_view;                /* and its lock */
     struct journal_bits overlaid; /* pages that the view lies over */
+    struct journal_bits at_home;  /* pages that its records name at home: their checksums are */
+                                  /* perhaps not */
 
     /* Figures. */
     uint64_t commits, checkpoints, pages_committed;
@@ -383,7 +394,9 @@ struct commit_builder {
 EVH_INTERNAL evh_status collect_dirty(struct journal *journal, bool *is_exact);
 /** The ticket of the record just built, or of the last begun commit if there is none. */
 EVH_INTERNAL uint64_t commit_hand_out(struct journal *journal);
-EVH_INTERNAL struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pages);
+/** Room for a record of up to `pages` pages, and `home_pages` that are at home. */
+EVH_INTERNAL struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pages,
+                                                        uint64_t home_pages);
 EVH_INTERNAL void commit_builder_begin(struct commit_builder *builder, struct journal *journal,
                                        struct journal_pending *pending, uint64_t pages);
 /** Write one page's change into the record. `page` is its content to be committed. */
@@ -393,6 +406,48 @@ EVH_INTERNAL void commit_page(struct commit_builder *builder, uint64_t number,
  *  place in the chain. */
 EVH_INTERNAL void commit_builder_end(struct commit_builder *builder,
                                      const struct journal_state *state);
+
+/** Note that a page is at home. Room for its entry is there. */
+EVH_INTERNAL void commit_home(struct commit_builder *builder, uint64_t page, uint32_t checksum);
+
+/* ---- journal_bulk.c: pages behind the end of the last commit's heap, written home at once ---- */
+
+/* Which pages of a commit: those from `first` on, up to the end of the heap. */
+struct bulk {
+    uint64_t first;
+    uint64_t page_count; /* at most so many; 0: none, all go through the journal */
+    uint64_t end_bytes;  /* of the heap */
+};
+
+/** From how many such pages on; tests make it small. */
+EVH_INTERNAL_DATA uint64_t journal_bulk_pages_min;
+/** Whether the commit of what the carry holds is a bulk commit. If so, what was begun before is
+ *  made durable, and the mark. The mutex is held, and released meanwhile. */
+EVH_INTERNAL evh_status bulk_begin(struct journal *journal, const struct journal_state *state,
+                                   bool is_exact, struct bulk *bulk);
+/** Write the pages home, into the cache, and note them in the record. All threads are still. The
+ *  mutex is held, and released meanwhile. After an error bulk_clear() is due. */
+EVH_INTERNAL evh_status bulk_write(struct commit_builder *builder, const struct bulk *bulk);
+/** What a bulk commit that failed has left behind the end of the last commit's heap, below
+ *  `end_bytes`, is zeroed, durably; if that fails, the heap is poisoned. The mutex is held. The
+ *  thread's last error stays. */
+EVH_INTERNAL void bulk_clear(struct journal *journal, uint64_t end_bytes);
+/** The same for what a crash has left: `heap_bytes` is the end of the last commit's heap. */
+EVH_INTERNAL evh_status bulk_recover(struct journal *journal, uint64_t heap_bytes);
+/** Zero [from, end) of the file but for the journal's own slices, durably; what a flush that fails
+ *  means is the caller's to say. `keeps_space`: the space stays allocated, if it can. */
+EVH_INTERNAL evh_status bulk_zero(const struct region *region, uint64_t from, uint64_t end,
+                                  bool keeps_space);
+/** Whether the header's mark is not needed any more, once commits up to `sequence` are at home. The
+ *  mutex is held, or no other thread knows the journal. */
+EVH_INTERNAL bool bulk_is_over(const struct journal *journal, uint64_t sequence);
+/** Take the mark out of a header that is to be written. */
+EVH_INTERNAL void bulk_unmark(struct region_header *next);
+/** Whether a node says that the page was written home at once, and nothing newer. */
+static inline bool bulk_is_at_home(const struct journal_node *node)
+{
+    return !node->image_in && !node->ranges_in;
+}
 
 /* ---- journal_flush.c: pending records, tickets, poison ---- */
 

@@ -44,6 +44,7 @@ enum journal_kind {
     JOURNAL_IMAGE = 1,  /* 4096 bytes of data: the page */
     JOURNAL_RANGES = 2, /* a head, `count` ranges padded to 8 bytes, then their words */
     JOURNAL_ZERO = 3,   /* the page is zero; no data */
+    JOURNAL_HOME = 4,   /* the page is at home already; `data_offset` is its checksum */
 };
 
 /*
@@ -53,10 +54,13 @@ enum journal_kind {
  * holds (it may have gone back to the old value). So base and newest ranges make the page, whatever
  * part of an older or newer image the home holds already: replay may be interrupted and repeated,
  * and a checkpoint may run meanwhile.
+ *
+ * A page at home was written there and flushed before its record was written. That is allowed behind
+ * the end of the heap before this commit only, where no older commit sees it.
  */
 struct journal_entry {
     uint64_t page;        /* number: offset / 4096 */
-    uint32_t data_offset; /* from the start of the record, in units of 8 bytes */
+    uint32_t data_offset; /* from the start of the record, in units of 8 bytes; see JOURNAL_HOME */
     uint16_t kind;
     uint16_t count; /* of ranges; 0 for the other kinds */
 };

@@ -165,14 +165,19 @@ static evh_status walk_corrupt(const struct record_walk *walk, uint64_t at, cons
                      walk->journal->region->path, (unsigned long long)(walk->sequence + 1), what);
 }
 
+/* `end_bytes`: of the heap before this record. */
 static bool walk_entry_is_sound(const struct journal_record *record,
-                                const struct journal_entry *entry, const unsigned char *data)
+                                const struct journal_entry *entry, const unsigned char *data,
+                                uint64_t end_bytes)
 {
     assert(record->entries_offset <= record->record_bytes);
     assert(data != NULL);
     const uint64_t at = (uint64_t)entry->data_offset * 8;
     switch (entry->kind) {
     case JOURNAL_ZERO: return entry->count == 0 && entry->data_offset == 0;
+    case JOURNAL_HOME:
+        return entry->count == 0 && entry->data_offset >= JOURNAL_SUM_FIRST &&
+               entry->page >= end_bytes >> PAGE_SHIFT;
     case JOURNAL_IMAGE:
         return entry->count == 0 && at >= sizeof *record &&
                base_in_range(at, PAGE_BYTES, record->entries_offset);
@@ -196,7 +201,7 @@ static evh_status walk_check_content(const struct record_walk *walk)
                        record->record_bytes))
         return walk_corrupt(walk, offsetof(struct journal_record, entries_offset),
                             "its entries lie outside it");
-    if (record->heap_bytes % SLICE_BYTES != 0 || record->heap_bytes < REGION_NEW_BYTES ||
+    if (record->heap_bytes % SLICE_BYTES != 0 || record->heap_bytes < walk->state.heap_bytes ||
         record->heap_bytes > REGION_SIZE_MAX)
         return walk_corrupt(walk, offsetof(struct journal_record, heap_bytes),
                             "the heap cannot end there");
@@ -211,7 +216,7 @@ static evh_status walk_check_content(const struct record_walk *walk)
         if (entries[i].page < lowest || entries[i].page >= record->heap_bytes >> PAGE_SHIFT ||
             region_is_journal(region, entries[i].page / SLICE_PAGES, NULL))
             return walk_corrupt(walk, at, "an entry names a page that it may not");
-        if (!walk_entry_is_sound(record, &entries[i], walk->record))
+        if (!walk_entry_is_sound(record, &entries[i], walk->record, walk->state.heap_bytes))
             return walk_corrupt(walk, at, "an entry is malformed");
         lowest = entries[i].page + 1;
     }

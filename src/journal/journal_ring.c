@@ -134,12 +134,16 @@ uint64_t ring_suitable(const struct journal *journal)
     return base_max(base_min(quarter, most), REGION_FIRST_EXTENT_BYTES);
 }
 
-/* Zero-write new space: writing to space that is only allocated makes each commit's flush update
- * the file system's own metadata (measured: 738 against 195 microseconds). */
-static evh_status ring_zero(struct journal *journal, const struct region_extent *extent)
+/* Zero-write new space but for its first `skip` bytes: writing to space that is only allocated makes
+ * each commit's flush update the file system's own metadata (measured: 738 against 195
+ * microseconds). Space that one record will fill at once is spared that: it is zero, written or
+ * not. */
+static evh_status ring_zero(struct journal *journal, const struct region_extent *extent,
+                            uint64_t skip)
 {
     assert(journal->is_checkpointing);
     assert(extent->slice_count > 0);
+    assert(skip % PAGE_BYTES == 0);
     enum { CHUNK = 256 * 1024 };
     struct region *region = journal->region;
     unsigned char *zeroes = os->memory_allocate(CHUNK);
@@ -147,7 +151,7 @@ static evh_status ring_zero(struct journal *journal, const struct region_extent 
     const uint64_t first = (uint64_t)extent->first_slice << SLICE_SHIFT;
     const uint64_t end = first + ((uint64_t)extent->slice_count << SLICE_SHIFT);
     int error = 0;
-    for (uint64_t at = first; at < end && !error; at += CHUNK)
+    for (uint64_t at = first + skip; at < end && !error; at += CHUNK)
         error = os->write(region->file, at, zeroes, base_min(CHUNK, end - at));
     os->memory_free(zeroes);
     if (error) return base_fail_os(error, first, "%s: cannot extend its journal", region->path);
@@ -157,9 +161,10 @@ static evh_status ring_zero(struct journal *journal, const struct region_extent 
     return flush_poison_unlocked(journal);
 }
 
-/* Add an extent of at least `bytes`. Header and home are claimed, growth is held back; the mutex is
- * not held. */
-static evh_status ring_extend(struct journal *journal, uint64_t bytes, struct region_header *next)
+/* Add an extent of at least `bytes`, of which a record will fill the first `record_bytes`. Header
+ * and home are claimed, growth is held back; the mutex is not held. */
+static evh_status ring_extend(struct journal *journal, uint64_t bytes, uint64_t record_bytes,
+                              struct region_header *next)
 {
     assert(journal->is_checkpointing);
     assert(bytes > 0);
@@ -174,7 +179,7 @@ static evh_status ring_extend(struct journal *journal, uint64_t bytes, struct re
     if (status) return status;
     bool flush_failed = false;
     const struct region_extent extent = region_extent_at(region, number);
-    status = ring_zero(journal, &extent);
+    status = ring_zero(journal, &extent, record_bytes);
     if (!status) {
         *next = region->header;
         status = region_write_header(region, next, &flush_failed);
@@ -184,8 +189,9 @@ static evh_status ring_extend(struct journal *journal, uint64_t bytes, struct re
     return flush_failed ? flush_poison_unlocked(journal) : status;
 }
 
-/* With the mutex held on entry and return, and the header claimed meanwhile. */
-static evh_status ring_try_extend(struct journal *journal, uint64_t bytes)
+/* With the mutex held on entry and return, and the header claimed meanwhile. `record_bytes`: as in
+ * ring_extend(). */
+static evh_status ring_try_extend(struct journal *journal, uint64_t bytes, uint64_t record_bytes)
 {
     assert(journal_is_sound(journal));
     assert(bytes % PAGE_BYTES == 0);
@@ -195,7 +201,7 @@ static evh_status ring_try_extend(struct journal *journal, uint64_t bytes)
     /* A heap that grows meanwhile would leave the extent out, also if it fails: it waits. That is
      * for one extent of sixteen in a heap's life. */
     region_plan_begin(journal->region);
-    const evh_status status = ring_extend(journal, bytes, &next);
+    const evh_status status = ring_extend(journal, bytes, record_bytes, &next);
     region_plan_end(journal->region);
     os->mutex_lock(journal->mutex);
     if (!status) {
@@ -229,7 +235,8 @@ evh_status ring_make_room(struct journal *journal, uint64_t bytes)
         uint64_t more = base_min(capacity, suitable - base_min(capacity, suitable));
         /* Each larger than all before by half: sixteen extents hold any record there can be. */
         if (bytes > largest) more = base_max(more, 2 * largest);
-        status = ring_try_extend(journal, base_max(bytes, more));
+        /* Larger than all others, it goes nowhere else. */
+        status = ring_try_extend(journal, base_max(bytes, more), bytes > largest ? bytes : 0);
         if (!status || bytes > largest) return status;
         if (journal->is_poisoned) return flush_poisoned(journal);
     }
@@ -240,9 +247,134 @@ evh_status ring_make_room(struct journal *journal, uint64_t bytes)
     if (journal->region->header.sequence > before) return EVH_OK;
     if (status != EVH_BUSY) return status;
     if (capacity < journal->options.journal_max_bytes) {
-        status = ring_try_extend(journal, base_max(bytes, capacity / 2));
+        status = ring_try_extend(journal, base_max(bytes, capacity / 2), 0);
         if (!status) return EVH_OK;
         if (journal->is_poisoned) return status;
     }
     return checkpoint_run(journal, CHECKPOINT_FORCE);
+}
+
+/* ---- giving it back ---- */
+
+/* How many of the header's extents stay: the last ones go while they lie behind the heap and the
+ * ring is large enough without them, or they are far larger than suits. Extents that the heap has
+ * grown around stay: their addresses are in nobody's hands. */
+static uint32_t ring_keep(const struct journal *journal)
+{
+    const struct region *region = journal->region;
+    const uint64_t suitable = ring_suitable(journal);
+    uint64_t capacity = ring_capacity(region);
+    uint32_t keep = ring_extent_count(region) - 1;
+    assert(keep <= REGION_EXTENT_MAX);
+    while (keep > 0) {
+        uint64_t offset = 0, bytes = 0;
+        ring_extent(region, keep, &offset, &bytes);
+        if (offset < region->mapped_bytes) break;
+        if (capacity - bytes < suitable && bytes <= 2 * suitable) break;
+        capacity -= bytes;
+        keep--;
+    }
+    assert(capacity >= REGION_FIRST_EXTENT_BYTES);
+    return keep;
+}
+
+/* A header, durably. Home, header and plan are claimed; the mutex is not held. */
+static evh_status ring_write_header(struct journal *journal, struct region_header *next)
+{
+    struct region *region = journal->region;
+    assert(journal->is_checkpointing);
+    assert(next->sequence == region->header.sequence);
+    bool flush_failed = false;
+    const evh_status status = region_write_header(region, next, &flush_failed);
+    if (status) return flush_failed ? flush_poison_unlocked(journal) : status;
+    os->mutex_lock(journal->mutex);
+    region_adopt_header(region, next);
+    if (!journal->is_poisoned) region_publish_status(region); /* the header is flushed */
+    os->mutex_unlock(journal->mutex);
+    return EVH_OK;
+}
+
+/* The header names `keep` extents, and marks the space of the others as holding anything. From here
+ * on the ring is without them. */
+static evh_status ring_drop(struct journal *journal, uint32_t keep, uint64_t end_bytes)
+{
+    struct region *region = journal->region;
+    assert(journal->live_first == NULL);
+    assert(keep + 1 < ring_extent_count(region));
+    struct region_header next = region->header;
+    memset(&next.extents[keep], 0, (REGION_EXTENT_MAX - keep) * sizeof next.extents[0]);
+    next.tail_offset = REGION_FIRST_EXTENT_OFFSET; /* nothing is live: anywhere will do */
+    next.incompatible |= REGION_FEATURE_BULK;
+    next.bulk_bytes = end_bytes;
+    const evh_status status = ring_write_header(journal, &next);
+    if (status) return status;
+    os->mutex_lock(journal->mutex); /* others ask how large the ring is */
+    while (ring_extent_count(region) - 1 > keep)
+        region_drop_extent(region, ring_extent_count(region) - 2);
+    journal->settled.tail = next.tail_offset;
+    ring_seek(journal, next.tail_offset);
+    os->mutex_unlock(journal->mutex);
+    return EVH_OK;
+}
+
+/*
+ * The order: a header without the extents, with a mark; zero their space, durably, for whoever gets
+ * it next relies on that; a header without the mark, so that neither slot names the extents; cut
+ * the file off.
+ */
+static evh_status ring_shrink(struct journal *journal, uint32_t keep, uint64_t *freed_bytes)
+{
+    struct region *region = journal->region;
+    assert(journal->is_checkpointing);
+    assert(*freed_bytes == 0);
+    const uint64_t before = ring_capacity(region);
+    uint64_t end_bytes = 0;
+    for (uint32_t i = keep + 1; i < ring_extent_count(region); i++) {
+        uint64_t offset = 0, bytes = 0;
+        ring_extent(region, i, &offset, &bytes);
+        assert(offset >= region->mapped_bytes);
+        end_bytes = base_max(end_bytes, offset + bytes);
+    }
+    evh_status status = ring_drop(journal, keep, end_bytes);
+    if (status) return status;
+    if (bulk_zero(region, region->mapped_bytes, end_bytes, false))
+        return flush_poison_unlocked(journal);
+    *freed_bytes = before - ring_capacity(region);
+    struct region_header next = region->header;
+    bulk_unmark(&next);
+    status = ring_write_header(journal, &next);
+    if (!status) status = region_shrink_file(region);
+    if (status) return status;
+    const int error = os->flush(region->file);
+    if (!error) return EVH_OK;
+    (void)base_fail_os(error, NO_OFFSET, "%s: trim: the flush failed", region->path);
+    return flush_poison_unlocked(journal);
+}
+
+evh_status journal_shrink(struct journal *journal, uint64_t *freed_bytes)
+{
+    struct region *region = journal->region;
+    assert(freed_bytes != NULL);
+    assert(journal->watch != NULL);
+    *freed_bytes = 0;
+    os->mutex_lock(journal->mutex);
+    evh_status status = flush_poisoned(journal);
+    checkpoint_claim(journal);
+    bool is_viewed = true;
+    const uint32_t keep = ring_keep(journal);
+    const bool is_wanted = !status && !journal->live_first && keep + 1 < ring_extent_count(region);
+    if (is_wanted && os->lock_is_taken(region->lock_file, REGION_LOCK_VIEWS,
+                                       INT64_MAX - REGION_LOCK_VIEWS, &is_viewed))
+        is_viewed = true;
+    if (is_wanted && !is_viewed) {
+        os->mutex_unlock(journal->mutex);
+        region_plan_begin(region);
+        status = ring_shrink(journal, keep, freed_bytes);
+        region_plan_end(region);
+        os->mutex_lock(journal->mutex);
+        journal->sized_bytes = base_min(journal->sized_bytes, region_file_bytes(region));
+    }
+    checkpoint_release(journal);
+    os->mutex_unlock(journal->mutex);
+    return status;
 }

@@ -90,7 +90,7 @@ static evh_status patch_build(struct journal *journal, const struct journal_word
     assert(journal_is_sound(journal));
     assert(word_count > 0);
     assert(words != NULL);
-    struct journal_pending *pending = commit_new_pending(journal, word_count);
+    struct journal_pending *pending = commit_new_pending(journal, word_count, 0);
     if (!pending) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to mark free space");
     struct commit_builder builder;
     commit_builder_begin(&builder, journal, pending, word_count);

@@ -45,6 +45,7 @@ static void view_apply_entry(const struct region *region, const struct journal_e
     switch (entry->kind) {
     case JOURNAL_ZERO: memset(page, 0, PAGE_BYTES); break;
     case JOURNAL_IMAGE: memcpy(page, data, PAGE_BYTES); break;
+    case JOURNAL_HOME: break; /* the mapping shows it */
     default: page_apply_ranges(page, data, entry->count, NULL);
     }
 }
@@ -187,6 +188,7 @@ static evh_status view_index_record(struct journal *journal, const struct record
     ring_add_live(journal, live);
     for (uint32_t i = 0; i < count; i++) {
         if (i + 4 < count) index_expect_node(&journal->index, entries[i + 4].page);
+        if (entries[i].kind == JOURNAL_HOME) journal->bulk_sequence = walk->sequence;
         struct journal_node *node = index_find(&journal->index, entries[i].page);
         if (!node) node = index_add(&journal->index, entries[i].page);
         index_note(node, live, &entries[i], walk->record);
@@ -234,6 +236,7 @@ static evh_status view_recover_record(struct journal *journal, const struct reco
         return EVH_OK;
     }
     for (uint32_t i = 0; i < count; i++) {
+        if (entries[i].kind == JOURNAL_HOME) continue;
         view_apply_entry(journal->region, &entries[i], walk->record);
         const struct os_pages run = {entries[i].page, 1};
         const evh_status status = bits_add(&journal->private_pages, &run, 1);
@@ -285,6 +288,7 @@ evh_status view_recover(struct journal *journal, struct journal_state *state)
         status = view_check_end(journal, &walk, view_published(journal), journal->cache_is_known);
     if (!status) status = view_verify(journal, journal->hint);
     if (!status && !journal->was_closed) status = walk_void_torn(&walk);
+    if (!status) status = bulk_recover(journal, walk.state.heap_bytes);
     if (!status) {
         journal->begun_sequence = walk.sequence;
         journal->durable_sequence = walk.sequence;
@@ -378,7 +382,8 @@ static evh_status view_apply_record(struct journal *journal, const struct record
     if (!status) status = index_reserve(&journal->index, count);
     for (uint32_t i = 0; i < count && !status; i++) {
         const struct os_pages run = {entries[i].page, 1};
-        status = bits_add(&journal->overlaid, &run, 1);
+        const bool is_at_home = entries[i].kind == JOURNAL_HOME;
+        status = bits_add(is_at_home ? &journal->at_home : &journal->overlaid, &run, 1);
         if (status) break;
         view_apply_entry(journal->region, &entries[i], walk->record);
         struct journal_node *node = index_find(&journal->index, entries[i].page);
@@ -402,6 +407,7 @@ static void view_uncover(struct journal *journal)
                 bits_remove(bits, page);
         }
     if (bits->count == 0) bits_end(bits);
+    bits_end(&journal->at_home);
 }
 
 /* Read into pages that are covered still what the file has there. */

@@ -9,8 +9,9 @@
  *  4. header is the valid slot with the highest generation; the other slot is the next to be
  *     written.
  *  5. Only the journal writes the header, status and home pages, and flushes.
- *  6. header.extents only grows while the region is open: an entry's slice_count is stored last
- *     (release), so that any thread may look it up without a lock.
+ *  6. header.extents only grows while the region is open, and while threads run: an entry's
+ *     slice_count is stored last (release), so that any thread may look it up without a lock. While
+ *     all are still, the last entries may go (evh_trim()).
  */
 #ifndef EVERHEAP_REGION_REGION_H
 #define EVERHEAP_REGION_REGION_H
@@ -117,9 +118,13 @@ EVH_INTERNAL evh_status region_extend_home(struct region *region, uint64_t file_
 EVH_INTERNAL evh_status region_allocate_extent(struct region *region, uint64_t floor_bytes,
                                                uint32_t slice_count, unsigned number);
 
-/** Take extent `number`, the last, off the list again: its header could not be written. The plan is
- *  held since it was allocated. */
+/** Take extent `number`, the last, off the list again: its header could not be written, or no header
+ *  names it any more. It lies behind what is mapped. The plan is held. */
 EVH_INTERNAL void region_drop_extent(struct region *region, unsigned number);
+
+/** Cut the file off behind everything that is mapped, and behind the last extent: what lies there
+ *  is zero, and nobody's. The plan is held. The caller flushes. */
+EVH_INTERNAL evh_status region_shrink_file(struct region *region);
 
 /** The slices of extent entry `number`; count 0 if there is none. Any thread. */
 static inline struct region_extent region_extent_at(const struct region *region, unsigned number)

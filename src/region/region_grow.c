@@ -239,7 +239,28 @@ void region_drop_extent(struct region *region, unsigned number)
     struct region_extent *extent = &region->header.extents[number];
     assert(extent->slice_count != 0);
     assert(region_extent_at(region, number + 1).slice_count == 0);
-    /* Nothing has grown over it meanwhile, leaving it out. */
+    /* Nothing has grown over it, leaving it out. */
     assert((uint64_t)extent->first_slice << SLICE_SHIFT >= region->mapped_bytes);
     __atomic_store_n(&extent->slice_count, 0, __ATOMIC_RELEASE);
+}
+
+evh_status region_shrink_file(struct region *region)
+{
+    assert(region->mode == EVH_DURABLE);
+    assert(region->home != NULL);
+    os->mutex_lock(region->mutex);
+    const uint64_t end = grow_extent_floor(region, REGION_NEW_BYTES) << SLICE_SHIFT;
+    assert(end >= region->mapped_bytes);
+    assert(end >= region->header.heap_bytes);
+    int error = 0;
+    /* The mapping goes first: beyond the end of its file a page would be a signal. */
+    if (end < region->file_bytes) {
+        error = os->map((void *)(uintptr_t)(region->home + end), region->file_bytes - end,
+                        OS_MAP_NOTHING, -1, 0);
+        if (!error) __atomic_store_n(&region->file_bytes, end, __ATOMIC_RELAXED);
+        if (!error) error = os->truncate(region->file, end);
+    }
+    os->mutex_unlock(region->mutex);
+    if (error) return base_fail_os(error, end, "%s: cannot shorten its file", region->path);
+    return EVH_OK;
 }

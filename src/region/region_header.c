@@ -121,6 +121,12 @@ evh_status region_check_header(const struct region_header *header, const char *p
         return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, heap_bytes),
                          "%s: header: a heap of %llu bytes cannot be", path,
                          (unsigned long long)header->heap_bytes);
+    /* The file may end before it: its growth was not flushed when the power went. */
+    if ((header->incompatible & REGION_FEATURE_BULK) &&
+        (header->bulk_bytes % SLICE_BYTES != 0 || header->bulk_bytes > REGION_SIZE_MAX))
+        return base_fail(EVH_CORRUPT, offset + offsetof(struct region_header, bulk_bytes),
+                         "%s: header: a commit cannot have been written up to %llu", path,
+                         (unsigned long long)header->bulk_bytes);
     if (header->heap_bytes > file_bytes)
         return base_fail(EVH_TRUNCATED, file_bytes,
                          "%s: the file ends at %llu, the heap at %llu: its end was cut off", path,
@@ -167,16 +173,19 @@ static evh_status header_read_slot(struct region *region, unsigned slot,
 }
 
 /* Verify a slot that was read. Beside a reader the file grows, always before a header that says so:
- * measured again, it is long enough. */
+ * measured again, it is long enough. And it shrinks, behind headers that say so: the slot is read
+ * again, too. */
 static evh_status header_check_slot(struct region *region, unsigned slot,
-                                    const struct region_header *header)
+                                    struct region_header *header)
 {
     assert(slot < REGION_SLOT_COUNT);
     assert(header != NULL);
     const uint64_t offset = header_slot_offset(slot);
     evh_status status = region_check_header(header, region->path, offset, region->file_bytes);
-    if (status == EVH_TRUNCATED && region->mode != EVH_DURABLE && !region_measure(region))
-        status = region_check_header(header, region->path, offset, region->file_bytes);
+    if (status == EVH_TRUNCATED && region->mode != EVH_DURABLE && !region_measure(region)) {
+        status = header_read_slot(region, slot, header);
+        if (!status) status = region_check_header(header, region->path, offset, region->file_bytes);
+    }
     return status;
 }
 
@@ -271,6 +280,8 @@ void region_adopt_header(struct region *region, const struct region_header *next
     header->tail_offset = next->tail_offset;
     header->chain_salt = next->chain_salt;
     header->chain_crc = next->chain_crc;
+    header->incompatible = next->incompatible;
+    header->bulk_bytes = next->bulk_bytes;
 }
 
 static uint32_t status_crc(const struct region_status *status)

@@ -35,7 +35,9 @@ enum {
 /* Feature flags. Unknown bits in `incompatible` refuse opening, in `read_only_compatible` refuse
  * writing, in `compatible` mean nothing. */
 enum {
-    REGION_INCOMPATIBLE_KNOWN = 0,
+    /* The journal may hold entries of kind JOURNAL_HOME, and `bulk_bytes` counts. */
+    REGION_FEATURE_BULK = 1,
+    REGION_INCOMPATIBLE_KNOWN = REGION_FEATURE_BULK,
     REGION_READ_ONLY_COMPATIBLE_KNOWN = 0,
 };
 
@@ -76,7 +78,10 @@ struct region_header {
     uint32_t chain_crc;   /* likewise */
     uint32_t reserved1;
     struct region_extent extents[REGION_EXTENT_MAX];
-    uint8_t reserved2[196];
+    /* From the end of the last commit's heap up to here the file may hold what a commit that never
+     * became durable has left: it is zeroed before anything else. 0 without the feature. */
+    uint64_t bulk_bytes;
+    uint8_t reserved2[188];
     uint32_t crc; /* CRC-32C of the 508 bytes before it */
 };
 

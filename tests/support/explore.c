@@ -11,7 +11,7 @@
  */
 #include "support/explore.h"
 
-#include "region/region_layout.h"
+#include "journal/journal_internal.h"
 #include "test.h"
 
 #include <stdarg.h>
@@ -322,6 +322,8 @@ static void go_on(struct explorer *explorer, const struct cut *cut, struct sim *
     plan.size_max_bytes = explorer->plan->work->size_max_bytes;
     plan.private_max_bytes = explorer->plan->work->private_max_bytes;
     plan.background = explorer->plan->work->background;
+    /* Another bulk commit at the place of the one that a crash may have cut off. */
+    if (explorer->plan->work->bulk_pages) plan.large = explorer->plan->work->large;
     struct workload work;
     const unsigned steps = (unsigned)pick(explorer, 8);
     const bool is_right = workload_continue(&work, machine, heap, &plan, &window,
@@ -446,6 +448,7 @@ struct explorer *explorer_create(const struct explore_plan *plan)
     struct explorer *explorer = calloc(1, sizeof *explorer);
     if (!explorer) abort();
     explorer->plan = plan;
+    if (plan->work->bulk_pages) journal_bulk_pages_min = plan->work->bulk_pages;
     explorer->seen = calloc(1 << SEEN_BITS, sizeof *explorer->seen);
     if (!explorer->seen) abort();
     for (int i = 0; i < EXPLORE_DEPTH + 2; i++) explorer->machines[i] = sim_create((uint64_t)i);

@@ -188,10 +188,11 @@ PRELOAD_LIBRARY := $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/preload/%.o)
 # What a program needs comes first and together: the kernel maps 64 KiB around each page that is used.
 PRELOAD_HOT := $(foreach file,magazine owners allocate threads remote slices slices_pool slices_runs slices_grow \
 	slices_load heap_memory heap_open heap_table heap_debug roots size_class,$(BUILD)/objects/preload/src/heap/$(file).o)
-PRELOAD_OBJECTS := $(PRELOAD_SOURCES:%.c=$(BUILD)/objects/%.o) $(PRELOAD_HOT) \
-	$(filter $(BUILD)/objects/preload/src/region/%,$(PRELOAD_LIBRARY)) \
-	$(filter $(BUILD)/objects/preload/src/base/% $(BUILD)/objects/preload/src/os/%,$(PRELOAD_LIBRARY))
-PRELOAD_OBJECTS += $(filter-out $(PRELOAD_OBJECTS),$(PRELOAD_LIBRARY))
+PRELOAD_FIRST := $(PRELOAD_SOURCES:%.c=$(BUILD)/objects/%.o) $(PRELOAD_HOT) \
+	$(foreach layer,region base os,$(filter $(BUILD)/objects/preload/src/$(layer)/%,$(PRELOAD_LIBRARY)))
+PRELOAD_LAST := $(filter-out $(PRELOAD_FIRST),$(PRELOAD_LIBRARY))
+# These two have functions that the first need, too; where the compiler keeps them elsewhere, it finds them last.
+PRELOAD_ARCHIVES = $(wildcard $(shell $(CC) -print-libgcc-file-name) $(shell $(CC) -print-file-name=libc_nonshared.a))
 $(filter-out $(PRELOAD_HOT),$(PRELOAD_LIBRARY)): CFLAGS += -Os
 
 # What malloc() never calls (the journal, most of all) is left out: it would count as memory used.
@@ -203,11 +204,11 @@ $(BUILD)/objects/preload/%.o: preload/%.c
 	$(Q)$(CC) $(STANDARD) $(CODE) $(RELEASE) -D_GNU_SOURCE -fno-builtin-malloc $(LIBRARY_PATHS) -Ipreload \
 		$(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/libeverheap-malloc.so: $(PRELOAD_OBJECTS) preload/malloc.map
+$(BUILD)/libeverheap-malloc.so: $(PRELOAD_FIRST) $(PRELOAD_LAST) preload/malloc.map
 	$(if $(V),,@echo "  LINK  $@")
 	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-z,defs -Wl,-z,initfirst -Wl,--gc-sections \
 		-Wl,--version-script=preload/malloc.map $(LDFLAGS) \
-		$(filter %.o,$^) $(LDLIBS) -o $@
+		$(PRELOAD_FIRST) $(PRELOAD_ARCHIVES) $(PRELOAD_LAST) $(LDLIBS) -o $@
 
 # $(call programs,folder,compile flags,link flags,sources without main): objects, then a program for
 # each source with a main, linked with those of the others that it needs.

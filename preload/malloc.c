@@ -45,19 +45,17 @@ static PRELOAD_SLOW void *preload_malloc_slow(size_t size)
     return block;
 }
 
-/* The bin is empty, or there is none for the size. */
+/* The bin is empty, or there is none for the size in the table. */
 static PRELOAD_SLOW void *preload_malloc_more(size_t size)
 {
-    evh_heap *heap = __atomic_load_n(&preload_heap, __ATOMIC_RELAXED);
-    if (LIKELY(size - 1 < SIZE_TABLE_MAX && heap_thread.stamp == heap->stamp && heap->stamp != 0)) {
-        struct cache *cache = heap_thread.cache;
-        struct bin *bin = fast_bin(cache, size);
-        if (LIKELY(cache->magazines && magazine_refill(cache, (uint32_t)(bin - cache->bins))))
-            return fast_pop(bin);
-        void *block = evh_malloc(heap, size);
-        if (LIKELY(block != NULL)) return block;
-    }
-    return preload_malloc_slow(size);
+    struct cache *cache = heap_thread.cache;
+    if (UNLIKELY(size - 1 >= HEAP_MEDIUM_MAX || !cache->magazines))
+        return preload_malloc_slow(size);
+    const uint32_t class_index = size_class_of(size);
+    struct bin *bin = &cache->bins[class_index];
+    void *block = fast_pop(bin);
+    if (block) return block;
+    return LIKELY(magazine_refill(cache, class_index)) ? fast_pop(bin) : preload_malloc_slow(size);
 }
 
 PRELOAD_API void *malloc(size_t size)

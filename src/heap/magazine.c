@@ -20,7 +20,7 @@
 #include "heap/fast.h"
 
 enum {
-    MAGAZINE_KEPT_BYTES = 64 << 10,   /* of a class, packets included */
+    MAGAZINE_KEPT_BYTES = 48 << 10,   /* of a class, packets included */
     MAGAZINE_PORTION = 64,            /* blocks that are claimed at a time, ... */
     MAGAZINE_PORTION_BYTES = 8 << 10, /* ... or fewer, so much of them, ... */
     MAGAZINE_MIN = 4,                 /* ... but no fewer */
@@ -64,7 +64,7 @@ static uint32_t magazine_packet_max(uint32_t class_index)
     assert(class_index < HEAP_CLASS_COUNT);
     if (magazine_room(class_index) < MAGAZINE_BLOCKS) return 0;
     const uint32_t count = MAGAZINE_KEPT_BYTES / size_classes[class_index].block_bytes;
-    assert(count >= MAGAZINE_BLOCKS);
+    if (count < MAGAZINE_BLOCKS) return 0;
     return (count - MAGAZINE_BLOCKS) / MAGAZINE_PACKED;
 }
 

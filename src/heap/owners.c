@@ -478,6 +478,22 @@ static struct slice *owners_take(struct cache *cache, uint32_t class_index, bool
     return slice;
 }
 
+/* Blocks in magazines keep slices from being empty: they are given back before more memory is used,
+ * now and then. */
+static void owners_reclaim_early(struct cache *cache)
+{
+    enum { STEP_MIN = 8, STEP_PART = 16 };
+    struct heap_slices *slices = &cache->heap->slices;
+    assert(cache->heap->has_magazines);
+    heap_lock_take(&slices->lock);
+    const uint64_t end = slices->taken_end;
+    const bool is_time = end >= slices->reclaim_at;
+    if (is_time) slices->reclaim_at = end + base_max(STEP_MIN, end / STEP_PART);
+    heap_lock_drop(&slices->lock);
+    assert(slices->reclaim_at > 0);
+    if (is_time) (void)owners_reclaim(cache);
+}
+
 /* One for the class from anywhere: adopted, free, in segments not loaded yet, reclaimed, new. */
 static evh_status owners_find(struct cache *cache, uint32_t class_index, struct slice **slice)
 {
@@ -487,6 +503,7 @@ static evh_status owners_find(struct cache *cache, uint32_t class_index, struct 
     struct heap_slices *slices = &heap->slices;
     evh_status status = EVH_OK;
     *slice = NULL;
+    if (heap->has_magazines) owners_reclaim_early(cache);
     heap_lock_take(&slices->lock);
     /* Once for each growth: classes that take turns would otherwise take each other's last
      * slice. */
@@ -514,6 +531,7 @@ static evh_status owners_find(struct cache *cache, uint32_t class_index, struct 
         if (!*slice) status = evh_last_error()->status;
         break;
     }
+    if (*slice) slices->taken_end = base_max(slices->taken_end, owners_number(heap, *slice) + 1u);
     heap_lock_drop(&slices->lock);
     assert(status || *slice);
     return status;

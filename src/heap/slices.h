@@ -216,6 +216,8 @@ struct heap_slices {
     uint64_t unloaded_hint; /* all segments below are loaded */
     uint64_t reclaimed_end; /* the heap's slices when empty ones were last collected */
     uint64_t discard_end;   /* at how many slices dead pages are looked for again */
+    uint64_t taken_end;     /* no slice from here on ever held blocks */
+    uint64_t reclaim_at;    /* what `taken_end` is when magazines are given back the next time */
     uint32_t adoptable[HEAP_CLASS_COUNT]; /* lists of dense slices that nobody owns */
     uint32_t empty;       /* list of slices that were empty when they were loaded; nobody's */
     struct cache *caches; /* all, linked by next_of_heap */

@@ -17,6 +17,7 @@ static bool file_range_is_valid(uint64_t offset, uint64_t size)
 
 EVH_INTERNAL int os_file_open(const char *path, unsigned flags, unsigned permissions, int *file)
 {
+    OS_NO_CANCEL;
     assert(path != NULL);
     assert(file != NULL);
 
@@ -37,6 +38,7 @@ EVH_INTERNAL int os_file_open(const char *path, unsigned flags, unsigned permiss
 
 EVH_INTERNAL int os_file_close(int file)
 {
+    OS_NO_CANCEL;
     os_temporary_forget(file);
     if (close(file) == 0) return 0;
     return errno == EINTR ? 0 : errno; /* Linux has closed it then, and may have given it away */
@@ -64,6 +66,7 @@ EVH_INTERNAL int os_file_information(int file, struct os_file_info *info)
 
 EVH_INTERNAL int os_file_information_at(const char *path, struct os_file_info *info)
 {
+    OS_NO_CANCEL;
     struct stat status;
     if (stat(path, &status) != 0) return errno;
     file_fill_information(&status, info);
@@ -108,6 +111,7 @@ EVH_INTERNAL int os_file_allocate_by_writing(int file, uint64_t offset, uint64_t
 
 EVH_INTERNAL int os_file_allocate(int file, uint64_t offset, uint64_t size)
 {
+    OS_NO_CANCEL;
     if (size == 0) return 0;
     if (!file_range_is_valid(offset, size)) return EFBIG;
     for (;;) {
@@ -121,6 +125,7 @@ EVH_INTERNAL int os_file_allocate(int file, uint64_t offset, uint64_t size)
 
 EVH_INTERNAL int os_file_punch(int file, uint64_t offset, uint64_t size)
 {
+    OS_NO_CANCEL;
     if (size == 0) return 0;
     if (!file_range_is_valid(offset, size)) return EFBIG;
     for (;;) {

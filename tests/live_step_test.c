@@ -453,7 +453,11 @@ TEST(a_process_that_is_stopped_before_any_store_goes_on_whatever_others_do)
         if (!getenv("SCENARIO") && test_effort(1) < 2 && i % SHARE != test_seed() % SHARE) continue;
         run_beside(UINT64_MAX, &result); /* to its end: others come afterwards */
         const uint64_t stores = base_min(result.stores, STORES_MAX);
-        const uint64_t count = base_min(test_effort(1) > 1 ? STOPS_ALL : STOPS, stores);
+        const char *asked = getenv("STOPS");
+        const uint64_t wanted = asked                ? strtoull(asked, NULL, 10)
+                                : test_effort(1) > 1 ? STOPS_ALL
+                                                     : STOPS;
+        const uint64_t count = base_min(wanted, stores);
         for (uint64_t k = 0; k < count; k++, stops++) /* all of them, if there are so few */
             run_beside(count == stores ? k + 1 : 1 + test_random(&random) % stores, &result);
     }

@@ -250,6 +250,9 @@ static void kill_and_check(const char *name, bool one_step)
         CHECK(heap_bytes <= HEAP_BYTES_MAX);
         kills -= part;
         if (kills >= half) heap_bytes_half = heap_bytes;
+        if (getenv("V"))
+            printf("    %llu kills: %llu MiB, %llu leaked\n", (unsigned long long)figures.kills,
+                   (unsigned long long)heap_bytes >> 20, (unsigned long long)leaked);
     }
     printf("  %llu processes with %llu threads killed, %llu operations; %llu rounds, %llu without "
            "the ephemeral file; %llu blocks leaked, %llu MiB of heap (%llu at half time)\n",

@@ -361,6 +361,110 @@ TEST(a_kill_at_any_instruction_of_a_live_heap_breaks_nothing)
            (unsigned long long)points, (unsigned long long)images, (unsigned long long)recoveries);
 }
 
+/* ---- a process that is stopped in the middle, and goes on ---- */
+
+static struct survivor bystander;
+
+/* Roots that the operation may be about come and go, and are there at the end as before. */
+static const char *beside_roots(void)
+{
+    evh_heap *heap = bystander.heap;
+    const bool was_there = evh_root_find(heap, "another root", NULL) != NULL;
+    for (unsigned i = 0; i < 3; i++) {
+        REQUIRE(evh_root(heap, "another root", i % 2 ? 16 : 100) != NULL ||
+                evh_last_error()->status == EVH_INVALID);
+        if (i == 2 && was_there) break;
+        REQUIRE(evh_root_remove(heap, "another root") == EVH_OK);
+    }
+    return NULL;
+}
+
+static const char *act_beside(void *context)
+{
+    (void)context;
+    const evh_options options = {.mode = EVH_LIVE,
+                                 .misuse = EVH_MISUSE_STATUS,
+                                 .must_exist = true,
+                                 .size_max_bytes = SCENARIO_HEAP_BYTES_MAX};
+    bystander = (struct survivor){.random = judged, .heap = evh_open(live_path, &options)};
+    REQUIRE(bystander.heap != NULL);
+    const char *wrong = check_kept(&bystander);
+    if (!wrong) wrong = survivor_work(&bystander);
+    if (!wrong) wrong = beside_roots();
+    if (!wrong) wrong = survivor_work(&bystander);
+    (void)live_sweep(threads_attach(bystander.heap), 0, NULL);
+    if (!wrong) REQUIRE(evh_trim(bystander.heap, NULL) == EVH_OK);
+    return wrong;
+}
+
+/* The child is through, and lives. */
+static const char *act_behind(void *context)
+{
+    (void)context;
+    REQUIRE(!world->has_failed);
+    REQUIRE(evh_check(bystander.heap, NULL, NULL) == EVH_OK);
+    const char *wrong = check_kept(&bystander);
+    if (!wrong) wrong = survivor_work(&bystander);
+    return wrong;
+}
+
+/* The child is dead. */
+static const char *act_at_last(void)
+{
+    (void)live_reap(bystander.heap->live);
+    const char *wrong = survivor_clear(&bystander);
+    if (!wrong) wrong = check_blocks(&bystander);
+    if (!wrong) wrong = check_kept(&bystander);
+    if (wrong) return wrong;
+    REQUIRE(evh_check(bystander.heap, NULL, NULL) == EVH_OK);
+    REQUIRE(evh_close(bystander.heap) == EVH_OK);
+    bystander.heap = NULL;
+    return NULL;
+}
+
+static void run_beside(uint64_t stop_at, struct step_result *result)
+{
+    static const struct step_others others = {act_beside, act_behind};
+    const struct step_plan plan = {.paths = {live_path, live_session_path},
+                                   .prepare = prepare_child,
+                                   .operate = operate_child};
+    (void)unlink(live_path);
+    (void)unlink(live_session_path);
+    memset(world, 0, sizeof *world);
+    judged++;
+    const bool fine = step_run_beside(&plan, stop_at, &others, result);
+    const char *wrong = fine ? act_at_last() : result->problem;
+    if (wrong)
+        test_fail(__FILE__, __LINE__, "%s, stopped at store %llu: %s %s", scenario->name,
+                  (unsigned long long)stop_at, wrong, world->error);
+    CHECK(wrong == NULL);
+}
+
+TEST(a_process_that_is_stopped_before_any_store_goes_on_whatever_others_do)
+{
+    enum { STOPS = 4, STOPS_ALL = 100, STORES_MAX = 3000, SHARE = 4 };
+    uint64_t random = test_seed(), stops = 0;
+    set_up();
+    for (unsigned i = 0; i < scenario_count; i++) {
+        struct step_result result;
+        scenario = &scenarios[i];
+        if (getenv("SCENARIO") && !strstr(scenario->name, getenv("SCENARIO"))) continue;
+        if (scenario->flags & (LONG | ALONE | VARIES)) continue;
+        if (!getenv("SCENARIO") && test_effort(1) < 2 && i % SHARE != test_seed() % SHARE) continue;
+        run_beside(UINT64_MAX, &result); /* to its end: others come afterwards */
+        const uint64_t stores = base_min(result.stores, STORES_MAX);
+        const char *asked = getenv("STOPS");
+        const uint64_t wanted = asked                ? strtoull(asked, NULL, 10)
+                                : test_effort(1) > 1 ? STOPS_ALL
+                                                     : STOPS;
+        const uint64_t count = base_min(wanted, stores);
+        for (uint64_t k = 0; k < count; k++, stops++) /* all of them, if there are so few */
+            run_beside(count == stores ? k + 1 : 1 + test_random(&random) % stores, &result);
+    }
+    tear_down();
+    printf("    %llu stops\n", (unsigned long long)stops);
+}
+
 /* Files are compared only behind instructions that may store: that must not miss any. */
 TEST(no_store_to_a_live_heap_is_missed_between_instructions)
 {

@@ -69,6 +69,28 @@ TEST(a_live_heap_is_made_and_found_again)
     live_close(heap);
 }
 
+TEST(a_live_heap_comes_back_to_its_address_if_nothing_is_there)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s", test_path("heap"));
+    live_close(live_open(path));
+    const evh_options there = {.mode = EVH_LIVE, .preferred_address = 0x5a0000000000};
+    evh_heap *heap = evh_open(path, &there);
+    CHECK(heap != NULL);
+    unsigned char *base = heap->view.base;
+    CHECK_EQUAL((uint64_t)(uintptr_t)base, there.preferred_address);
+    live_close(heap);
+    heap = live_open(path);
+    CHECK(heap->view.base == base);
+    live_close(heap);
+    void *other = mmap(base, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    CHECK(other == base);
+    heap = live_open(path); /* what is there stays */
+    CHECK(heap->view.base != base);
+    live_close(heap);
+    CHECK_EQUAL(munmap(other, 4096), 0);
+}
+
 TEST(the_ephemeral_file_goes_with_the_last_one_who_leaves)
 {
     char path[512], ephemeral[600];

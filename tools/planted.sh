@@ -14,7 +14,7 @@
 set -u
 build=$1
 shift
-numbers=${*:-1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20}
+numbers=${*:-1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21}
 compiler=${CC:-cc}
 objects=$build/objects/debug
 flags="-std=c17 -fPIC -fvisibility=hidden -ftls-model=initial-exec -pthread -O1 -g -DNDEBUG -Iinclude -Isrc"
@@ -30,7 +30,7 @@ choose() {
     more=
     linked=
     case $1 in
-    13 | 17 | 18 | 19 | 20) object=$objects/tests/live_step_test.o ;;
+    13 | 17 | 18 | 19 | 20 | 21) object=$objects/tests/live_step_test.o ;;
     14 | 15 | 16)
         object=$build/objects/explore/tests/explore_live_test.o
         library=$build/objects/explore/libeverheap.a
@@ -48,6 +48,7 @@ finder_of() {
     9 | 10) echo a_failed_write_or_flush ;;
     11) echo the_kernels_dirty_pages ;;
     13 | 17 | 18 | 19 | 20) echo a_kill_at_any_instruction ;;
+    21) echo a_process_that_is_stopped ;;
     14 | 15) echo pairs_of_operations ;;
     16) echo a_thread_killed ;;
     *) echo a_crash_leaves ;;
@@ -69,6 +70,7 @@ scenario_of() {
     17 | 19) echo malloc_to ;;
     18) echo "reaping one" ;;
     20) echo free_from ;;
+    21) echo "a dead process's root" ;;
     esac
 }
 
@@ -100,7 +102,7 @@ for number in $numbers; do
     status=0
     for tests in "$(finder_of "$number")" ""; do
         output=$(CRASH_IMAGES=${PLANT_IMAGES:-60000} PAIR=$(pair_of "$number") \
-            SCENARIO=$(scenario_of "$number") "$directory/planted_test" "$tests" 2>&1)
+            SCENARIO=$(scenario_of "$number") STOPS=100 "$directory/planted_test" "$tests" 2>&1)
         status=$?
         [ $status -ne 0 ] && break
     done

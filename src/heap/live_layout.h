@@ -48,7 +48,8 @@ struct live_area {
     uint64_t end_slices; /* the heap's end; only rises */
     uint64_t catalog;    /* ref; 0: no root was ever made */
     uint64_t session;    /* number of the last session of attached processes; 0: none yet */
-    uint64_t reserved[4];
+    uint64_t address;    /* where the one who began it mapped the heap: a hint */
+    uint64_t reserved[3];
 };
 
 /* What the thread in a slot is doing, as far as a kill in the middle must be mended. */

@@ -141,6 +141,7 @@ static evh_status open_begin_session(struct live *live)
     live->session->session = live->number;
     live->session->layout = LIVE_LAYOUT_VERSION;
     live->session->magic = LIVE_SESSION_MAGIC;
+    base_store(&live->area->address, (uint64_t)(uintptr_t)live->heap->view.base, __ATOMIC_RELAXED);
     base_store(&live->area->session, live->number, __ATOMIC_RELEASE);
     error = os->publish(live->file, live->path, true);
     if (!error)
@@ -262,10 +263,25 @@ static evh_status open_handle(evh_heap *heap, struct live *live)
     return error ? base_fail_os(error, NO_OFFSET, "%s: no memory", heap_path(heap)) : EVH_OK;
 }
 
+/* Ask for the address that the heap had the last time, unless the caller asks for another. What is
+ * in the file is a wish: where that is taken, or no address at all, any other will do. */
+static void open_prefer_address(struct region *region)
+{
+    assert(region->base == NULL);
+    struct live_area area = {0};
+    size_t done = 0;
+    if (region->preferred_address) return;
+    if (os->read(region->file, LIVE_AREA_OFFSET, &area, sizeof area, &done)) return;
+    if (done == sizeof area && area.magic == LIVE_AREA_MAGIC)
+        region->preferred_address = area.address;
+    assert(done <= sizeof area);
+}
+
 EVH_INTERNAL evh_status live_attach(evh_heap *heap)
 {
     assert(heap->mode == EVH_LIVE);
     assert(heap->live == NULL);
+    open_prefer_address(heap->region);
     evh_status status = region_map(heap->region, REGION_NEW_BYTES);
     if (status) return status;
     struct live *live = os->memory_allocate(sizeof *live);

@@ -96,7 +96,7 @@ static void live_root_free_record(evh_heap *heap, struct live_intent *intent, ui
 {
     assert(record % 16 == 0);
     assert(heap->is_writable);
-    if (record == 0 || !heap->live) {
+    if (record == 0 || !heap->live || PLANTED(21)) {
         live_root_free(heap, intent, record, 0);
         return;
     }
@@ -503,7 +503,8 @@ static bool live_root_hold(evh_heap *heap, struct live_intent *intent, const str
     assert(block != NULL);
     const uint64_t ref = live_root_ref(word->value);
     live_intent_begin(intent, LIVE_INTENT_GONE, live_root_slot(heap, word), ref);
-    if (heap->live) live_set_freeing(heap->live, heap_thread.cache->thread_slot, true);
+    if (heap->live && !PLANTED(21))
+        live_set_freeing(heap->live, heap_thread.cache->thread_slot, true);
     if (base_load(word->place, __ATOMIC_SEQ_CST) == word->value) {
         const struct heap_root *record = (const void *)(heap->view.base + ref);
         *block = base_load(&record->block.offset, __ATOMIC_ACQUIRE);

@@ -6,7 +6,7 @@
  *
  * Every function that can fail returns 0 or an errno (positive). All loops over EINTR and over
  * short reads and writes are in here, and nowhere else. A "file" is a small integer that open()
- * gave.
+ * gave. A thread that is cancelled (pthread_cancel) does not end inside any of them.
  */
 #ifndef EVERHEAP_OS_OS_H
 #define EVERHEAP_OS_OS_H

@@ -506,6 +506,14 @@ static void prepare_others_root(void)
     as_other(other_makes_root, true);
 }
 
+/* They are in nobody's slices. */
+static void prepare_nobodys_root(void)
+{
+    prepare_roomy();
+    as_other(other_makes_root, false);
+    if (!live_reap(heap->live)) child_failed("nobody was reaped");
+}
+
 static void prepare_others_removed_root(void)
 {
     prepare_others_root();
@@ -620,6 +628,7 @@ const struct scenario scenarios[] = {
     {"a root removed", prepare_root, operate_root_remove, EXACT},
     {"a root of a large block removed", prepare_large_root, operate_root_remove, EXACT},
     {"another's root removed", prepare_others_root, operate_root_remove, EXACT},
+    {"a dead process's root removed", prepare_nobodys_root, operate_root_remove, EXACT},
     {"another's root made again", prepare_others_removed_root, operate_root, EXACT},
     {"a root made again", prepare_removed_root, operate_root, EXACT},
     {"reaping", prepare_dead_other, operate_reap, VARIES},

@@ -259,7 +259,56 @@ static bool step_all(struct run *run)
     return look(run);
 }
 
-bool step_run(const struct step_plan *plan, struct step_result *result)
+/* Step the child to its place, or to its end. */
+static bool step_to(struct run *run, uint64_t stop_at)
+{
+    int status = 0;
+    while (*run->phase != BEHIND) {
+        const unsigned char *code = next_instruction(run->child);
+        if (*run->phase == INSIDE) {
+            run->result->points++;
+            if ((!code || may_store(code)) && ++run->result->stores == stop_at) return true;
+        }
+        if (ptrace(PTRACE_SINGLESTEP, run->child, NULL, NULL) ||
+            waitpid(run->child, &status, 0) != run->child || !WIFSTOPPED(status))
+            return problem(run, "the child ended by itself");
+        const int signal = WSTOPSIG(status);
+        if (signal != SIGTRAP && signal != SIGSTOP && signal != SIGCHLD && signal != SIGCONT)
+            return problem(run, "the child got a signal");
+    }
+    return true;
+}
+
+/* Let the child go on until it has done all. */
+static bool step_out(struct run *run)
+{
+    int status = 0;
+    while (*run->phase != BEHIND)
+        if (ptrace(PTRACE_CONT, run->child, NULL, NULL) ||
+            waitpid(run->child, &status, 0) != run->child || !WIFSTOPPED(status))
+            return problem(run, "the child ended by itself, beside others");
+    return true;
+}
+
+static bool step_beside(struct run *run, uint64_t stop_at, const struct step_others *others)
+{
+    int status = 0;
+    do { /* children of its own may have ended */
+        if (waitpid(run->child, &status, 0) != run->child || !WIFSTOPPED(status))
+            return problem(run, "the child did not get to the operation");
+    } while ((WSTOPSIG(status) == SIGCHLD || WSTOPSIG(status) == SIGCONT) &&
+             !ptrace(PTRACE_CONT, run->child, NULL, NULL));
+    if (WSTOPSIG(status) != SIGSTOP) return problem(run, "the child got a signal");
+    if (!step_to(run, stop_at)) return false;
+    const char *wrong = others->beside(run->plan->context);
+    if (wrong) return problem(run, wrong);
+    if (!step_out(run)) return false;
+    wrong = others->behind(run->plan->context);
+    return wrong ? problem(run, wrong) : true;
+}
+
+static bool step_child(const struct step_plan *plan, uint64_t stop_at,
+                       const struct step_others *others, struct step_result *result)
 {
     *result = (struct step_result){0};
     struct run run = {.plan = plan, .result = result};
@@ -269,7 +318,8 @@ bool step_run(const struct step_plan *plan, struct step_result *result)
     fflush(NULL);
     run.child = fork();
     if (run.child == 0) child_run(&run);
-    const bool fine = run.child > 0 && step_all(&run);
+    const bool fine =
+        run.child > 0 && (others ? step_beside(&run, stop_at, others) : step_all(&run));
     if (run.child > 0) {
         kill(run.child, SIGKILL);
         waitpid(run.child, NULL, 0);
@@ -277,6 +327,17 @@ bool step_run(const struct step_plan *plan, struct step_result *result)
     for (unsigned i = 0; i < STEP_FILES_MAX; i++) watched_end(&run.files[i]);
     munmap((void *)(uintptr_t)run.phase, 4096);
     return fine;
+}
+
+bool step_run(const struct step_plan *plan, struct step_result *result)
+{
+    return step_child(plan, 0, NULL, result);
+}
+
+bool step_run_beside(const struct step_plan *plan, uint64_t stop_at,
+                     const struct step_others *others, struct step_result *result)
+{
+    return step_child(plan, stop_at, others, result);
 }
 
 bool step_is_possible(void)

@@ -40,8 +40,16 @@ struct step_plan {
     bool compares_always; /* at every instruction, not only behind those that may store */
 };
 
+/* What others do while the child is stopped in the middle, and when it is through. They return
+ * NULL, or what is wrong. */
+struct step_others {
+    const char *(*beside)(void *context);
+    const char *(*behind)(void *context);
+};
+
 struct step_result {
     uint64_t points; /* instructions at which the child was stopped */
+    uint64_t stores; /* of these, before one that may store */
     uint64_t images; /* different ones, in a row */
     char problem[512];
 };
@@ -50,5 +58,9 @@ struct step_result {
 bool step_is_possible(void);
 /** Step a child through plan->operate. False: result->problem says what is wrong. */
 bool step_run(const struct step_plan *plan, struct step_result *result);
+/** Stop a child in plan->operate before the instruction that is the `stop_at`-th of those that may
+ *  store, let others act, and let it go on at full speed. Nothing is judged. False: as above. */
+bool step_run_beside(const struct step_plan *plan, uint64_t stop_at,
+                     const struct step_others *others, struct step_result *result);
 
 #endif

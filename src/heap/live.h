@@ -97,6 +97,8 @@ EVH_INTERNAL bool live_dissolve_parked(struct live *live);
 EVH_INTERNAL void live_drop_process(struct live *live);
 /** The bits of word `word` of the slice's bitmap that an evh_free_from() has not done with. */
 EVH_INTERNAL uint64_t live_held_bits(struct live *live, const struct slice *slice, uint32_t word);
+/** Whether any thread is inside evh_free_from(). */
+EVH_INTERNAL bool live_is_anybody_folding(const struct live *live);
 
 /* ---- live_slices.c: descriptors, places, claims ---- */
 

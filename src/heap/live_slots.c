@@ -106,6 +106,16 @@ EVH_INTERNAL uint64_t live_held_bits(struct live *live, const struct slice *slic
     return held;
 }
 
+EVH_INTERNAL bool live_is_anybody_folding(const struct live *live)
+{
+    uint64_t any = 0;
+    assert(live->session != NULL);
+    for (uint32_t i = 0; i < LIVE_THREADS_MAX / 64; i++)
+        any |= base_load(&live->session->folding[i], __ATOMIC_SEQ_CST);
+    assert(LIVE_THREADS_MAX % 64 == 0);
+    return any != 0;
+}
+
 /* ---- processes ---- */
 
 static bool slots_lock(const struct live *live, uint32_t process)

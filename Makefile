@@ -358,8 +358,8 @@ endif
 $(BUILD)/bench/json_bench: BENCH_LIBRARIES += $(if $(HAS_CXX),-lstdc++) \
 	$(if $(HAS_SIMDJSON),-lsimdjson) $(if $(HAS_JANSSON),-ljansson) $(if $(HAS_YYJSON),-lyyjson)
 
-.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-compat bench-cxx bench-json
-bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena $(if $(HAS_CXX),bench-collect bench-compat bench-cxx) bench-json ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-live bench-arena bench-collect bench-compat bench-cxx bench-json
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-live bench-arena $(if $(HAS_CXX),bench-collect bench-compat bench-cxx) bench-json ## run all benchmarks
 bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
 	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
@@ -371,6 +371,9 @@ bench-malloc: $(BUILD)/bench/malloc_suite $(BUILD)/libeverheap-malloc.so ## meas
 bench-fragment: $(BUILD)/bench/fragment_bench $(BUILD)/libeverheap-malloc.so ## measure the space that a heap takes and gives back, beside others
 	@$<
 bench-open: $(BUILD)/bench/open_bench ## measure opening, after a close and after a kill
+	@$<
+$(BUILD)/objects/bench/live_bench.o: CPPFLAGS += -Isrc # it times a part of the library
+bench-live: $(BUILD)/bench/live_bench ## measure attaching to live heaps, and recovery after a death
 	@$<
 
 bench-arena: $(BUILD)/bench/arena_bench $(if $(HAS_BOOST),$(BUILD)/bench/arena_boost) ## measure arenas, pools and stacks beside obstack, APR and Boost

@@ -117,6 +117,8 @@ EVH_INTERNAL uint64_t live_held_slice(const struct live *live, uint64_t first, u
 EVH_INTERNAL void live_resolve(struct live *live, uint32_t slot);
 /** All intents of the image: nobody is attached. */
 EVH_INTERNAL void live_resolve_all(struct live *live);
+/** Whether any thread is in the middle of freeing what its intent names. */
+EVH_INTERNAL bool live_is_anybody_freeing(const struct live *live);
 
 /* ---- live_slices.c: descriptors, places, claims ---- */
 

@@ -9,6 +9,7 @@
 enum {
     FIND_NEAR_SLICES = 256, /* looked at for a slice without owner, each time one is needed */
     FIND_NEAR_MATCHES = 32, /* of which so many are counted at most */
+    FIND_AHEAD = 8,         /* slices whose bitmaps a sweep asks for before it looks at them */
 };
 
 /* ---- folding ---- */
@@ -298,19 +299,65 @@ struct find_sweep {
     struct slice *slice; /* of the class, adopted */
     bool all;            /* adopt whatever nobody owns, if only to see whether it is empty */
     bool found;
+    uint64_t given; /* bit: that slice of the present 64 is free now; the hints do not know yet */
 };
 
 /* Whether a block of the slice is live: mostly the first word tells, and nothing is claimed. */
-static bool find_has_live(struct live *live, uint64_t number, uint32_t class_index)
+static bool find_has_live(uint64_t *bits, uint32_t class_index)
 {
-    assert(number > 0);
+    assert(bits != NULL);
     assert(class_index < HEAP_CLASS_COUNT);
-    uint64_t *bits = (uint64_t *)(void *)live_place_of(live, number);
-    for (uint32_t i = 0; bits && i < size_classes[class_index].word_count; i++) {
+    for (uint32_t i = 0; i < size_classes[class_index].word_count; i++) {
         const uint64_t freed = base_load(&live_mirror(bits)[i], __ATOMIC_ACQUIRE);
         if (base_load(&bits[i], __ATOMIC_RELAXED) & ~freed) return true;
     }
     return false;
+}
+
+/* Make a small slice in which nothing is live free, without adopting it: what its bitmap and mirror
+ * hold means nothing then. False: somebody may not have done with freeing a block in it. */
+static bool find_give_empty(struct find_sweep *sweep, uint64_t number, uint32_t class_index,
+                            uint64_t *bits)
+{
+    assert(!size_class_is_medium(class_index));
+    assert(sweep->cache->tag != 0);
+    struct live *live = sweep->cache->heap->live;
+    uint64_t *descriptor = live_descriptor(live, number);
+    const uint64_t expected = base_load(descriptor, __ATOMIC_RELAXED);
+    if (!live_claim(live, sweep->cache, number)) return true;
+    const bool is_same = base_load(descriptor, __ATOMIC_ACQUIRE) == expected &&
+                         descriptor_kind(expected) == HEAP_SMALL &&
+                         descriptor_class(expected) == class_index;
+    if (!is_same || find_has_live(bits, class_index)) {
+        live_let_go(live, number);
+        return true;
+    }
+    /* After the mirror, as in live_fold(). */
+    if (live_is_anybody_freeing(live)) {
+        live_let_go(live, number);
+        return false;
+    }
+    live_clear_pending(live, number);
+    base_store(descriptor, HEAP_FREE, __ATOMIC_RELEASE);
+    live_let_go(live, number);
+    sweep->given |= 1ull << number % 64;
+    sweep->found = true;
+    return true;
+}
+
+/* Tell the hints what became free of the 64 slices that `number` is the last of. */
+static void find_hint_given(struct find_sweep *sweep, uint64_t number)
+{
+    assert(number > 0);
+    struct live *live = sweep->cache->heap->live;
+    const uint64_t first = base_round_down(number, 64);
+    if (!sweep->given) return;
+    struct live_slices *slices = live_segment(live, first);
+    const uint32_t word = (uint32_t)(first % SEGMENT_SLICES / 64);
+    assert(word < LIVE_SEGMENT_WORDS);
+    (void)base_fetch_and(&slices->taken[word], ~sweep->given, __ATOMIC_SEQ_CST);
+    live_hint_free_from(live, first + base_lowest_bit(sweep->given));
+    sweep->given = 0;
 }
 
 /* A slice of blocks that nobody owns. */
@@ -327,7 +374,11 @@ static void find_sweep_blocks(struct find_sweep *sweep, uint64_t number, uint32_
         1;
     const bool is_wanted = class_index == sweep->class_index && !sweep->slice;
     if (!sweep->all && !was_owned && !is_pending && !is_wanted) return;
-    if (!is_wanted && find_has_live(live, number, class_index)) return;
+    uint64_t *bits = (uint64_t *)(void *)live_place_of(live, number);
+    if (!bits || (!is_wanted && find_has_live(bits, class_index))) return;
+    if (!is_wanted && !size_class_is_medium(class_index) &&
+        find_give_empty(sweep, number, class_index, bits))
+        return;
     struct slice *slice = find_adopt(sweep->cache, number, HEAP_CLASS_COUNT);
     if (!slice) return;
     if (slice_used(slice) == 0) {
@@ -363,6 +414,17 @@ static void find_sweep_slice(struct find_sweep *sweep, uint64_t number)
     sweep->found = true;
 }
 
+/* The bitmaps are 1 KiB apart: without this, each is waited for. */
+static void find_prefetch(struct live *live, uint64_t number)
+{
+    assert(number > 0);
+    const unsigned char *place = live_place_of(live, number);
+    if (!place) return;
+    assert(place > live->heap->view.base);
+    __builtin_prefetch(place);
+    __builtin_prefetch(place + LIVE_MIRROR_OFFSET);
+}
+
 EVH_INTERNAL bool live_sweep(struct cache *cache, uint32_t class_index, struct slice **slice)
 {
     assert(cache->has_thread);
@@ -376,7 +438,11 @@ EVH_INTERNAL bool live_sweep(struct cache *cache, uint32_t class_index, struct s
     sweep.all =
         has_reaped || has_dissolved || !base_exchange(&live->has_swept, 1, __ATOMIC_RELAXED);
     const uint64_t end = live_end(live);
-    for (uint64_t number = 1; number < end; number++) find_sweep_slice(&sweep, number);
+    for (uint64_t number = 1; number < end; number++) {
+        if (number + FIND_AHEAD < end) find_prefetch(live, number + FIND_AHEAD);
+        find_sweep_slice(&sweep, number);
+        if (number % 64 == 63 || number + 1 == end) find_hint_given(&sweep, number);
+    }
     if (slice) *slice = sweep.slice;
     assert(slice || !sweep.slice);
     return sweep.found;

@@ -111,6 +111,16 @@ EVH_INTERNAL uint64_t live_held_bits(struct live *live, const struct slice *slic
     return held;
 }
 
+EVH_INTERNAL bool live_is_anybody_freeing(const struct live *live)
+{
+    static_assert(LIVE_THREADS_MAX % 64 == 0, "whole words");
+    assert(live->session != NULL);
+    uint64_t any = 0;
+    for (uint32_t i = 0; i < LIVE_THREADS_MAX / 64; i++)
+        any |= base_load(&live->session->freeing[i], __ATOMIC_SEQ_CST);
+    return any != 0;
+}
+
 EVH_INTERNAL uint64_t live_held_slice(const struct live *live, uint64_t first, uint64_t count)
 {
     assert(first > 0);

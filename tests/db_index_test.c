@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-enum { STRINGS = 3000, TEXT_MAX = 1400 };
+enum { STRINGS = 3000, TEXT_MAX = 6000 };
 
 static void check_ok(evh_status status)
 {
@@ -47,7 +47,7 @@ static void change(evh_db *db, uint64_t *state)
     char text[TEXT_MAX + 4];
     const uint64_t random = test_random(state);
     const evh_value item = evh_json_at(json, list_of(db), random % STRINGS);
-    const size_t size = make_text(state, text, random >> 20 & 7 ? 300 : TEXT_MAX);
+    const size_t size = make_text(state, text, random >> 20 & 31 ? 300 : TEXT_MAX);
     switch (random >> 32 & 7) {
     case 0: check_ok(evh_json_set_null(json, item)); break;
     case 1:

@@ -56,7 +56,7 @@ static void change(evh_db *db, uint64_t seed, uint64_t n)
     const uint64_t random = test_random(&state);
     const unsigned small = (unsigned)(random >> 32) % 40;
     char path[64];
-    char text[1500];
+    char text[6000];
     if (n == 1) check_ok(evh_db_put_json(db, "", "{\"list\":[],\"map\":{}}", 20));
     memset(text, 'a' + (int)(small % 26), sizeof text);
     snprintf(path, sizeof path, "/tree/n%u/m%u", small % 7, small);

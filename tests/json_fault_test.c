@@ -71,7 +71,7 @@ static evh_status do_put(evh_json *json)
 
 static evh_status do_text(evh_json *json)
 {
-    static char text[3000];
+    static char text[6000];
     memset(text, 'z', sizeof text);
     return evh_json_set_text(json, evh_json_get(json, "/b"), text, sizeof text);
 }

@@ -35,7 +35,7 @@ static void change(evh_json *json, uint64_t seed, uint64_t n)
 {
     uint64_t state = seed + n * 1000003;
     const uint64_t random = test_random(&state);
-    char text[2000];
+    char text[6000];
     evh_value value;
     if (n == 1) {
         static const char first[] = "{\"n\":0,\"list\":[],\"map\":{},\"refs\":[]}";

@@ -203,7 +203,7 @@ EVH_API evh_status evh_db_search(evh_db *db, const char *part, size_t size,
 /**
  * Keep an index of the strings from now on, or stop. It is part of the database: changed with every
  * string, committed and rolled back with it. A search for three bytes or more then reads only the
- * pieces of 64 KiB that may have them; hits come in another order. Strings above 1000 bytes, and
+ * pieces of 64 KiB that may have them; hits come in another order. Strings above 4000 bytes, and
  * keys, are always looked through.
  * Errors    EVH_FULL and as every change: nothing has changed.
  * Cost      an eighth of the strings' size, and once their size in time; then a nanosecond or two

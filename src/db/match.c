@@ -1,15 +1,15 @@
 /* match.c -- finding bytes in bytes, with or without regard to case, at the speed of memory.
  *
  * Places where both the first and the last byte of the pattern fit are found 64 at a time, with the
- * compiler's vectors, which are the processor's (SSE2, NEON); only those are compared (W. Mula,
+ * compiler's vectors, which are the processor's (AVX2 where it has it, SSE2, NEON); only those are compared (W. Mula,
  * "SIMD-friendly algorithms for substring searching", 2016). Letters that differ in case differ in
  * one bit, which both sides are given.
  */
 #include "db/db.h"
 #include "os/os.h"
 
-typedef unsigned char match_vector __attribute__((vector_size(16)));
-typedef uint64_t match_words __attribute__((vector_size(16)));
+typedef unsigned char match_vector __attribute__((vector_size(32)));
+typedef uint64_t match_words __attribute__((vector_size(32)));
 
 enum { MATCH_STEP = 64, MATCH_CASE = 0x20 };
 
@@ -57,41 +57,71 @@ static bool match_at(const struct db_pattern *pattern, const char *text)
     return true;
 }
 
-static inline match_vector match_fill(unsigned char byte)
+/* The first place of the pattern among `places`, whole steps only: `*at` is where they end. */
+static inline __attribute__((always_inline)) const char *match_steps(
+    const struct db_pattern *pattern, const char *text, size_t places, size_t *at)
 {
-    return (match_vector){0} + byte;
+    const match_vector first = (match_vector){0} + pattern->first;
+    const match_vector last = (match_vector){0} + pattern->last;
+    const match_vector first_mask = (match_vector){0} + pattern->first_mask;
+    const match_vector last_mask = (match_vector){0} + pattern->last_mask;
+    const size_t behind = pattern->size - 1;
+    for (; places - *at >= MATCH_STEP; *at += MATCH_STEP) {
+        const char *const here = text + *at;
+        match_vector one, two, one_last, two_last;
+        memcpy(&one, here, sizeof one);
+        memcpy(&two, here + sizeof one, sizeof two);
+        memcpy(&one_last, here + behind, sizeof one);
+        memcpy(&two_last, here + behind + sizeof one, sizeof two);
+        one = (match_vector)(((one | first_mask) == first) & ((one_last | last_mask) == last));
+        two = (match_vector)(((two | first_mask) == first) & ((two_last | last_mask) == last));
+        const match_words any = (match_words)(one | two);
+        if (LIKELY(((any[0] | any[1]) | (any[2] | any[3])) == 0)) continue;
+        unsigned char hits[MATCH_STEP];
+        memcpy(hits, &one, sizeof one);
+        memcpy(hits + sizeof one, &two, sizeof two);
+        for (size_t i = 0; i < MATCH_STEP; i++)
+            if (hits[i] && match_at(pattern, here + i)) return here + i;
+    }
+    return NULL;
 }
 
-static inline match_vector match_load(const char *text)
+#if defined(__x86_64__)
+
+__attribute__((target("avx2"))) static const char *match_steps_wide(
+    const struct db_pattern *pattern, const char *text, size_t places, size_t *at)
 {
-    match_vector vector;
-    memcpy(&vector, text, sizeof vector);
-    return vector;
+    return match_steps(pattern, text, places, at);
 }
+
+static bool match_has_wide(void)
+{
+    static uint32_t known; /* 0: not asked yet, 1: no AVX2, 2: AVX2. Atomic. */
+    const uint32_t state = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (LIKELY(state)) return state == 2;
+    const bool wide = __builtin_cpu_supports("avx2") != 0;
+    __atomic_store_n(&known, wide ? 2u : 1u, __ATOMIC_RELAXED);
+    return wide;
+}
+
+#endif
 
 const char *db_pattern_find(const struct db_pattern *pattern, const char *text, size_t size)
 {
     const size_t part = pattern->size;
     assert(part > 0);
     if (size < part) return NULL;
-    const match_vector first = match_fill(pattern->first);
-    const match_vector last = match_fill(pattern->last);
-    const match_vector first_mask = match_fill(pattern->first_mask);
-    const match_vector last_mask = match_fill(pattern->last_mask);
     const size_t places = size - part + 1;
     size_t at = 0;
-    for (; places - at >= MATCH_STEP; at += MATCH_STEP) {
-        match_vector hits[4];
-        for (size_t i = 0; i < 4; i++) {
-            const char *here = text + at + 16 * i;
-            hits[i] = (match_vector)(((match_load(here) | first_mask) == first) &
-                                     ((match_load(here + part - 1) | last_mask) == last));
-        }
-        const match_words any = (match_words)(hits[0] | hits[1] | hits[2] | hits[3]);
-        if (LIKELY((any[0] | any[1]) == 0)) continue;
-        for (size_t i = 0; i < MATCH_STEP; i++)
-            if (hits[i / 16][i % 16] && match_at(pattern, text + at + i)) return text + at + i;
+    const char *found = NULL;
+#if defined(__x86_64__)
+    if (places >= MATCH_STEP && match_has_wide()) {
+        found = match_steps_wide(pattern, text, places, &at);
+        if (found) return found;
     }
+#endif
+    found = match_steps(pattern, text, places, &at);
+    if (found) return found;
     for (; at < places; at++)
         if (match_at(pattern, text + at)) return text + at;
     return NULL;

@@ -188,7 +188,7 @@ static_assert(sizeof(struct json_tree) == 64, "on disk");
  * multiple of 8. A longer string than JSON_TEXT_SMALL_MAX is a block of its own, in a list.
  */
 enum {
-    JSON_TEXT_SMALL_MAX = 1000, /* larger ones would leave holes in slabs that nothing fits */
+    JSON_TEXT_SMALL_MAX = 4000, /* larger ones would leave holes in slabs that nothing fits */
     JSON_TEXT_FREE = 0xffff,    /* `size` of an entry that is free */
 };
 

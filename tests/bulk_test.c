@@ -393,6 +393,42 @@ TEST(what_a_killed_process_has_left_is_zero_when_the_heap_is_opened_again)
     }
 }
 
+/* A checkpoint beside the flush of the pages writes a header. */
+static evh_heap *checkpoint_heap;
+static const char *checkpoint_copy;
+
+static int checkpoint_at_flush(int file)
+{
+    evh_heap *heap = checkpoint_heap;
+    checkpoint_heap = NULL;
+    if (heap) {
+        CHECK_EQUAL(evh_checkpoint(heap), EVH_OK);
+        checkpoint_copy = heap_killed(heap->region->path);
+    }
+    return os_linux()->flush(file);
+}
+
+TEST(a_checkpoint_beside_a_large_commit_leaves_the_mark)
+{
+    const char *path = test_path("beside.heap");
+    hooked_begin();
+    evh_heap *heap = heap_begin(path);
+    (void)block_new(heap, 0, BULK_BYTES, 1);
+    const uint64_t before = heap->region->header.sequence;
+    checkpoint_heap = heap;
+    hooked.flush = checkpoint_at_flush;
+
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+
+    CHECK(heap->region->header.sequence > before);
+    CHECK(mark_of(path) != 0);
+    CHECK(mark_of(checkpoint_copy) != 0);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    heap = heap_open(checkpoint_copy, &quietly);
+    is_as_before(heap, checkpoint_copy);
+    heap_is_sound(path);
+}
+
 /* ---- readers ---- */
 
 TEST(a_reader_sees_new_pages_at_home_when_it_refreshes)

@@ -11,6 +11,7 @@
  *
  * 200 kills, scaled by EFFORT or set by KILLS.
  */
+#include "journal/journal_internal.h"
 #include "test.h"
 
 #include <everheap/heap.h>
@@ -306,5 +307,13 @@ TEST(a_killed_program_of_several_threads_loses_no_acknowledged_commit)
 TEST(a_killed_program_without_background_thread_loses_no_acknowledged_commit)
 {
     const evh_options options = {.checkpoint_bytes = 64 << 10, .no_thread = true};
+    kill_many(kills_wanted() / 4 + 1, &options);
+}
+
+/* Commits of few new pages are large ones here: they are written home at once. */
+TEST(a_killed_program_that_adds_many_pages_loses_no_acknowledged_commit)
+{
+    const evh_options options = {.checkpoint_bytes = 1 << 20};
+    journal_bulk_pages_min = 2;
     kill_many(kills_wanted() / 4 + 1, &options);
 }

@@ -7,6 +7,7 @@
  * acknowledged commit or of one begun later that did not fail, and all of one commit; no
  * descriptor, map or memory is lost; a call that failed says why.
  */
+#include "journal/journal_internal.h"
 #include "support/os_fail.h"
 #include "test.h"
 
@@ -317,6 +318,17 @@ TEST(any_one_call_may_fail_where_pages_are_compared)
 {
     sweep(OS_FAIL_WRITE | OS_FAIL_FLUSH | OS_FAIL_SPACE | OS_FAIL_MEMORY, EIO, false, false,
           EVH_DETECT_COMPARE);
+}
+
+/* Commits of few pages are large ones here. */
+TEST(any_one_call_may_fail_where_new_pages_are_written_home_at_once)
+{
+    journal_bulk_pages_min = 8;
+    sweep(OS_FAIL_SYSTEM, EIO, false, false, EVH_DETECT_AUTO);
+    sweep(OS_FAIL_WRITE | OS_FAIL_SPACE, ENOSPC, false, false, EVH_DETECT_AUTO);
+    sweep(OS_FAIL_WRITE | OS_FAIL_SPACE, ENOSPC, true, false, EVH_DETECT_AUTO);
+    sweep(OS_FAIL_FLUSH, EIO, false, false, EVH_DETECT_COMPARE);
+    sweep(OS_FAIL_MEMORY | OS_FAIL_MAP, ENOMEM, false, false, EVH_DETECT_AUTO);
 }
 
 /* ---- below the contract: interrupted and short calls ----

@@ -406,7 +406,7 @@ static evh_status checkpoint_finish(struct journal *journal, struct region_heade
     next->chain_salt = settled->salt;
     next->chain_crc = settled->crc;
     const bool is_marked = (next->incompatible & REGION_FEATURE_BULK) != 0;
-    if (is_marked && (marked_until <= settled->sequence || PLANTED(15))) bulk_unmark(next);
+    if (is_marked && marked_until <= settled->sequence) bulk_unmark(next);
     bool flush_failed = false;
     const evh_status status = region_write_header(region, next, &flush_failed);
     return status && flush_failed && !PLANTED(9) ? flush_poison_unlocked(journal) : status;

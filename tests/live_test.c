@@ -282,9 +282,21 @@ TEST(a_block_longer_than_the_heap_is_corruption)
         *descriptor = bad[i];
         CHECK_EQUAL(evh_walk(heap, walk_on, NULL), EVH_CORRUPT);
         CHECK_EQUAL(evh_digest(heap, digest), EVH_CORRUPT);
+        CHECK_EQUAL(evh_get_info(heap, &(evh_info){0}), EVH_CORRUPT);
         CHECK(evh_check(heap, NULL, NULL) != EVH_OK);
     }
+    /* Two that overlap are more than the heap holds. */
+    const evh_ref next = evh_ref_to(heap, evh_malloc(heap, 3 * SLICE_BYTES));
+    uint64_t *other = live_descriptor(heap->live, next.offset >> SLICE_SHIFT);
+    const uint64_t others = *other;
+    const uint64_t end = live_end(heap->live);
+    *descriptor =
+        descriptor_of_run(HEAP_LARGE, (uint32_t)(end - (ref.offset >> SLICE_SHIFT)));
+    *other = descriptor_of_run(HEAP_LARGE, (uint32_t)(end - (next.offset >> SLICE_SHIFT)));
+    CHECK_EQUAL(evh_get_info(heap, &(evh_info){0}), EVH_OK);
+    CHECK(evh_check(heap, NULL, NULL) != EVH_OK);
     *descriptor = good;
+    *other = others;
     live_close(heap);
 }
 
@@ -894,6 +906,59 @@ TEST(a_live_heap_is_saved_as_a_durable_one)
     CHECK_EQUAL(evh_commit(heap), EVH_OK);
     CHECK_EQUAL(evh_check(heap, live_finding, NULL), EVH_OK);
     CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(a_live_heap_without_a_free_slice_is_saved)
+{
+    char path[512], saved[512];
+    snprintf(path, sizeof path, "%s", test_path("heap"));
+    snprintf(saved, sizeof saved, "%s", test_path("saved"));
+    evh_heap *heap = live_open(path);
+    unsigned char before[32], after[32];
+    evh_ref *large = evh_root(heap, "large", sizeof *large);
+    CHECK_EQUAL(evh_malloc_to(heap, large, 200 << 20), EVH_OK); /* all of two segments */
+    *(uint64_t *)evh_at(heap, *large) = 77;
+    CHECK_EQUAL(evh_save(heap, saved), EVH_OK);
+    CHECK_EQUAL(evh_digest(heap, before), EVH_OK);
+    uint64_t *entries = slices_directory_entry(heap, 0);
+    const uint64_t good = entries[2];
+    entries[2] = entries[1]; /* no two segments have the same metadata */
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_CORRUPT);
+    entries[2] = good;
+    live_close(heap);
+    heap = evh_open(saved, NULL);
+    if (!heap) test_fail(__FILE__, __LINE__, "%s", evh_last_error()->message);
+    CHECK(heap != NULL);
+    CHECK_EQUAL(evh_check(heap, live_finding, NULL), EVH_OK);
+    CHECK_EQUAL(evh_digest(heap, after), EVH_OK);
+    CHECK(memcmp(before, after, sizeof before) == 0);
+    large = evh_root_find(heap, "large", NULL);
+    CHECK(large != NULL);
+    unsigned char *bytes = evh_at(heap, *large);
+    for (size_t i = 0; i < 200 << 20; i += 1 << 20) bytes[i] = 1;
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    heap = evh_open(saved, NULL);
+    CHECK(heap != NULL);
+    CHECK_EQUAL(evh_check(heap, live_finding, NULL), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(a_damaged_root_is_not_saved_and_aborts_nothing)
+{
+    evh_heap *heap = live_open(test_path("heap"));
+    CHECK(evh_root(heap, "numbers", 800) != NULL);
+    uint64_t *word = live_root_word(heap);
+    uint64_t *twin = word;
+    const struct live_catalog *catalog = evh_at(heap, (evh_ref){heap->live->area->catalog});
+    uint64_t *words = evh_at(heap, (evh_ref){catalog->chunks[0]});
+    while (*twin) twin = twin == words + LIVE_ROOT_WORDS - 1 ? words : twin + 1;
+    *twin = *word;
+    CHECK_EQUAL(evh_save(heap, test_path("saved")), EVH_CORRUPT);
+    CHECK(strstr(evh_last_error()->message, "/proc") == NULL);
+    CHECK(strstr(evh_last_error()->message, "heap") != NULL);
+    *twin = 0;
+    live_close(heap);
 }
 
 TEST(a_copy_has_the_blocks_of_the_heap_and_the_frees_that_are_not_folded)

@@ -68,7 +68,7 @@ EVH_INTERNAL evh_status live_copy_open(evh_heap *heap);
 EVH_INTERNAL uint64_t live_copy_processes(evh_heap *heap);
 /** Copy the frees that are in the image's mirrors to the segment's, in memory. */
 EVH_INTERNAL void live_copy_mirrors(evh_heap *heap, uint64_t slice, struct slice *described);
-/** A private copy becomes what a durable heap is, so that it can be saved. EVH_FULL: a segment has
+/** A private copy becomes what a durable heap is, so that it can be saved. It grows where there is
  *  no free slice for the checksums. */
 EVH_INTERNAL evh_status live_copy_convert(evh_heap *heap);
 /** As evh_save(), of an attached heap or a read-only copy: of a private copy of it. */

@@ -208,29 +208,44 @@ static evh_status copy_fold(evh_heap *heap)
     return EVH_OK;
 }
 
-/* Every segment of a durable heap has a slice for the checksums of its pages, behind its
- * metadata. */
+/* A slice for the checksums of a segment's pages: in the segment, or wherever there is one. */
+static evh_status copy_add_checksum(evh_heap *heap, uint64_t segment, uint64_t *entry)
+{
+    assert(heap_lock_is_taken(&heap->slices.lock));
+    assert(*entry >> 32 == 0);
+    uint64_t slice = runs_take_in(heap, heap->slices.segments[segment]);
+    if (!slice) slice = runs_take(heap, 1, 1, true);
+    if (!slice) return evh_last_error()->status;
+    if (*entry >> 32) { /* the heap grew for it, and that made segment 0 need one */
+        runs_give(heap, slice, 1);
+        return EVH_OK;
+    }
+    slices_set_descriptor(heap, slice, HEAP_CHECKSUM);
+    slices_zero(heap->view.base + (slice << SLICE_SHIFT), SLICE_BYTES);
+    *entry |= slice << 32;
+    return EVH_OK;
+}
+
+/* Every segment of a durable heap has a slice for the checksums of its pages. Those that the heap
+ * gets meanwhile have theirs. */
 static evh_status copy_add_checksums(evh_heap *heap)
 {
     assert(heap->is_writable);
-    const uint64_t slice_count = slices_count(heap->state.heap_bytes);
-    assert(slice_count >= 4);
-    for (uint64_t i = 0; i * SEGMENT_SLICES < slice_count; i++) {
+    assert(slices_count(heap->state.heap_bytes) >= 4);
+    for (uint64_t i = 0; i * SEGMENT_SLICES < slices_count(heap->state.heap_bytes); i++) {
         uint64_t *entry = slices_directory_entry(heap, i);
         if (!entry) return evh_last_error()->status;
+        const uint64_t slice_count = slices_count(heap->state.heap_bytes);
         if (*entry >> 32 || (i == 0 && slice_count <= SLICE_FIRST_CHECKSUM_SLICES)) continue;
+        evh_status status = slices_need(heap, i);
+        if (status) return status;
         heap_lock_take(&heap->slices.lock);
-        const uint64_t slice = runs_take_in(heap, heap->slices.segments[i]);
-        if (slice) {
-            slices_set_descriptor(heap, slice, HEAP_CHECKSUM);
-            slices_zero(heap->view.base + (slice << SLICE_SHIFT), SLICE_BYTES);
-            *entry |= slice << 32;
-        }
+        status = copy_add_checksum(heap, i, entry);
         heap_lock_drop(&heap->slices.lock);
-        if (slice > (uint32_t)*entry) continue;
-        return base_fail(EVH_FULL, NO_OFFSET,
-                         "%s: it cannot be saved: segment %llu has no free slice for checksums",
-                         heap_path(heap), (unsigned long long)i);
+        if (!status) continue;
+        const evh_error why = *evh_last_error();
+        return base_fail(status, why.offset, "%s: no place for the checksums of a durable heap: %s",
+                         heap_path(heap), why.message);
     }
     return EVH_OK;
 }
@@ -258,6 +273,20 @@ static void copy_count_old(uint64_t offset, void *context)
     ++*(uint64_t *)context;
 }
 
+/* Free what made up the old roots: the file's word is not believed, and nothing aborts over it. */
+static evh_status copy_free_old(evh_heap *heap, uint64_t offset)
+{
+    assert(offset > 0);
+    assert(!heap->is_live_copy);
+    uint64_t usable = 0;
+    if (heap_block_at(heap, offset, &usable)) {
+        evh_free(heap, heap->view.base + offset);
+        return EVH_OK;
+    }
+    return base_fail(EVH_CORRUPT, offset, "%s: root: two are at 0x%llx, or none", heap_path(heap),
+                     (unsigned long long)offset);
+}
+
 static evh_status copy_convert_roots(evh_heap *heap, struct copy_roots *roots)
 {
     assert(heap->is_live_copy);
@@ -281,7 +310,7 @@ static evh_status copy_convert_roots(evh_heap *heap, struct copy_roots *roots)
     status = roots_create(heap);
     for (uint64_t i = 0; i < done && !status; i++) status = roots_enter(heap, &roots->roots[i]);
     for (uint64_t i = 0; i < roots->old_count && !status; i++)
-        evh_free(heap, heap->view.base + roots->old[i]);
+        status = copy_free_old(heap, roots->old[i]);
     return status;
 }
 
@@ -298,6 +327,17 @@ EVH_INTERNAL evh_status live_copy_convert(evh_heap *heap)
     return status;
 }
 
+/* What the copy said, of the heap: the copy was opened by another name. */
+static evh_status save_failed(const evh_heap *heap, const char *copy_path)
+{
+    const evh_error why = *evh_last_error();
+    const size_t size = strlen(copy_path);
+    assert(why.status != EVH_OK);
+    assert(heap_path(heap) != NULL);
+    if (strncmp(why.message, copy_path, size) != 0) return why.status;
+    return base_fail(why.status, why.offset, "%s%s", heap_path(heap), why.message + size);
+}
+
 EVH_INTERNAL evh_status live_save(evh_heap *heap, const char *path)
 {
     assert(heap->live || heap->is_live_copy);
@@ -306,14 +346,14 @@ EVH_INTERNAL evh_status live_save(evh_heap *heap, const char *path)
         .mode = EVH_PRIVATE, .must_exist = true, .permissions = heap->options.permissions};
     /* By its name might be another heap by now, or none. */
     char again[OS_FILE_PATH_SIZE];
-    const bool is_again = os_path_of_file(heap->region->file, again);
-    evh_heap *copy = evh_open(is_again ? again : heap_path(heap), &options);
-    if (!copy) return evh_last_error()->status;
+    const char *name = os_path_of_file(heap->region->file, again) ? again : heap_path(heap);
+    evh_heap *copy = evh_open(name, &options);
+    if (!copy) return save_failed(heap, name);
     evh_status status = EVH_OK;
     if (copy->region->device != heap->region->device || copy->region->inode != heap->region->inode)
-        status = base_fail(EVH_BUSY, NO_OFFSET, "%s: another file has its name now",
-                           heap_path(heap));
+        status = base_fail(EVH_BUSY, NO_OFFSET, "%s: another file has its name now", name);
     if (!status) status = evh_save(copy, path);
+    if (status) status = save_failed(heap, name);
     const evh_error why = *evh_last_error();
     (void)evh_close(copy);
     return status ? base_fail(status, why.offset, "%s", why.message) : EVH_OK;

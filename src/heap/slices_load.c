@@ -9,7 +9,9 @@
  *     A MEDIUM run lies in one segment.
  *  3. Every bitmap lies in a pool of its segment, overlaps no other, and has no bit beyond its
  *     slice.
- *  4. Metadata slices and checksum slices ascend with their segments, and the directory names them.
+ *  4. The directory names each metadata slice and each checksum slice for one segment. They may lie
+ *     in another one: before a run of several segments, or where there was room when a live heap
+ *     was saved.
  *  5. The journal's slices are marked as such.
  */
 #include "heap/heap.h"
@@ -330,16 +332,32 @@ static uint32_t audit_slice(struct audit *audit, uint32_t index)
     }
 }
 
-/* The directory's entry for the segment: its two slices are what it says, between those of its
- * neighbours. */
+/* Whether another segment has one of these slices, too. */
+static bool audit_is_shared(struct audit *audit, uint64_t number, uint64_t meta, uint64_t checksum)
+{
+    assert(meta < UINT32_MAX);
+    evh_heap *heap = audit->heap;
+    const uint64_t segments = slices_segment_count(slices_count(heap->state.heap_bytes));
+    assert(number < segments);
+    for (uint64_t i = 0; i < segments; i++) {
+        const uint64_t *entry = i == number ? NULL : slices_directory_entry(heap, i);
+        if (!entry) continue;
+        const uint64_t names[] = {(uint32_t)*entry, *entry >> 32};
+        for (unsigned k = 0; k < 2; k++)
+            if (names[k] != 0 && (names[k] == meta || names[k] == checksum)) return true;
+    }
+    return false;
+}
+
+/* The directory's entry for the segment: its two slices are what it says, and no other's. Those
+ * that lie in the segment itself cannot be another's that does. */
 static void audit_entry(struct audit *audit, uint64_t number)
 {
     assert(audit->segment != NULL);
     assert(number == audit->segment->number);
     evh_heap *heap = audit->heap;
     const uint64_t *entry = slices_directory_entry(heap, number);
-    const uint64_t *before = number ? slices_directory_entry(heap, number - 1) : NULL;
-    if (!entry || (number && !before)) {
+    if (!entry) {
         audit_last_error(audit, "directory");
         return;
     }
@@ -347,8 +365,11 @@ static void audit_entry(struct audit *audit, uint64_t number)
     const uint64_t place = (uint64_t)((const unsigned char *)entry - heap->view.base);
     const uint64_t meta = (uint32_t)*entry, checksum = *entry >> 32;
     const bool needs_checksum = number > 0 || slice_count > SLICE_FIRST_CHECKSUM_SLICES;
-    if ((!audit->is_live && needs_checksum != (checksum != 0)) || (checksum && checksum <= meta) ||
-        checksum >= slice_count || (before && *before >> 32 >= meta)) {
+    const bool is_home = meta / SEGMENT_SLICES == number &&
+                         (checksum == 0 || checksum / SEGMENT_SLICES == number);
+    if ((!audit->is_live && needs_checksum != (checksum != 0)) || meta >= slice_count ||
+        checksum >= slice_count || meta == checksum ||
+        (!is_home && audit_is_shared(audit, number, meta, checksum))) {
         audit_finding(audit, place, "directory", "segment %llu: slices %llu and %llu cannot be",
                       (unsigned long long)number, (unsigned long long)meta,
                       (unsigned long long)checksum);

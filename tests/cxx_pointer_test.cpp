@@ -93,6 +93,7 @@ TEST(a_pointer_is_a_random_access_iterator)
     evh::ptr<int> none;
     none += 0;
     none -= 0;
+    CHECK(none.operator->() == nullptr);
     CHECK(!none && none + 0 == nullptr && none - none == 0); /* the ends of an empty vector */
 }
 

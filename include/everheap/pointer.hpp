@@ -221,10 +221,11 @@ template <typename T> class ptr : private detail::stored_distance
     {
         return *in_use();
     }
-    /** Null is no pointer to anything, as with plain ones. */
+    /** Null for null: containers ask this way for the plain pointer to their items, also if they
+     *  have none. */
     T *operator->() const noexcept
     {
-        return in_use();
+        return get();
     }
     reference operator[](difference_type index) const noexcept
     {

@@ -9,6 +9,7 @@ evh_status collect_corrupt(uint64_t offset, const char *what)
 
 bool collect_is_mapped(const evh_heap *heap, uint64_t offset, uint64_t bytes)
 {
+    assert(heap != NULL);
     const uint64_t begin = heap->compact ? 16 : SLICE_BYTES; /* slice 0 of a file is not mapped */
     if (offset < begin || !base_in_range(offset, bytes, collect_end(heap))) return false;
     /* Another process made this live heap grow. */
@@ -45,14 +46,18 @@ uint64_t collect_block_bytes(evh_heap *heap, uint64_t offset)
 
 evh_status collect_free(evh_heap *heap, uint64_t offset)
 {
+    assert(heap != NULL);
     if (offset == 0) return EVH_OK;
     if (collect_block_bytes(heap, offset) == 0) return EVH_CORRUPT;
+    assert(offset % 16 == 0);
     evh_free(heap, heap->view.base + offset);
     return EVH_OK;
 }
 
 evh_status collect_check_block(evh_heap *heap, uint64_t ref, uint64_t bytes)
 {
+    assert(heap != NULL);
+    assert(bytes > 0);
     const uint64_t usable_bytes = collect_block_bytes(heap, ref);
     if (usable_bytes == 0) return EVH_CORRUPT;
     if (usable_bytes < bytes) return collect_corrupt(ref, "a block of a collection is too small");
@@ -72,6 +77,7 @@ const char *evh_kind_name(evh_kind kind)
 /* Sizes and counts; a kind fills in those it has. */
 static void collection_describe(const evh_heap *heap, uint64_t handle, evh_collection *collection)
 {
+    assert(handle != 0);
     assert(collection->kind != EVH_KIND_NONE);
     switch (collection->kind) {
     case EVH_KIND_STR:
@@ -112,6 +118,8 @@ bool evh_collection_at(const evh_heap *heap, evh_ref ref, evh_collection *collec
     const uint32_t kind = word >> 16 & 0xff;
     if (word != COLLECT_WORD(kind, 1) || kind == 0 || kind > EVH_KIND_BITSET) return false;
 
+    assert(heap != NULL);
+    assert(ref.offset % 16 == 0);
     collection->kind = (evh_kind)kind;
     collection_describe(heap, ref.offset, collection);
     return true;

@@ -17,6 +17,7 @@ EVH_INTERNAL evh_status collect_corrupt(uint64_t offset, const char *what);
  *  do. */
 static inline uint64_t collect_end(const evh_heap *heap)
 {
+    assert(heap != NULL);
     return UNLIKELY(heap->live != NULL) ? live_end(heap->live) << SLICE_SHIFT
                                         : heap_end_bytes(heap);
 }
@@ -62,6 +63,7 @@ EVH_INTERNAL evh_status collect_writable(evh_heap *heap, const void *handle);
 /** The offset of an address in the heap. */
 static inline uint64_t collect_offset(const evh_heap *heap, const void *address)
 {
+    assert((const unsigned char *)address >= heap->view.base);
     assert(address != NULL);
     return (uint64_t)((const unsigned char *)address - heap->view.base);
 }
@@ -94,6 +96,8 @@ EVH_INTERNAL uint64_t collect_hash_bytes(const uint64_t key[2], const void *byte
 /** The text of the str at `ref` and its size, or NULL (EVH_CORRUPT). */
 static inline const char *collect_text(const evh_heap *heap, uint64_t ref, size_t *size)
 {
+    assert(heap != NULL);
+    assert(size != NULL);
     const uint32_t word = COLLECT_WORD(COLLECT_STR, 1);
     const struct collect_str *const block = collect_find(heap, ref, sizeof *block + 1, word);
     if (UNLIKELY(!block)) return NULL;
@@ -106,6 +110,7 @@ static inline const char *collect_text(const evh_heap *heap, uint64_t ref, size_
 static inline bool collect_text_is(const evh_heap *heap, uint64_t ref, const void *bytes,
                                    size_t size)
 {
+    assert(bytes != NULL || size == 0);
     size_t text_size = 0;
     const char *const text = collect_text(heap, ref, &text_size);
     return text && text_size == size && memcmp(text, bytes, size) == 0;

@@ -11,6 +11,7 @@ enum {
 
 static uint64_t part_bytes(const struct hash_table *table, uint32_t group_bits)
 {
+    assert(table->item_size > 0);
     assert(group_bits <= HASH_GROUPS_BITS_MAX);
     return sizeof(struct hash_part) + (hash_stride(table) << group_bits);
 }
@@ -25,8 +26,11 @@ static uint32_t part_limit(uint32_t group_bits)
 /* The size at which parts are split rather than doubled. */
 static uint32_t part_best_bits(const struct hash_table *table)
 {
+    assert(table != NULL);
+    assert(table->item_size > 0);
     uint32_t bits = 0;
     while (bits < HASH_GROUPS_BITS_MAX && part_bytes(table, bits + 1) <= HASH_PART_BYTES) bits++;
+    assert(bits <= HASH_GROUPS_BITS_MAX);
     return bits;
 }
 
@@ -38,6 +42,7 @@ static unsigned char *part_groups(struct hash_part *part)
 
 static uint64_t hash_of_item(const struct hash_table *table, const void *item)
 {
+    assert(table != NULL);
     uint64_t first;
     assert(item != NULL);
     memcpy(&first, item, sizeof first);
@@ -46,6 +51,8 @@ static uint64_t hash_of_item(const struct hash_table *table, const void *item)
 
 static void part_set_empty(const struct hash_table *table, struct hash_part *part)
 {
+    assert(part->group_bits <= HASH_GROUPS_BITS_MAX);
+    assert(table->item_size > 0);
     const uint64_t empty = HASH_ITEM_BITS | (uint64_t)HASH_NO_SLOT << 56;
     const uint64_t stride = hash_stride(table);
     for (uint64_t i = 0; i < 1ull << part->group_bits; i++)
@@ -58,6 +65,8 @@ static void part_set_empty(const struct hash_table *table, struct hash_part *par
 static struct hash_part *part_make(evh_heap *heap, const struct hash_table *table,
                                    uint32_t group_bits, uint32_t depth, uint64_t prefix)
 {
+    assert(group_bits <= HASH_GROUPS_BITS_MAX);
+    assert(depth == 0 ? prefix == 0 : prefix << depth == 0);
     assert(depth <= HASH_DEPTH_MAX);
     struct hash_part *const part = evh_malloc(heap, part_bytes(table, group_bits));
     if (!part) return NULL;
@@ -72,6 +81,7 @@ static struct hash_part *part_make(evh_heap *heap, const struct hash_table *tabl
 /* The word that leads to a part. */
 static uint64_t part_word(const evh_heap *heap, const struct hash_part *part)
 {
+    assert(part->group_bits <= HASH_GROUPS_BITS_MAX);
     const uint64_t offset = collect_offset(heap, part);
     assert(offset % 16 == 0);
     return offset | part->group_bits;
@@ -80,6 +90,7 @@ static uint64_t part_word(const evh_heap *heap, const struct hash_part *part)
 /* Whether `hash` belongs into a part of this prefix and depth. */
 static bool part_has(uint64_t prefix, uint32_t depth, uint64_t hash)
 {
+    assert(depth <= HASH_DEPTH_MAX);
     return depth == 0 ? prefix == 0 : (prefix ^ hash) >> (64 - depth) == 0;
 }
 
@@ -87,6 +98,8 @@ static bool part_has(uint64_t prefix, uint32_t depth, uint64_t hash)
 static struct hash_part *part_find(const evh_heap *heap, const struct hash_table *table,
                                    uint64_t word, uint64_t hash)
 {
+    assert(table->depth <= HASH_DEPTH_MAX);
+    assert(heap != NULL);
     const uint64_t offset = word & ~15ull;
     struct hash_part *const part = collect_find(heap, offset, part_bytes(table, word & 15),
                                                 COLLECT_WORD(COLLECT_HASH_PART, 1));
@@ -104,6 +117,8 @@ static struct hash_part *part_find(const evh_heap *heap, const struct hash_table
 static struct hash_part *part_find_block(evh_heap *heap, const struct hash_table *table,
                                          uint64_t word, uint64_t hash)
 {
+    assert(heap != NULL);
+    assert(table != NULL);
     struct hash_part *const part = part_find(heap, table, word, hash);
     if (!part || collect_check_block(heap, word & ~15ull, part_bytes(table, word & 15)))
         return NULL;
@@ -114,6 +129,8 @@ static struct hash_part *part_find_block(evh_heap *heap, const struct hash_table
 static unsigned char *part_free_slot(const struct hash_table *table, struct hash_part *part,
                                      uint64_t hash, uint64_t *slot)
 {
+    assert(part->group_bits <= HASH_GROUPS_BITS_MAX);
+    assert(slot != NULL);
     const uint64_t stride = hash_stride(table);
     const uint64_t mask = (1ull << part->group_bits) - 1;
     uint64_t number = hash >> 7 & mask;
@@ -122,6 +139,7 @@ static unsigned char *part_free_slot(const struct hash_table *table, struct hash
         const uint64_t bits = hash_control(group) & HASH_ITEM_BITS;
         if (bits == 0) continue;
         *slot = hash_slot_of(bits);
+        assert(*slot < HASH_ITEMS);
         return group;
     }
     return NULL;
@@ -131,6 +149,7 @@ static unsigned char *part_free_slot(const struct hash_table *table, struct hash
 static void *part_take(const struct hash_table *table, struct hash_part *part, unsigned char *group,
                        uint64_t slot, uint64_t hash)
 {
+    assert(slot != HASH_ITEMS);
     assert(slot < HASH_SLOTS);
     assert(group[slot] & 0x80);
     part->used_count += group[slot] == HASH_EMPTY;
@@ -144,6 +163,9 @@ static void *part_take(const struct hash_table *table, struct hash_part *part, u
 static bool part_copy(const struct hash_table *table, struct hash_part *part,
                       struct hash_part *parts[2])
 {
+    assert(parts[0] != NULL);
+    assert(parts[0] != part);
+    assert(parts[1] != part);
     const uint64_t stride = hash_stride(table);
     for (uint64_t i = 0; i < 1ull << part->group_bits; i++) {
         const unsigned char *const group = part_groups(part) + i * stride;
@@ -168,6 +190,7 @@ static bool part_copy(const struct hash_table *table, struct hash_part *part,
 /* How many words lead to a part of this depth. */
 static uint64_t words_of(const struct hash_table *table, uint32_t depth)
 {
+    assert(table->depth <= HASH_DEPTH_MAX);
     assert(depth <= table->depth);
     return 1ull << (table->depth - depth);
 }
@@ -176,6 +199,8 @@ static uint64_t words_of(const struct hash_table *table, uint32_t depth)
 static void words_set(uint64_t *words, const struct hash_table *table, uint64_t prefix,
                       uint32_t depth, uint64_t word)
 {
+    assert(words != NULL);
+    assert(word != 0);
     const uint64_t first = table->depth == 0 ? 0 : prefix >> (64 - table->depth);
     assert((first & (words_of(table, depth) - 1)) == 0);
     for (uint64_t i = 0; i < words_of(table, depth); i++) words[first + i] = word;
@@ -184,12 +209,16 @@ static void words_set(uint64_t *words, const struct hash_table *table, uint64_t 
 /* The directory, or the one word that stands for it; NULL if it is damaged. */
 static uint64_t *words_begin(const evh_heap *heap, struct hash_table *table)
 {
+    assert(heap != NULL);
+    assert(table != NULL);
     return hash_word(heap, table, 0);
 }
 
 /* As words_begin(), for a change: also the block is checked. */
 static uint64_t *words_change(evh_heap *heap, struct hash_table *table)
 {
+    assert(heap != NULL);
+    assert(table != NULL);
     uint64_t *const words = words_begin(heap, table);
     if (!words || table->depth == 0) return words;
     return collect_check_block(heap, table->root, 8ull << table->depth) ? NULL : words;
@@ -198,6 +227,7 @@ static uint64_t *words_change(evh_heap *heap, struct hash_table *table)
 /* A directory of twice the size for the table; its words lead where the old ones do. */
 static uint64_t *words_double(evh_heap *heap, struct hash_table *table)
 {
+    assert(table->depth < HASH_DEPTH_MAX);
     const uint64_t *const words = words_begin(heap, table);
     if (!words) return NULL;
     const uint64_t count = 1ull << table->depth;
@@ -211,6 +241,8 @@ static uint64_t *words_double(evh_heap *heap, struct hash_table *table)
  * hashes cannot be chance. Their part grows then. */
 static bool words_may_double(const struct hash_table *table)
 {
+    assert(table != NULL);
+    assert(table->item_size > 0);
     return table->depth < HASH_DEPTH_MAX &&
            2ull << table->depth <= HASH_DIRECTORY_SLACK * (table->count / 64 + 1);
 }
@@ -218,6 +250,8 @@ static bool words_may_double(const struct hash_table *table)
 /* Halve the directory while no part needs its last bit. */
 static evh_status words_halve(evh_heap *heap, struct hash_table *table)
 {
+    assert(heap != NULL);
+    assert(table != NULL);
     while (table->depth > 0 && table->deep_count == 0) {
         uint64_t *const words = words_change(heap, table);
         if (!words) return EVH_CORRUPT;
@@ -244,6 +278,8 @@ static evh_status words_halve(evh_heap *heap, struct hash_table *table)
 static evh_status table_rebuild(evh_heap *heap, struct hash_table *table, struct hash_part *part,
                                 uint32_t group_bits)
 {
+    assert(part->depth <= table->depth);
+    assert(part != NULL);
     if (group_bits > HASH_GROUPS_BITS_MAX)
         return base_fail(EVH_LIMIT, NO_OFFSET, "too many keys of a map have one hash");
     struct hash_part *const made = part_make(heap, table, group_bits, part->depth, part->prefix);
@@ -267,6 +303,7 @@ struct hash_split {
 static evh_status split_prepare(evh_heap *heap, struct hash_table *table, struct hash_part *part,
                                 struct hash_split *split)
 {
+    assert(split->doubled == NULL);
     const uint32_t depth = part->depth + 1u;
     assert(depth <= HASH_DEPTH_MAX);
     for (uint64_t side = 0; side < 2; side++) {
@@ -285,6 +322,8 @@ static evh_status split_prepare(evh_heap *heap, struct hash_table *table, struct
 
 static evh_status table_split(evh_heap *heap, struct hash_table *table, struct hash_part *part)
 {
+    assert(part->depth <= table->depth);
+    assert(part->depth < HASH_DEPTH_MAX);
     struct hash_split split = {0};
     const uint64_t old_root = table->depth > 0 ? table->root : 0;
     if (!words_change(heap, table)) return EVH_CORRUPT;
@@ -301,6 +340,8 @@ static evh_status table_split(evh_heap *heap, struct hash_table *table, struct h
         table->deep_count = 0;
         if (collect_free(heap, old_root)) return EVH_CORRUPT;
     }
+    assert(split.parts[0]->depth <= table->depth);
+    assert(split.parts[0]->depth == split.parts[1]->depth);
     uint64_t *const words = words_begin(heap, table);
     if (NEVER(!words)) return EVH_CORRUPT;
     if (split.parts[0]->depth == table->depth) table->deep_count += 2;
@@ -314,6 +355,7 @@ static evh_status table_split(evh_heap *heap, struct hash_table *table, struct h
 /* Room for one item more in a part of which no slot may be used any more. */
 static evh_status table_make_room(evh_heap *heap, struct hash_table *table, struct hash_part *part)
 {
+    assert(part->depth <= table->depth);
     const uint32_t limit = part_limit(part->group_bits);
     assert(part->used_count <= limit);
     if (collect_check_block(heap, collect_offset(heap, part), part_bytes(table, part->group_bits)))
@@ -339,6 +381,8 @@ void hash_table_begin(struct hash_table *table, uint32_t item_size, bool is_numb
 
 void *hash_table_add(evh_heap *heap, struct hash_table *table, uint64_t hash)
 {
+    assert(heap != NULL);
+    assert(table->item_size >= 8);
     for (unsigned tries = 0; tries < HASH_TRIES; tries++) {
         uint64_t *const word = hash_word(heap, table, hash);
         if (!word) return NULL;
@@ -374,6 +418,8 @@ static struct hash_part *table_twin(evh_heap *heap, const struct hash_table *tab
                                     const uint64_t *words, const struct hash_part *part,
                                     evh_status *status)
 {
+    assert(part->depth <= table->depth);
+    assert(*status == EVH_OK);
     assert(part->depth > 0);
     const uint64_t prefix = part->prefix ^ 1ull << (64 - part->depth);
     struct hash_part *const twin =
@@ -386,6 +432,8 @@ static struct hash_part *table_twin(evh_heap *heap, const struct hash_table *tab
  * one is empty. No item moves. */
 static evh_status table_merge(evh_heap *heap, struct hash_table *table, struct hash_part *part)
 {
+    assert(part->item_count == 0);
+    assert(part->depth <= table->depth);
     evh_status status = EVH_OK;
     uint64_t *const words = words_change(heap, table);
     if (!words) return EVH_CORRUPT;
@@ -409,6 +457,8 @@ static evh_status table_merge(evh_heap *heap, struct hash_table *table, struct h
 evh_status hash_table_remove(evh_heap *heap, struct hash_table *table, uint64_t hash,
                              unsigned char *control)
 {
+    assert(heap != NULL);
+    assert(control != NULL);
     const uint64_t *const word = hash_word(heap, table, hash);
     if (!word) return EVH_CORRUPT;
     struct hash_part *const part = part_find(heap, table, *word, hash);
@@ -428,6 +478,8 @@ evh_status hash_table_remove(evh_heap *heap, struct hash_table *table, uint64_t 
 
 evh_status hash_table_clear(evh_heap *heap, struct hash_table *table)
 {
+    assert(heap != NULL);
+    assert(table != NULL);
     evh_status status = EVH_OK;
     const uint64_t *const words = words_begin(heap, table);
     const uint64_t count = words ? 1ull << table->depth : 0;
@@ -453,6 +505,8 @@ evh_status hash_table_clear(evh_heap *heap, struct hash_table *table)
 static struct hash_part *walk_part(const evh_heap *heap, const struct hash_table *table,
                                    struct hash_walk *walk)
 {
+    assert(heap != NULL);
+    assert(!walk->is_ended);
     const uint64_t *word = hash_word(heap, table, walk->prefix);
     if (!word || *word == 0) return NULL;
     if (walk->slot > 0) {
@@ -482,6 +536,8 @@ static struct hash_part *walk_part(const evh_heap *heap, const struct hash_table
 static void *walk_item(const struct hash_table *table, struct hash_part *part,
                        struct hash_walk *walk)
 {
+    assert(part != NULL);
+    assert(!walk->is_ended);
     const uint64_t stride = hash_stride(table);
     const uint64_t slot_count = (uint64_t)HASH_SLOTS << part->group_bits;
     while (walk->slot < slot_count) {
@@ -493,7 +549,9 @@ static void *walk_item(const struct hash_table *table, struct hash_part *part,
             continue;
         }
         const uint64_t slot = hash_slot_of(full);
+        assert(slot < HASH_ITEMS);
         walk->slot = (uint32_t)(base_round_down(walk->slot, HASH_SLOTS) + slot + 1);
+        assert(walk->slot <= slot_count);
         void *const item = group + 8 + slot * table->item_size;
         /* A part that took over its twin's hashes has items that were seen before. */
         if (part->prefix < walk->prefix && hash_of_item(table, item) < walk->prefix) continue;
@@ -504,6 +562,8 @@ static void *walk_item(const struct hash_table *table, struct hash_part *part,
 
 void *hash_walk_next(const evh_heap *heap, const struct hash_table *table, struct hash_walk *walk)
 {
+    assert(table != NULL);
+    assert(walk != NULL);
     while (!walk->is_ended) {
         struct hash_part *const part = walk_part(heap, table, walk);
         void *const item = part ? walk_item(table, part, walk) : NULL;
@@ -523,6 +583,8 @@ typedef evh_status hash_check_item(evh_heap *heap, const void *item, void *conte
 /* Whether a probe for the item's hash comes to it. */
 static bool check_is_found(const evh_heap *heap, const struct hash_table *table, const void *item)
 {
+    assert(heap != NULL);
+    assert(item != NULL);
     struct hash_probe probe = hash_probe_begin(heap, table, hash_of_item(table, item));
     const void *found = NULL;
     if (!probe.groups) return false;
@@ -534,6 +596,8 @@ static bool check_is_found(const evh_heap *heap, const struct hash_table *table,
 static evh_status check_part(evh_heap *heap, const struct hash_table *table, struct hash_part *part,
                              hash_check_item *check_item, void *context)
 {
+    assert(part->group_bits <= HASH_GROUPS_BITS_MAX);
+    assert(part->depth <= table->depth);
     const uint64_t offset = collect_offset(heap, part);
     uint64_t used_count = 0, item_count = 0;
     for (uint64_t i = 0; i < 1ull << part->group_bits; i++) {
@@ -563,6 +627,8 @@ static evh_status check_part(evh_heap *heap, const struct hash_table *table, str
 evh_status hash_table_check(evh_heap *heap, const struct hash_table *table, uint64_t offset,
                             hash_check_item *check_item, void *context)
 {
+    assert(heap != NULL);
+    assert(offset != 0);
     if (table->item_size < 8 || table->item_size % 8 != 0 ||
         table->item_size > 2 * EVH_ITEM_SIZE_MAX || table->is_number > 1 || table->reserved != 0 ||
         table->depth > HASH_DEPTH_MAX)

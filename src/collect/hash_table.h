@@ -35,11 +35,13 @@ struct hash_probe {
 
 static inline uint64_t hash_stride(const struct hash_table *table)
 {
+    assert(table != NULL);
     return collect_group_bytes(table->item_size);
 }
 
 static inline uint64_t hash_control(const unsigned char *group)
 {
+    assert(group != NULL);
     uint64_t control;
     memcpy(&control, group, sizeof control);
     return control;
@@ -60,6 +62,7 @@ static inline uint64_t hash_empty_slots(uint64_t control)
 
 static inline uint64_t hash_slot_of(uint64_t bits)
 {
+    assert(bits != 0);
     return base_lowest_bit(bits) / 8;
 }
 
@@ -68,6 +71,7 @@ static inline uint64_t hash_slot_of(uint64_t bits)
 static inline uint64_t *hash_word(const evh_heap *heap, const struct hash_table *table,
                                   uint64_t hash)
 {
+    assert(heap != NULL);
     if (table->depth == 0) return (uint64_t *)(uintptr_t)&table->root;
     if (UNLIKELY(table->depth > HASH_DEPTH_MAX)) {
         (void)collect_corrupt(table->root, "a directory of impossible depth");
@@ -81,6 +85,8 @@ static inline uint64_t *hash_word(const evh_heap *heap, const struct hash_table 
 static inline __attribute__((always_inline)) struct hash_probe hash_probe_begin(
     const evh_heap *heap, const struct hash_table *table, uint64_t hash)
 {
+    assert(heap != NULL);
+    assert(table != NULL);
     struct hash_probe probe = {.item_size = table->item_size, .stride = hash_stride(table)};
     const uint64_t *const found = hash_word(heap, table, hash);
     const uint64_t word = LIKELY(found != NULL) ? *found : 0;
@@ -101,6 +107,7 @@ static inline __attribute__((always_inline)) struct hash_probe hash_probe_begin(
 /** The next item that may have the hash; NULL at the end. `probe->groups` is not NULL. */
 static inline __attribute__((always_inline)) void *hash_probe_next(struct hash_probe *probe)
 {
+    assert(probe->groups != NULL);
     for (;;) {
         if (LIKELY(probe->matches != 0)) {
             probe->slot = hash_slot_of(probe->matches);

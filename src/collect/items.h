@@ -10,6 +10,7 @@ enum { ITEMS_COUNT_BITS = 46 };
 
 static inline unsigned char *items_at(struct collect_items *head, uint64_t index)
 {
+    assert(head->item_size > 0);
     assert(index <= head->capacity);
     return (unsigned char *)(head + 1) + index * head->item_size;
 }
@@ -18,6 +19,7 @@ static inline unsigned char *items_at(struct collect_items *head, uint64_t index
  *  `offset` is 0 or the head is damaged. */
 static inline struct collect_items *items_head(const evh_heap *heap, uint64_t offset, uint32_t word)
 {
+    assert(word >> 24 == 1);
     if (offset == 0) return NULL;
     struct collect_items *const head = collect_find(heap, offset, sizeof *head, word);
     if (UNLIKELY(!head)) return NULL;

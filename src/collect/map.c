@@ -12,12 +12,14 @@ static_assert(sizeof(struct hash_walk) == sizeof((evh_map_cursor *)0)->position,
 /* Bytes of an item before its value. */
 static uint32_t map_key_bytes(uint32_t key_kind)
 {
+    assert(key_kind <= EVH_KEY_BYTES);
     assert(key_kind != EVH_KEY_NONE);
     return key_kind == EVH_KEY_BYTES ? sizeof(struct collect_map_bytes) : 8;
 }
 
 static uint32_t map_item_size(uint32_t key_kind, uint64_t value_size)
 {
+    assert(key_kind - 1 < EVH_KEY_BYTES);
     assert(value_size <= EVH_ITEM_SIZE_MAX);
     return map_key_bytes(key_kind) + (uint32_t)base_round_up(value_size, 8);
 }
@@ -41,6 +43,7 @@ static inline struct collect_map *map_head(const evh_heap *heap, const evh_map *
 static inline __attribute__((always_inline)) struct collect_map *map_quick_head(
     const evh_heap *heap, const evh_map *map, evh_key_kind key_kind, struct heap_starts *starts)
 {
+    assert(key_kind != EVH_KEY_NONE);
     static_assert(sizeof(struct collect_map) <= HEAP_SPAN_SMALL, "one comparison");
     if (UNLIKELY(!map || !heap)) return NULL;
     *starts = heap_find_starts(heap);
@@ -57,6 +60,7 @@ static inline __attribute__((always_inline)) struct collect_map *map_quick_head(
 static inline struct collect_map *map_head_of(const evh_heap *heap, const evh_map *map,
                                               evh_key_kind key_kind)
 {
+    assert(key_kind != EVH_KEY_NONE);
     struct collect_map *const head = map_head(heap, map);
     if (UNLIKELY(!head)) return NULL;
     if (LIKELY(head->key_kind == (uint32_t)key_kind)) return head;
@@ -67,6 +71,8 @@ static inline struct collect_map *map_head_of(const evh_heap *heap, const evh_ma
 static struct collect_map *map_make(evh_heap *heap, evh_map *map, evh_key_kind key_kind,
                                     size_t value_size)
 {
+    assert(heap != NULL);
+    assert(value_size <= EVH_ITEM_SIZE_MAX);
     assert(map->offset == 0);
     struct collect_map *const head = evh_calloc(heap, 1, sizeof *head);
     if (!head) return NULL;
@@ -75,6 +81,7 @@ static struct collect_map *map_make(evh_heap *heap, evh_map *map, evh_key_kind k
     head->value_size = (uint32_t)value_size;
     hash_table_begin(&head->table, map_item_size(key_kind, value_size), key_kind != EVH_KEY_BYTES);
     map->offset = collect_offset(heap, head);
+    assert(map_head(heap, map) == head);
     return head;
 }
 
@@ -82,6 +89,7 @@ static struct collect_map *map_make(evh_heap *heap, evh_map *map, evh_key_kind k
 static inline struct collect_map *map_change(evh_heap *heap, evh_map *map, evh_key_kind key_kind,
                                              size_t value_size)
 {
+    assert(key_kind != EVH_KEY_NONE);
     if (UNLIKELY(collect_writable(heap, map))) return NULL;
     if (UNLIKELY(value_size > EVH_ITEM_SIZE_MAX)) {
         (void)base_fail(EVH_INVALID, NO_OFFSET, "a value of %zu bytes is too large", value_size);
@@ -103,6 +111,8 @@ static __attribute__((noinline)) unsigned char *map_find_number(const evh_heap *
                                                                 uint64_t hash, uint64_t key,
                                                                 unsigned char **control)
 {
+    assert(head->table.is_number);
+    assert(control != NULL);
     struct hash_probe probe = hash_probe_begin(heap, &head->table, hash);
     if (UNLIKELY(!probe.groups)) return NULL;
     for (unsigned char *item; (item = hash_probe_next(&probe));) {
@@ -118,6 +128,8 @@ static __attribute__((noinline)) unsigned char *map_find_number(const evh_heap *
 /* The value of a new number, whose hash is known and which is not there. */
 static void *map_add_number(evh_heap *heap, struct collect_map *head, uint64_t hash, uint64_t key)
 {
+    assert(heap != NULL);
+    assert(head->table.is_number);
     unsigned char *const item = hash_table_add(heap, &head->table, hash);
     if (!item) return NULL;
     memcpy(item, &key, sizeof key);
@@ -128,6 +140,8 @@ static __attribute__((noinline)) void *map_put_slowly(evh_heap *heap, evh_map *m
                                                       evh_key_kind key_kind, uint64_t key,
                                                       size_t value_size)
 {
+    assert(key_kind != EVH_KEY_BYTES);
+    assert(key_kind != EVH_KEY_NONE);
     struct collect_map *const head = map_change(heap, map, key_kind, value_size);
     if (!head) return NULL;
     bool is_absent;
@@ -142,6 +156,7 @@ static inline __attribute__((always_inline)) void *map_put_number(evh_heap *heap
                                                                   evh_key_kind key_kind,
                                                                   uint64_t key, size_t value_size)
 {
+    assert(key_kind != EVH_KEY_BYTES);
     struct heap_starts starts;
     struct collect_map *const head = map_quick_head(heap, map, key_kind, &starts);
     if (LIKELY(head && head->value_size == value_size)) {
@@ -149,7 +164,8 @@ static inline __attribute__((always_inline)) void *map_put_number(evh_heap *heap
         const uint64_t hash = collect_hash_number(head->table.key, key);
         unsigned char *const item = map_find_first(heap, starts, head, hash, key, &is_absent);
         if (LIKELY(item && heap->is_writable && !heap->is_forked)) return item + 8;
-        if (is_absent && !heap_writable(heap)) return map_add_number(heap, head, hash, key);
+        if (is_absent && !heap_writable(heap) && map_head(heap, map))
+            return map_add_number(heap, head, hash, key);
     }
     return map_put_slowly(heap, map, key_kind, key, value_size);
 }
@@ -157,6 +173,8 @@ static inline __attribute__((always_inline)) void *map_put_number(evh_heap *heap
 static __attribute__((noinline)) void *map_get_slowly(const evh_heap *heap, const evh_map *map,
                                                       evh_key_kind key_kind, uint64_t key)
 {
+    assert(key_kind != EVH_KEY_BYTES);
+    assert(key_kind != EVH_KEY_NONE);
     const struct collect_map *const head = map_head_of(heap, map, key_kind);
     if (!head) return NULL;
     bool is_absent;
@@ -172,6 +190,7 @@ static inline __attribute__((always_inline)) void *map_get_number(const evh_heap
                                                                   evh_key_kind key_kind,
                                                                   uint64_t key)
 {
+    assert(key_kind != EVH_KEY_BYTES);
     struct heap_starts starts;
     const struct collect_map *const head = map_quick_head(heap, map, key_kind, &starts);
     if (LIKELY(head != NULL)) {
@@ -187,6 +206,8 @@ static inline __attribute__((always_inline)) void *map_get_number(const evh_heap
 static inline bool map_erase_number(evh_heap *heap, evh_map *map, evh_key_kind key_kind,
                                     uint64_t key)
 {
+    assert(key_kind != EVH_KEY_BYTES);
+    assert(key_kind != EVH_KEY_NONE);
     if (collect_writable(heap, map)) return false;
     struct collect_map *const head = map_head_of(heap, map, key_kind);
     if (!head) return false;
@@ -236,6 +257,9 @@ static struct collect_map_bytes *map_find_bytes(const evh_heap *heap,
                                                 const void *key, size_t size,
                                                 unsigned char **control)
 {
+    assert(head->key_kind == EVH_KEY_BYTES);
+    assert(key != NULL || size == 0);
+    assert(control != NULL);
     struct hash_probe probe = hash_probe_begin(heap, &head->table, hash);
     if (UNLIKELY(!probe.groups)) return NULL;
     for (struct collect_map_bytes *item; (item = hash_probe_next(&probe));)
@@ -271,6 +295,8 @@ void *evh_map_put_bytes(evh_heap *heap, evh_map *map, const void *key, size_t si
         evh_free(heap, heap->view.base + text);
         return NULL;
     }
+    assert(item->hash == 0);
+    assert(text % 16 == 0);
     *item = (struct collect_map_bytes){.hash = hash, .text = text};
     return item + 1;
 }
@@ -296,6 +322,8 @@ bool evh_map_erase_bytes(evh_heap *heap, evh_map *map, const void *key, size_t s
     struct collect_map_bytes *const item = map_find_bytes(heap, head, hash, key, size, &control);
     if (!item || collect_block_bytes(heap, item->text) == 0) return false;
     const uint64_t text = item->text;
+    assert(item->hash == hash);
+    assert(text != 0);
     return hash_table_remove(heap, &head->table, hash, control) == EVH_OK &&
            collect_free(heap, text) == EVH_OK;
 }
@@ -305,18 +333,24 @@ bool evh_map_erase_bytes(evh_heap *heap, evh_map *map, const void *key, size_t s
 uint64_t evh_map_count(const evh_heap *heap, const evh_map *map)
 {
     const struct collect_map *const head = map_head(heap, map);
+    if (head) assert(heap != NULL);
+    if (head) assert(head->key_kind != EVH_KEY_NONE);
     return head ? head->table.count : 0;
 }
 
 evh_key_kind evh_map_key_kind(const evh_heap *heap, const evh_map *map)
 {
     const struct collect_map *const head = map_head(heap, map);
+    if (head) assert(head->key_kind != EVH_KEY_NONE);
+    if (head) assert(head->key_kind <= EVH_KEY_BYTES);
     return head ? (evh_key_kind)head->key_kind : EVH_KEY_NONE;
 }
 
 size_t evh_map_value_size(const evh_heap *heap, const evh_map *map)
 {
     const struct collect_map *const head = map_head(heap, map);
+    if (head) assert(head->value_size <= EVH_ITEM_SIZE_MAX);
+    if (head) assert(head->value_size < head->table.item_size);
     return head ? head->value_size : 0;
 }
 
@@ -333,6 +367,8 @@ bool evh_map_next(const evh_heap *heap, const evh_map *map, evh_map_cursor *curs
     cursor->bytes = NULL;
     cursor->size = 0;
     cursor->value = item + map_key_bytes(head->key_kind);
+    assert(cursor->value != NULL);
+    assert(map_key_bytes(head->key_kind) + head->value_size <= head->table.item_size);
     if (head->key_kind != EVH_KEY_BYTES) return true;
     const struct collect_map_bytes *const key = (const struct collect_map_bytes *)(void *)item;
     cursor->bytes = collect_text(heap, key->text, &cursor->size);
@@ -342,6 +378,8 @@ bool evh_map_next(const evh_heap *heap, const evh_map *map, evh_map_cursor *curs
 /* Free the keys that are strings. */
 static evh_status map_clear_keys(evh_heap *heap, const struct collect_map *head)
 {
+    assert(heap != NULL);
+    assert(head != NULL);
     evh_status status = EVH_OK;
     struct hash_walk walk = {0};
     if (head->key_kind != EVH_KEY_BYTES) return EVH_OK;
@@ -361,6 +399,8 @@ evh_status evh_map_clear(evh_heap *heap, evh_map *map)
     }
     status = map_clear_keys(heap, head);
     if (hash_table_clear(heap, &head->table)) status = EVH_CORRUPT;
+    assert(head->table.root == 0);
+    assert(head->table.count == 0);
     if (collect_free(heap, map->offset)) status = EVH_CORRUPT;
     map->offset = 0;
     return status;
@@ -369,6 +409,8 @@ evh_status evh_map_clear(evh_heap *heap, evh_map *map)
 /* A key that is a string is sound, and its hash is that of the item. */
 static evh_status map_check_bytes(evh_heap *heap, const void *item, void *context)
 {
+    assert(item != NULL);
+    assert(context != NULL);
     const struct collect_map *const head = context;
     const struct collect_map_bytes *const key = item;
     size_t size = 0;
@@ -385,6 +427,8 @@ evh_status evh_map_check(evh_heap *heap, const evh_map *map)
     if (map->offset == 0) return EVH_OK;
     struct collect_map *const head = map_head(heap, map);
     if (!head || collect_check_block(heap, map->offset, sizeof *head)) return EVH_CORRUPT;
+    assert(head->key_kind - 1 < EVH_KEY_BYTES);
+    assert(map->offset % 16 == 0);
     if (head->reserved) return collect_corrupt(map->offset, "the head of a map is not one");
     return hash_table_check(heap, &head->table, map->offset,
                             head->key_kind == EVH_KEY_BYTES ? map_check_bytes : NULL, head);

@@ -23,6 +23,7 @@
  */
 static inline uint64_t collect_hash_number(const uint64_t key[2], uint64_t number)
 {
+    assert(key != NULL);
     __extension__ typedef unsigned __int128 wide;
     const wide first = (wide)(number ^ key[0]) * key[1];
     const uint64_t folded = (uint64_t)first ^ (uint64_t)(first >> 64);
@@ -34,6 +35,8 @@ static inline uint64_t collect_hash_number(const uint64_t key[2], uint64_t numbe
  *  lines if that takes an eighth more at most. */
 static inline uint64_t collect_group_bytes(uint64_t item_size)
 {
+    assert(item_size >= 8);
+    assert(item_size % 8 == 0);
     const uint64_t bytes = 8 + HASH_ITEMS * item_size;
     const uint64_t filled = base_round_up(bytes, 64);
     return filled - bytes <= bytes / 8 ? filled : bytes;
@@ -55,6 +58,8 @@ static inline __attribute__((always_inline)) bool map_place_of(const evh_heap *h
                                                                uint64_t hash,
                                                                struct map_place *place)
 {
+    assert(table != NULL);
+    assert(place != NULL);
     static_assert(HASH_DEPTH_MAX < 64, "the shift counts modulo 64");
     uint64_t word = table->root;
     if (table->depth > 0) {
@@ -72,6 +77,8 @@ static inline __attribute__((always_inline)) bool map_place_of(const evh_heap *h
 /** The bytes from a group to the item whose control byte is the lowest of `matches`. */
 static inline uint64_t map_item_at(uint64_t matches, uint64_t item_size)
 {
+    assert(matches != 0);
+    assert((matches & ~HASH_ITEM_BITS) == 0);
     const uint64_t bit = base_lowest_bit(matches); /* 8 * slot + 7 */
     return item_size == 16 ? 2 * bit - 6 : 8 + bit / 8 * item_size;
 }
@@ -84,6 +91,8 @@ static inline __attribute__((always_inline)) unsigned char *map_find_in(unsigned
                                                                         uint64_t tags, uint64_t key,
                                                                         unsigned char **control_of)
 {
+    assert(group != NULL);
+    assert(item_size >= 8);
     const uint64_t x = control ^ tags;
     uint64_t matches = (x - HASH_LOW_BITS) & ~x & HASH_ITEM_BITS;
     for (; matches != 0; matches &= matches - 1) {
@@ -108,6 +117,8 @@ static inline unsigned char *map_find(const evh_heap *heap, const struct collect
                                       uint64_t hash, uint64_t key, bool *is_absent,
                                       unsigned char **control_of)
 {
+    assert(head != NULL);
+    assert(is_absent != NULL);
     const uint64_t item_size = 8 + ((head->value_size & 0x1ffff) + 7) / 8 * 8;
     const uint64_t stride = collect_group_bytes(item_size);
     struct map_place place;
@@ -135,6 +146,8 @@ static inline __attribute__((always_inline)) unsigned char *map_find_first(
     const evh_heap *heap, struct heap_starts starts, const struct collect_map *head, uint64_t hash,
     uint64_t key, bool *is_absent)
 {
+    assert(head != NULL);
+    assert(is_absent != NULL);
     enum { ITEM_SIZE = 16, STRIDE = 128 }; /* as collect_group_bytes() has it */
     static_assert((int)STRIDE <= (int)HEAP_SPAN_SMALL, "one comparison");
     struct map_place place;

@@ -21,6 +21,8 @@ static uint64_t queue_place(const struct collect_items *head, uint64_t index)
 static struct collect_items *queue_grow(evh_heap *heap, evh_queue *queue,
                                         struct collect_items *head, size_t item_size)
 {
+    assert(heap != NULL);
+    assert(!head || head->count == head->capacity);
     uint64_t bytes;
     if (items_block_bytes(item_size, head ? 2 * head->capacity + 1 : 6, &bytes)) return NULL;
     if (head && collect_check_block(heap, queue->offset,
@@ -33,6 +35,7 @@ static struct collect_items *queue_grow(evh_heap *heap, evh_queue *queue,
         memcpy(items_at(made, 0), items_at(head, head->first), rest * item_size);
         memcpy(items_at(made, rest), items_at(head, 0), (head->count - rest) * item_size);
         made->count = head->count;
+        assert(made->count < made->capacity);
         evh_free(heap, head);
     }
     queue->offset = collect_offset(heap, made);
@@ -54,6 +57,8 @@ evh_status evh_queue_push(evh_heap *heap, evh_queue *queue, size_t item_size, co
     else
         memset(place, 0, item_size);
     head->count++;
+    assert(head->count <= head->capacity);
+    assert(head->first <= head->capacity);
     return EVH_OK;
 }
 
@@ -67,24 +72,32 @@ bool evh_queue_pop(evh_heap *heap, evh_queue *queue, void *item)
     head->first = place + 1;
     head->count--;
     if (head->count == 0) head->first = 0;
+    assert(head->first <= head->capacity);
+    assert(head->count < head->capacity);
     return true;
 }
 
 void *evh_queue_at(const evh_heap *heap, const evh_queue *queue, size_t index)
 {
     struct collect_items *const head = queue_head(heap, queue);
+    if (head) assert(head->count <= head->capacity);
+    if (head) assert(head->first <= head->capacity);
     return head && index < head->count ? items_at(head, queue_place(head, index)) : NULL;
 }
 
 size_t evh_queue_count(const evh_heap *heap, const evh_queue *queue)
 {
     const struct collect_items *const head = queue_head(heap, queue);
+    if (head) assert(head->count <= head->capacity);
+    if (head) assert(head->first <= head->capacity);
     return head ? head->count : 0;
 }
 
 size_t evh_queue_item_size(const evh_heap *heap, const evh_queue *queue)
 {
     const struct collect_items *const head = queue_head(heap, queue);
+    if (head) assert(head->item_size > 0);
+    if (head) assert(head->item_size <= EVH_ITEM_SIZE_MAX);
     return head ? head->item_size : 0;
 }
 

@@ -22,6 +22,7 @@ static char *str_text_of(struct collect_str *block)
 /* Set the size of a text that is in its place. */
 static void str_finish(struct collect_str *block, size_t size)
 {
+    assert(block != NULL);
     assert(size <= EVH_STR_SIZE_MAX);
     block->word = COLLECT_WORD(COLLECT_STR, 1);
     block->size = (uint32_t)size;
@@ -36,6 +37,7 @@ static evh_status str_too_long(void)
 
 uint64_t collect_new_text(evh_heap *heap, const void *bytes, size_t size)
 {
+    assert(heap != NULL);
     assert(bytes != NULL || size == 0);
     if (size > EVH_STR_SIZE_MAX) {
         (void)str_too_long();
@@ -50,9 +52,11 @@ uint64_t collect_new_text(evh_heap *heap, const void *bytes, size_t size)
 
 evh_status collect_check_text(evh_heap *heap, uint64_t ref)
 {
+    assert(heap != NULL);
     size_t size = 0;
     const char *const text = collect_text(heap, ref, &size);
     if (!text) return EVH_CORRUPT;
+    assert(ref % 16 == 0);
     if (text[size] != 0) return collect_corrupt(ref, "a string does not end in a zero");
     return collect_check_block(heap, ref, str_block_bytes(size));
 }
@@ -68,6 +72,7 @@ const char *collect_search(const char *text, size_t text_size, const void *part,
     while (rest >= size) {
         const char *const found = memchr(at, bytes[0], rest - size + 1);
         if (!found) return NULL;
+        assert((size_t)(found - text) + size <= text_size);
         if (memcmp(found, bytes, size) == 0) return found;
         rest -= (size_t)(found - at) + 1;
         at = found + 1;
@@ -83,6 +88,8 @@ const char *evh_str_text(const evh_heap *heap, const evh_str *string, size_t *si
     const char *text = NULL;
     if (string && string->offset) text = collect_text(heap, string->offset, &found_size);
     if (size) *size = found_size;
+    if (text) assert(heap != NULL);
+    if (!text) assert(found_size == 0);
     return text ? text : "";
 }
 
@@ -118,6 +125,8 @@ size_t evh_str_find(const evh_heap *heap, const evh_str *string, size_t from, co
     const char *const text = evh_str_text(heap, string, &text_size);
     if (from > text_size || (!needle && size > 0)) return EVH_NOWHERE;
     const char *const found = collect_search(text + from, text_size - from, needle, size);
+    if (found) assert(found >= text + from);
+    if (found) assert(size <= text_size - (size_t)(found - text));
     return found ? (size_t)(found - text) : EVH_NOWHERE;
 }
 
@@ -138,6 +147,7 @@ struct str_place {
 
 static evh_status str_begin(evh_heap *heap, const evh_str *string, struct str_place *place)
 {
+    assert(place != NULL);
     *place = (struct str_place){0};
     const evh_status status = collect_writable(heap, string);
     if (status || string->offset == 0) return status;
@@ -148,12 +158,15 @@ static evh_status str_begin(evh_heap *heap, const evh_str *string, struct str_pl
                      : EVH_CORRUPT;
     place->block = (struct collect_str *)(void *)(heap->view.base + string->offset);
     place->room = base_min(bytes - str_block_bytes(0), EVH_STR_SIZE_MAX);
+    assert(place->size <= place->room);
     return EVH_OK;
 }
 
 /* Give the string a block of its own for `size` bytes that keeps the text. */
 static evh_status str_grow(evh_heap *heap, evh_str *string, struct str_place *place, uint64_t size)
 {
+    assert(heap != NULL);
+    assert(size <= EVH_STR_SIZE_MAX);
     assert(size > place->room);
     struct collect_str *const block = evh_realloc(heap, place->block, str_block_bytes(size));
     if (!block) return collect_failed();
@@ -168,6 +181,8 @@ static evh_status str_grow(evh_heap *heap, evh_str *string, struct str_place *pl
 static evh_status str_rebuild(evh_heap *heap, evh_str *string, const struct str_place *place,
                               size_t at, size_t erase_size, const void *bytes, size_t size)
 {
+    assert(at + erase_size <= place->size);
+    assert(size > 0);
     const size_t total = place->size - erase_size + size;
     assert(total > 0);
     assert(place->block != NULL);
@@ -187,6 +202,8 @@ static evh_status str_rebuild(evh_heap *heap, evh_str *string, const struct str_
 /* Whether the bytes lie in the string's own block. */
 static bool str_is_own(const struct str_place *place, const void *bytes)
 {
+    assert(place->room <= EVH_STR_SIZE_MAX);
+    assert(bytes != NULL);
     const uintptr_t first = (uintptr_t)place->block;
     const uintptr_t address = (uintptr_t)bytes;
     return place->block && address >= first && address < first + str_block_bytes(place->room);
@@ -213,6 +230,8 @@ evh_status evh_str_splice(evh_heap *heap, evh_str *string, size_t at, size_t era
         if (status && wanted > kept + size) status = str_grow(heap, string, &place, kept + size);
         if (status) return status;
     }
+    assert(place.block != NULL);
+    assert(kept + size <= place.room);
     char *const text = str_text_of(place.block);
     memmove(text + at + size, text + at + erase_size, kept - at);
     if (size > 0) memcpy(text + at, bytes, size);
@@ -228,7 +247,9 @@ evh_status evh_str_set(evh_heap *heap, evh_str *string, const void *bytes, size_
     if (!bytes && size > 0)
         return base_fail(EVH_INVALID, NO_OFFSET, "no bytes for a string: they are null");
     if (size == 0) return evh_str_clear(heap, string);
+    assert(place.size <= place.room);
     if (size <= place.room && size >= place.room / 4) {
+        assert(place.block != NULL);
         memmove(str_text_of(place.block), bytes, size);
         str_finish(place.block, size);
         return EVH_OK;
@@ -253,6 +274,8 @@ evh_status evh_str_reserve(evh_heap *heap, evh_str *string, size_t size)
     const evh_status status = str_begin(heap, string, &place);
     if (status || size <= place.room) return status;
     if (size > EVH_STR_SIZE_MAX) return str_too_long();
+    assert(size > place.size);
+    assert(!place.block || string->offset != 0);
     return str_grow(heap, string, &place, size);
 }
 
@@ -260,6 +283,8 @@ evh_status evh_str_clear(evh_heap *heap, evh_str *string)
 {
     evh_status status = collect_writable(heap, string);
     if (status) return status;
+    assert(heap != NULL);
+    assert(string != NULL);
     status = collect_free(heap, string->offset);
     string->offset = 0;
     return status;

@@ -20,6 +20,8 @@ static struct collect_symbols *symbols_head(const evh_heap *heap, const evh_symb
     if (!symbols || symbols->offset == 0) return NULL;
     struct collect_symbols *const head =
         collect_find(heap, symbols->offset, sizeof *head, COLLECT_WORD(COLLECT_SYMBOLS, 1));
+    if (head) assert(heap != NULL);
+    if (head) assert(symbols->offset % 16 == 0);
     if (!head || head->index.item_size == sizeof(struct collect_symbol_item)) return head;
     (void)collect_corrupt(symbols->offset, "a table of symbols with items of another size");
     return NULL;
@@ -47,6 +49,8 @@ static uint64_t symbol_chunk_bytes(uint32_t chunk)
 static struct collect_symbol *symbol_entry(const evh_heap *heap, const struct collect_symbols *head,
                                            evh_symbol symbol)
 {
+    assert(heap != NULL);
+    assert(head != NULL);
     uint64_t index;
     if (symbol == 0 || symbol > head->filled) return NULL;
     const uint32_t chunk = symbol_chunk(symbol, &index);
@@ -62,6 +66,9 @@ static evh_symbol symbol_look_up(const evh_heap *heap, const struct collect_symb
                                  uint64_t hash, const void *bytes, size_t size,
                                  unsigned char **control)
 {
+    assert(heap != NULL);
+    assert(bytes != NULL || size == 0);
+    assert(control != NULL);
     struct hash_probe probe = hash_probe_begin(heap, &head->index, hash);
     if (!probe.groups) return 0;
     for (struct collect_symbol_item *item; (item = hash_probe_next(&probe));) {
@@ -90,6 +97,8 @@ evh_status evh_symbols_create(evh_heap *heap, evh_symbols *symbols, uint32_t fla
     head->flags = flags;
     hash_table_begin(&head->index, sizeof(struct collect_symbol_item), false);
     symbols->offset = collect_offset(heap, head);
+    assert(symbols_head(heap, symbols) == head);
+    assert(head->index.count == 0);
     return EVH_OK;
 }
 
@@ -105,6 +114,8 @@ static struct collect_symbols *symbols_change(evh_heap *heap, evh_symbols *symbo
 /* A number for a new symbol: not taken yet. 0 on failure. */
 static evh_symbol symbol_new_number(evh_heap *heap, struct collect_symbols *head)
 {
+    assert(heap != NULL);
+    assert(head != NULL);
     if (head->free != 0) {
         const struct collect_symbol *const entry = symbol_entry(heap, head, head->free);
         if (entry && entry->text == 0) return head->free;
@@ -131,6 +142,8 @@ static evh_symbol symbol_new_number(evh_heap *heap, struct collect_symbols *head
 static void symbol_take(struct collect_symbols *head, struct collect_symbol *entry,
                         evh_symbol symbol, uint64_t text)
 {
+    assert(symbol != 0);
+    assert(symbol == head->free || symbol == head->filled + 1);
     assert(text != 0);
     if (symbol == head->free)
         head->free = entry->references;
@@ -142,6 +155,8 @@ static void symbol_take(struct collect_symbols *head, struct collect_symbol *ent
 static evh_symbol symbol_make(evh_heap *heap, struct collect_symbols *head, uint64_t hash,
                               const void *bytes, size_t size)
 {
+    assert(bytes != NULL || size == 0);
+    assert(head != NULL);
     const evh_symbol symbol = symbol_new_number(heap, head);
     if (symbol == 0) return 0;
     uint64_t index;
@@ -157,6 +172,8 @@ static evh_symbol symbol_make(evh_heap *heap, struct collect_symbols *head, uint
         evh_free(heap, heap->view.base + text);
         return 0;
     }
+    assert(item->hash == 0);
+    assert(text % 16 == 0);
     *item = (struct collect_symbol_item){.hash = hash, .symbol = symbol};
     symbol_take(head, entry, symbol, text);
     return symbol;
@@ -184,9 +201,11 @@ evh_symbol evh_symbol_intern(evh_heap *heap, evh_symbols *symbols, const void *b
 static struct collect_symbol *symbol_change(evh_heap *heap, evh_symbols *symbols, evh_symbol symbol,
                                             struct collect_symbols **head)
 {
+    assert(head != NULL);
     if (collect_writable(heap, symbols)) return NULL;
     *head = symbols_head(heap, symbols);
     struct collect_symbol *const entry = *head ? symbol_entry(heap, *head, symbol) : NULL;
+    if (entry) assert(symbol != 0);
     if (entry && entry->text != 0) return entry;
     (void)base_fail(EVH_NOT_FOUND, NO_OFFSET, "there is no symbol %u", symbol);
     return NULL;
@@ -200,6 +219,8 @@ evh_status evh_symbol_retain(evh_heap *heap, evh_symbols *symbols, evh_symbol sy
     if (head->flags & EVH_SYMBOLS_KEEP) return EVH_OK;
     if (entry->references == UINT32_MAX)
         return base_fail(EVH_LIMIT, NO_OFFSET, "symbol %u has too many references", symbol);
+    assert(entry->text != 0);
+    assert(symbol <= head->filled);
     entry->references++;
     return EVH_OK;
 }
@@ -207,12 +228,15 @@ evh_status evh_symbol_retain(evh_heap *heap, evh_symbols *symbols, evh_symbol sy
 evh_status collect_symbol_retain(evh_heap *heap, evh_symbols *symbols, evh_symbol symbol,
                                  uint32_t count)
 {
+    assert(count > 0);
     struct collect_symbols *head;
     struct collect_symbol *const entry = symbol_change(heap, symbols, symbol, &head);
     if (!entry) return collect_failed();
     if (head->flags & EVH_SYMBOLS_KEEP) return EVH_OK;
     if (entry->references > UINT32_MAX - count)
         return base_fail(EVH_LIMIT, NO_OFFSET, "symbol %u has too many references", symbol);
+    assert(entry->text != 0);
+    assert(symbol <= head->filled);
     entry->references += count;
     return EVH_OK;
 }
@@ -221,6 +245,8 @@ evh_status collect_symbol_retain(evh_heap *heap, evh_symbols *symbols, evh_symbo
 static evh_status symbol_end(evh_heap *heap, struct collect_symbols *head,
                              struct collect_symbol *entry, evh_symbol symbol)
 {
+    assert(symbol != 0);
+    assert(entry->text != 0);
     size_t size;
     const char *const text = collect_text(heap, entry->text, &size);
     if (!text || collect_block_bytes(heap, entry->text) == 0) return EVH_CORRUPT;
@@ -242,6 +268,8 @@ evh_status evh_symbol_release(evh_heap *heap, evh_symbols *symbols, evh_symbol s
     struct collect_symbol *const entry = symbol_change(heap, symbols, symbol, &head);
     if (!entry) return collect_failed();
     if (head->flags & EVH_SYMBOLS_KEEP) return EVH_OK;
+    assert(entry->text != 0);
+    assert(symbol <= head->filled);
     if (entry->references > 1) {
         entry->references--;
         return EVH_OK;
@@ -268,6 +296,8 @@ const char *evh_symbol_text(const evh_heap *heap, const evh_symbols *symbols, ev
     const struct collect_symbols *const head = symbols_head(heap, symbols);
     const struct collect_symbol *const entry = head ? symbol_entry(heap, head, symbol) : NULL;
     const char *text = NULL;
+    if (entry) assert(symbol != 0);
+    if (entry) assert(symbol <= head->filled);
     if (entry && entry->text) text = collect_text(heap, entry->text, &text_size);
     if (size) *size = text_size;
     return text;
@@ -277,12 +307,16 @@ uint32_t evh_symbol_references(const evh_heap *heap, const evh_symbols *symbols,
 {
     const struct collect_symbols *const head = symbols_head(heap, symbols);
     const struct collect_symbol *const entry = head ? symbol_entry(heap, head, symbol) : NULL;
+    if (entry) assert(symbol != 0);
+    if (entry) assert(symbol <= head->filled);
     return entry && entry->text ? entry->references : 0;
 }
 
 uint64_t evh_symbols_count(const evh_heap *heap, const evh_symbols *symbols)
 {
     const struct collect_symbols *const head = symbols_head(heap, symbols);
+    if (head) assert(heap != NULL);
+    if (head) assert(head->index.item_size == sizeof(struct collect_symbol_item));
     return head ? head->index.count : 0;
 }
 
@@ -294,6 +328,8 @@ evh_symbol evh_symbol_next(const evh_heap *heap, const evh_symbols *symbols, evh
     for (uint64_t symbol = (uint64_t)after + 1; symbol <= head->filled; symbol++) {
         const struct collect_symbol *const entry = symbol_entry(heap, head, (evh_symbol)symbol);
         if (!entry) return 0;
+        assert(symbol > after);
+        assert(symbol <= UINT32_MAX);
         if (entry->text == 0) continue;
         if (size == 0) return (evh_symbol)symbol;
         size_t text_size;
@@ -327,6 +363,8 @@ evh_status evh_symbols_clear(evh_heap *heap, evh_symbols *symbols)
     for (uint32_t i = 0; i < SYMBOL_CHUNKS; i++)
         if (collect_free(heap, head->chunks[i])) status = EVH_CORRUPT;
     if (hash_table_clear(heap, &head->index)) status = EVH_CORRUPT;
+    assert(head->index.count == 0);
+    assert(head->index.root == 0);
     if (collect_free(heap, symbols->offset)) status = EVH_CORRUPT;
     symbols->offset = 0;
     return status;
@@ -335,6 +373,9 @@ evh_status evh_symbols_clear(evh_heap *heap, evh_symbols *symbols)
 /* An item of the index names a live symbol whose text has the item's hash. */
 static evh_status symbol_check_item(evh_heap *heap, const void *item, void *context)
 {
+    assert(heap != NULL);
+    assert(item != NULL);
+    assert(context != NULL);
     const struct collect_symbols *const head = context;
     const struct collect_symbol_item *const given = item;
     const uint64_t offset = collect_offset(heap, item);
@@ -355,6 +396,8 @@ static evh_status symbol_check_item(evh_heap *heap, const void *item, void *cont
 static evh_status symbol_check_entries(evh_heap *heap, const struct collect_symbols *head,
                                        uint64_t offset)
 {
+    assert(heap != NULL);
+    assert(offset != 0);
     uint64_t live_count = 0, free_count = 0;
     for (uint64_t symbol = 1; symbol <= head->filled; symbol++) {
         const struct collect_symbol *const entry = symbol_entry(heap, head, (evh_symbol)symbol);
@@ -385,6 +428,8 @@ evh_status evh_symbols_check(evh_heap *heap, const evh_symbols *symbols)
     for (uint32_t i = 0; i < SYMBOL_CHUNKS; i++)
         if (head->chunks[i] && collect_check_block(heap, head->chunks[i], symbol_chunk_bytes(i)))
             return EVH_CORRUPT;
+    assert(head->index.item_size == sizeof(struct collect_symbol_item));
+    assert(symbols->offset % 16 == 0);
     const evh_status status = symbol_check_entries(heap, head, symbols->offset);
     if (status) return status;
     return hash_table_check(heap, &head->index, symbols->offset, symbol_check_item, head);

@@ -23,6 +23,8 @@ bool items_size_fits(const struct collect_items *head, size_t item_size)
 
 evh_status items_block_bytes(size_t item_size, uint64_t count, uint64_t *bytes)
 {
+    assert(item_size <= EVH_ITEM_SIZE_MAX);
+    assert(bytes != NULL);
     uint64_t items_bytes;
     assert(item_size > 0);
     if (count >> ITEMS_COUNT_BITS != 0 || !base_multiply(count, item_size, &items_bytes) ||
@@ -40,17 +42,22 @@ static uint64_t items_capacity(uint64_t bytes, size_t item_size)
 
 struct collect_items *items_make(evh_heap *heap, uint32_t word, size_t item_size, uint64_t bytes)
 {
+    assert(heap != NULL);
+    assert(bytes >= sizeof(struct collect_items));
     assert(item_size <= EVH_ITEM_SIZE_MAX);
     struct collect_items *const head = evh_malloc(heap, bytes);
     if (!head) return NULL;
     *head = (struct collect_items){.word = word,
                                    .item_size = (uint32_t)item_size,
                                    .capacity = items_capacity(bytes, item_size)};
+    assert(head->capacity > 0);
     return head;
 }
 
 evh_status items_clear(evh_heap *heap, uint64_t *offset)
 {
+    assert(heap != NULL);
+    assert(offset != NULL);
     const evh_status status = collect_free(heap, *offset);
     *offset = 0;
     return status;
@@ -58,6 +65,7 @@ evh_status items_clear(evh_heap *heap, uint64_t *offset)
 
 evh_status items_check(evh_heap *heap, uint64_t offset, uint32_t word, bool is_ring)
 {
+    assert(heap != NULL);
     if (offset == 0) return EVH_OK;
     const struct collect_items *const head = items_head(heap, offset, word);
     if (!head) return EVH_CORRUPT;
@@ -87,12 +95,16 @@ void *evh_vec_at(const evh_heap *heap, const evh_vec *vec, size_t index)
 {
     struct collect_items *const head = vec_head(heap, vec);
     if (!head || index >= head->count) return NULL;
+    assert(head->first + index < head->capacity);
+    assert(heap != NULL);
     return items_at(head, head->first + index);
 }
 
 void *evh_vec_data(const evh_heap *heap, const evh_vec *vec, size_t *count)
 {
     struct collect_items *const head = vec_head(heap, vec);
+    if (head) assert(head->count <= head->capacity);
+    if (head) assert(head->first <= head->capacity - head->count);
     if (count) *count = head ? head->count : 0;
     return head && head->count > 0 ? items_at(head, head->first) : NULL;
 }
@@ -100,12 +112,16 @@ void *evh_vec_data(const evh_heap *heap, const evh_vec *vec, size_t *count)
 size_t evh_vec_count(const evh_heap *heap, const evh_vec *vec)
 {
     const struct collect_items *const head = vec_head(heap, vec);
+    if (head) assert(head->count <= head->capacity);
+    if (head) assert(head->first <= head->capacity - head->count);
     return head ? head->count : 0;
 }
 
 size_t evh_vec_item_size(const evh_heap *heap, const evh_vec *vec)
 {
     const struct collect_items *const head = vec_head(heap, vec);
+    if (head) assert(head->item_size > 0);
+    if (head) assert(head->item_size <= EVH_ITEM_SIZE_MAX);
     return head ? head->item_size : 0;
 }
 
@@ -122,6 +138,8 @@ size_t evh_vec_search(const evh_heap *heap, const evh_vec *vec, const void *item
         else
             end = middle;
     }
+    assert(first == end);
+    if (head) assert(first <= head->count);
     if (is_there)
         *is_there = head && first < head->count &&
                     compare(items_at(head, head->first + first), item, context) == 0;
@@ -133,6 +151,8 @@ size_t evh_vec_search(const evh_heap *heap, const evh_vec *vec, const void *item
 /* Slide the items to the front of the block. */
 static void vec_slide(struct collect_items *head)
 {
+    assert(head->first > 0);
+    assert(head->count <= head->capacity);
     memmove(items_at(head, 0), items_at(head, head->first), head->count * head->item_size);
     head->first = 0;
 }
@@ -141,6 +161,9 @@ static void vec_slide(struct collect_items *head)
 static struct collect_items *vec_grow(evh_heap *heap, evh_vec *vec, struct collect_items *head,
                                       size_t item_size, uint64_t count)
 {
+    assert(heap != NULL);
+    assert(count > 0);
+    assert(item_size <= EVH_ITEM_SIZE_MAX);
     uint64_t bytes = 0;
     if (items_block_bytes(item_size, count, &bytes)) return NULL;
     if (!head) {
@@ -154,6 +177,7 @@ static struct collect_items *vec_grow(evh_heap *heap, evh_vec *vec, struct colle
     if (head->first > 0) {
         struct collect_items *const made = items_make(heap, vec_word, item_size, bytes);
         if (!made) return NULL;
+        assert(made->capacity >= head->count);
         made->count = head->count;
         memcpy(items_at(made, 0), items_at(head, head->first), head->count * item_size);
         evh_free(heap, head);
@@ -163,6 +187,7 @@ static struct collect_items *vec_grow(evh_heap *heap, evh_vec *vec, struct colle
     struct collect_items *const made = evh_realloc(heap, head, bytes);
     if (!made) return NULL;
     made->capacity = items_capacity(bytes, item_size);
+    assert(made->capacity >= count);
     vec->offset = collect_offset(heap, made);
     return made;
 }
@@ -171,6 +196,8 @@ static struct collect_items *vec_grow(evh_heap *heap, evh_vec *vec, struct colle
 static struct collect_items *vec_make_room(evh_heap *heap, evh_vec *vec, size_t item_size,
                                            uint64_t count)
 {
+    assert(heap != NULL);
+    assert(count > 0);
     struct collect_items *head = vec_head(heap, vec);
     if (!head && vec->offset) return NULL;
     if (!items_size_fits(head, item_size)) return NULL;
@@ -201,6 +228,8 @@ static struct collect_items *vec_make_room(evh_heap *heap, evh_vec *vec, size_t 
 static void vec_fill(const struct collect_items *head, unsigned char *place, const void *items,
                      uint64_t count)
 {
+    assert(head != NULL);
+    assert(place != NULL);
     if (items)
         memcpy(place, items, count * head->item_size);
     else
@@ -213,6 +242,8 @@ static __attribute__((noinline)) void *vec_push_slowly(evh_heap *heap, evh_vec *
     if (collect_writable(heap, vec)) return NULL;
     struct collect_items *const head = vec_make_room(heap, vec, item_size, 1);
     if (!head) return NULL;
+    assert(head->item_size == item_size);
+    assert(head->first + head->count < head->capacity);
     unsigned char *const place = items_at(head, head->first + head->count);
     vec_fill(head, place, item, 1);
     head->count++;
@@ -242,6 +273,8 @@ void *evh_vec_push(evh_heap *heap, evh_vec *vec, size_t item_size, const void *i
 {
     struct collect_items *const head = vec_with_room(heap, vec, item_size);
     if (UNLIKELY(!head || !item)) return vec_push_slowly(heap, vec, item_size, item);
+    assert(head->item_size == item_size);
+    assert(head->first + head->count < head->capacity);
     unsigned char *const place =
         (unsigned char *)(head + 1) + (head->first + head->count) * item_size;
     if (item_size == 8)
@@ -258,6 +291,8 @@ void *evh_vec_push(evh_heap *heap, evh_vec *vec, size_t item_size, const void *i
  * is shorter and fits, else the end moves, where there is room. */
 static unsigned char *vec_open_gap(struct collect_items *head, uint64_t index, uint64_t count)
 {
+    assert(index <= head->count);
+    assert(count > 0);
     const uint64_t size = head->item_size;
     if (count <= head->first && index <= head->count / 2) {
         head->first -= count;
@@ -267,6 +302,7 @@ static unsigned char *vec_open_gap(struct collect_items *head, uint64_t index, u
         memmove(place + count * size, place, (head->count - index) * size);
     }
     head->count += count;
+    assert(head->first + head->count <= head->capacity);
     return items_at(head, head->first + index);
 }
 
@@ -285,6 +321,8 @@ void *evh_vec_insert(evh_heap *heap, evh_vec *vec, size_t item_size, size_t inde
     const bool fits_before = head && count <= head->first && index <= head->count / 2;
     if (!fits_before) head = vec_make_room(heap, vec, item_size, count);
     if (!head) return NULL;
+    assert(head->item_size == item_size);
+    assert(head->count + count <= head->capacity);
     unsigned char *const place = vec_open_gap(head, index, count);
     vec_fill(head, place, items, count);
     return place;
@@ -303,6 +341,8 @@ void *evh_vec_insert_sorted(evh_heap *heap, evh_vec *vec, size_t item_size, cons
     const size_t index = evh_vec_search(heap, vec, item, compare, context, &is_there);
     if (!is_there) return evh_vec_insert(heap, vec, item_size, index, item, 1);
     void *const place = evh_vec_at(heap, vec, index);
+    assert(place != NULL);
+    assert(evh_vec_item_size(heap, vec) == item_size);
     memcpy(place, item, item_size);
     return place;
 }
@@ -321,6 +361,7 @@ evh_status evh_vec_erase(evh_heap *heap, evh_vec *vec, size_t index, size_t coun
     const uint64_t behind = head->count - index - count;
     const uint64_t size = head->item_size;
     unsigned char *const place = items_at(head, head->first + index);
+    assert(index + count + behind == head->count);
     if (index < behind) {
         memmove(items_at(head, head->first + count), items_at(head, head->first), index * size);
         head->first += count;
@@ -329,6 +370,7 @@ evh_status evh_vec_erase(evh_heap *heap, evh_vec *vec, size_t index, size_t coun
     }
     head->count -= count;
     if (head->count == 0) head->first = 0;
+    assert(head->first + head->count <= head->capacity);
     return EVH_OK;
 }
 
@@ -338,8 +380,10 @@ bool evh_vec_pop(evh_heap *heap, evh_vec *vec, void *item)
     struct collect_items *const head = vec_head(heap, vec);
     if (!head || head->count == 0) return false;
     head->count--;
+    assert(head->count < head->capacity);
     if (item) memcpy(item, items_at(head, head->first + head->count), head->item_size);
     if (head->count == 0) head->first = 0;
+    assert(head->first + head->count <= head->capacity);
     return true;
 }
 
@@ -354,6 +398,8 @@ evh_status evh_vec_resize(evh_heap *heap, evh_vec *vec, size_t item_size, size_t
     if (count <= present) return evh_vec_erase(heap, vec, count, present - count);
     head = vec_make_room(heap, vec, item_size, count - present);
     if (!head) return collect_failed();
+    assert(head->count == present);
+    assert(head->first + count <= head->capacity);
     vec_fill(head, items_at(head, head->first + head->count), NULL, count - present);
     head->count = count;
     return EVH_OK;

@@ -52,7 +52,6 @@ static uint32_t magazine_worth(uint32_t class_index, uint32_t bytes, uint32_t mo
 
 static uint32_t magazine_room(uint32_t class_index)
 {
-    static_assert(MAGAZINE_BLOCKS < MAGAZINE_SLOTS, "a null lies before them");
     assert(class_index < HEAP_CLASS_COUNT);
     return magazine_worth(class_index, SLICE_BYTES, MAGAZINE_BLOCKS);
 }
@@ -61,7 +60,6 @@ static uint32_t magazine_room(uint32_t class_index)
  * so, little of what is large. */
 static uint32_t magazine_portion(uint32_t class_index)
 {
-    static_assert(MAGAZINE_PORTION <= MAGAZINE_BLOCKS, "they fit");
     assert(class_index < HEAP_CLASS_COUNT);
     return magazine_worth(class_index, MAGAZINE_PORTION_BYTES, MAGAZINE_PORTION);
 }
@@ -227,6 +225,7 @@ EVH_INTERNAL void magazine_give_all(struct cache *cache)
         struct bin *bin = &cache->bins[i];
         struct magazine *magazine = &cache->magazines[i];
         const uint32_t count = (uint32_t)(bin->top - magazine->start);
+        assert(bin->top >= magazine->start);
         base_store(&bin->top, magazine->start, __ATOMIC_RELAXED);
         magazine_give(cache, magazine->start, count);
         while (magazine->packets) {
@@ -305,6 +304,7 @@ EVH_INTERNAL bool magazine_unpack(struct cache *cache, uint32_t class_index)
     struct magazine *magazine = &cache->magazines[class_index];
     struct packet *packet = magazine->packets;
     assert(bin->top == magazine->start);
+    assert(!packet == (magazine->packet_count == 0));
     if (!packet) return false;
     memcpy(magazine->start, packet->blocks, sizeof packet->blocks);
     magazine->packets = packet->next;
@@ -352,6 +352,7 @@ EVH_INTERNAL bool magazine_fill(struct cache *cache, struct bin *bin, struct sli
     assert(bin->top == magazine->start);
     assert(slice->list == SLICE_IN_NONE);
     const uint32_t portion = magazine_portion(slice->class_index);
+    assert(portion <= magazine_room(slice->class_index));
     const uint32_t number = (uint32_t)(slice - heap->slices.table);
     unsigned char *start = heap->view.base + ((uint64_t)number << SLICE_SHIFT);
     void *taken[MAGAZINE_BLOCKS];

@@ -69,7 +69,6 @@ static uint32_t magazine_packet_max(uint32_t class_index)
     assert(class_index < HEAP_CLASS_COUNT);
     const uint32_t count = MAGAZINE_KEPT_BYTES / size_classes[class_index].block_bytes;
     if (count < MAGAZINE_BLOCKS) return 0;
-    static_assert(MAGAZINE_KEPT_BYTES <= SLICE_BYTES, "the array is larger than half of it");
     assert(magazine_room(class_index) == MAGAZINE_BLOCKS);
     return (count - MAGAZINE_BLOCKS) / MAGAZINE_PACKED;
 }

@@ -3,13 +3,13 @@
  * For measuring and for looking: any program runs on the allocator, and its heap can be inspected.
  * It makes no program's data last; that takes a program that knows its roots.
  *
- * The fast paths are those of fast.h. A thread that is not attached has a cache whose bins are all
- * empty, so that malloc() needs to ask neither for the heap nor for the thread; free() meets a heap
- * that ends at 0.
+ * The fast paths are those of fast.h for heaps with magazines (magazine.c). A thread that is not
+ * attached has a cache whose bins are all empty, so that malloc() needs to ask neither for the heap
+ * nor for the thread; free() meets a heap that ends at 0. The magazines of a heap that has none are
+ * empty and full: everything takes the slow paths, which are those of the library.
  *
  * Semantics are glibc's: errno is ENOMEM or EINVAL on failure, a block of 0 bytes is a block,
- * realloc() to 0 bytes frees, free() keeps errno. A double free, or a pointer that no block begins
- * at, is reported and aborts.
+ * realloc() to 0 bytes frees, free() keeps errno.
  */
 #include "preload.h"
 

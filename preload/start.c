@@ -8,6 +8,7 @@
  *                        look at; "%p" in the path is the process's number. If it cannot be made
  *                        the heap is in memory, and a message says why.
  *   EVERHEAP_STATS=1     print a summary when the process exits
+ *   EVERHEAP_CHECK=1     no magazines: each free is checked exactly
  */
 #include "preload.h"
 

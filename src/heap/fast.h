@@ -243,6 +243,8 @@ FAST_INLINE void fast_push(evh_heap *heap, void *block,
         full(cache, slice, block);
         return;
     }
+    assert(block != NULL);
+    assert(bin == &cache->bins[slice->class_index]);
     *top = block;
     base_store(&bin->top, top + 1, __ATOMIC_RELAXED);
 }

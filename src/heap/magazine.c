@@ -1,16 +1,19 @@
 /* magazine.c -- blocks that a thread keeps for itself: the fast way of heaps that check no frees.
  *
  * A magazine is a stack of free blocks of one class whose bits stay 1: for the bitmap they are
- * live, so that allocating pops and freeing pushes, and neither looks at a bitmap. Bits change in
- * bulk: half a word of them is claimed with one store; blocks of the same word are given back with
- * one.
+ * live, so that allocating pops and freeing pushes, and neither looks at a bitmap: 16 and 22
+ * instructions. Bits of blocks are claimed a word at a time, with one store.
  *
- *     free blocks of slices  --fill-->  array  --overflow-->  packets --overflow--> back to slices
- *                                              <-underflow--
+ *     slices --- fill ---> array --- pack ---> packets
+ *       ^                    ^                    |
+ *       |                    +----- unpack -------+
+ *       +--- a block that finds array and packets full
  *
  * The array's end is aligned, and a null lies before its start: whether it is empty tells the word
- * below the top, whether it is full the top itself. Half of it moves at a time, the half that was
- * freed first, so that a program that frees and allocates by turns does not move it to and fro.
+ * below the top, whether it is full the top itself. Half of it is packed at a time, the half that
+ * was freed first, so that a program that frees and allocates by turns does not move it to and fro.
+ * What finds everything full goes to its bitmap at once: clearing the bits of many blocks together
+ * took twice as long, because no branch predictor knows which of them share a word.
  *
  * What it costs: a double free, or the free of a pointer that no block begins at, is found when the
  * block is given back, if the block was not handed out meanwhile; then nobody finds it. Whoever
@@ -49,6 +52,7 @@ static uint32_t magazine_worth(uint32_t class_index, uint32_t bytes, uint32_t mo
 
 static uint32_t magazine_room(uint32_t class_index)
 {
+    assert(class_index < HEAP_CLASS_COUNT);
     return magazine_worth(class_index, SLICE_BYTES, MAGAZINE_BLOCKS);
 }
 
@@ -56,15 +60,16 @@ static uint32_t magazine_room(uint32_t class_index)
  * so, little of what is large. */
 static uint32_t magazine_portion(uint32_t class_index)
 {
+    assert(class_index < HEAP_CLASS_COUNT);
     return magazine_worth(class_index, MAGAZINE_PORTION_BYTES, MAGAZINE_PORTION);
 }
 
 static uint32_t magazine_packet_max(uint32_t class_index)
 {
     assert(class_index < HEAP_CLASS_COUNT);
-    if (magazine_room(class_index) < MAGAZINE_BLOCKS) return 0;
     const uint32_t count = MAGAZINE_KEPT_BYTES / size_classes[class_index].block_bytes;
     if (count < MAGAZINE_BLOCKS) return 0;
+    assert(magazine_room(class_index) == MAGAZINE_BLOCKS);
     return (count - MAGAZINE_BLOCKS) / MAGAZINE_PACKED;
 }
 
@@ -212,11 +217,14 @@ EVH_INTERNAL void magazine_forked(struct cache *cache)
 
 EVH_INTERNAL void magazine_give_all(struct cache *cache)
 {
+    assert(cache->heap != NULL);
     if (!cache->magazines) return;
+    assert(cache->heap->has_magazines);
     for (uint32_t i = 0; i < HEAP_CLASS_COUNT; i++) {
         struct bin *bin = &cache->bins[i];
         struct magazine *magazine = &cache->magazines[i];
         const uint32_t count = (uint32_t)(bin->top - magazine->start);
+        assert(bin->top >= magazine->start);
         base_store(&bin->top, magazine->start, __ATOMIC_RELAXED);
         magazine_give(cache, magazine->start, count);
         while (magazine->packets) {
@@ -255,7 +263,9 @@ static struct packet *magazine_new_packet(struct cache *cache)
  * may, or there is no memory. */
 static bool magazine_pack(struct cache *cache, struct magazine *magazine)
 {
+    assert(fast_is_full(cache->bins[magazine - cache->magazines].top));
     if (magazine->packet_count >= magazine->packet_max) return false;
+    assert(magazine->packet_max > 0);
     struct packet *packet = magazine_new_packet(cache);
     if (!packet) return false;
     memcpy(packet->blocks, magazine->start, sizeof packet->blocks);
@@ -271,6 +281,7 @@ EVH_INTERNAL void magazine_push(struct cache *cache, uint32_t class_index, void 
     struct bin *bin = &cache->bins[class_index];
     struct magazine *magazine = &cache->magazines[class_index];
     assert(bin->top >= magazine->start);
+    assert(block != NULL);
     if (fast_is_full(bin->top)) {
         if (!magazine_pack(cache, magazine)) {
             magazine_give(cache, &block, 1);
@@ -292,6 +303,7 @@ EVH_INTERNAL bool magazine_unpack(struct cache *cache, uint32_t class_index)
     struct magazine *magazine = &cache->magazines[class_index];
     struct packet *packet = magazine->packets;
     assert(bin->top == magazine->start);
+    assert(!packet == (magazine->packet_count == 0));
     if (!packet) return false;
     memcpy(magazine->start, packet->blocks, sizeof packet->blocks);
     magazine->packets = packet->next;
@@ -337,7 +349,9 @@ EVH_INTERNAL bool magazine_fill(struct cache *cache, struct bin *bin, struct sli
     evh_heap *heap = cache->heap;
     struct magazine *magazine = &cache->magazines[bin - cache->bins];
     assert(bin->top == magazine->start);
-    const uint32_t room = magazine_portion(slice->class_index);
+    assert(slice->list == SLICE_IN_NONE);
+    const uint32_t portion = magazine_portion(slice->class_index);
+    assert(portion <= magazine_room(slice->class_index));
     const uint32_t number = (uint32_t)(slice - heap->slices.table);
     unsigned char *start = heap->view.base + ((uint64_t)number << SLICE_SHIFT);
     void *taken[MAGAZINE_BLOCKS];
@@ -347,13 +361,13 @@ EVH_INTERNAL bool magazine_fill(struct cache *cache, struct bin *bin, struct sli
      * the whole slice. */
     uint32_t word = slice->cursor;
     const uint32_t behind = (uint32_t)base_min(word * 64u, slice->block_count);
-    if (slice->countdown + room / 2 <= behind) word = 0;
-    for (; word < slice->word_count && end - next <= room / 2; word++) {
+    if (slice->countdown + portion / 2 <= behind) word = 0;
+    for (; word < slice->word_count && end - next <= portion / 2; word++) {
         const uint64_t live = base_load(&slice->bits[word], __ATOMIC_RELAXED);
         uint64_t bits = ~live & slice_valid_bits(slice, word);
         if (!bits) continue;
         const uint32_t all = base_count_bits(bits);
-        const uint32_t count = (uint32_t)base_min(all, room - (uint32_t)(end - next));
+        const uint32_t count = (uint32_t)base_min(all, portion - (uint32_t)(end - next));
         if (count < all) bits = magazine_lowest(bits, count);
         next -= count;
         magazine_load_bits(next, bits, count, start + word * 64ull * slice->block_bytes,
@@ -364,6 +378,7 @@ EVH_INTERNAL bool magazine_fill(struct cache *cache, struct bin *bin, struct sli
     }
     slice->cursor = (uint8_t)word;
     const uint32_t count = (uint32_t)(end - next);
+    assert(count <= portion);
     if (count == 0) return false;
     memcpy(magazine->start, next, count * sizeof *next);
     bin->slice = number;
@@ -376,6 +391,8 @@ EVH_INTERNAL bool magazine_refill(struct cache *cache, uint32_t class_index)
     assert(cache->magazines != NULL);
     assert(class_index < HEAP_CLASS_COUNT);
     struct bin *bin = &cache->bins[class_index];
+    assert(bin->mask == 0);
+    assert(bin->hot == NULL);
     if (magazine_unpack(cache, class_index)) return true;
     if (base_load(&cache->pending, __ATOMIC_RELAXED)) remote_drain(cache);
     return bin->slice && magazine_fill(cache, bin, &cache->heap->slices.table[bin->slice]);

@@ -157,34 +157,35 @@ TEST(any_call_of_the_system_may_fail_and_the_heap_goes_on)
 
 /* ---- cancelled threads ---- */
 
-struct cancelled {
+/* What threads are told that end. */
+struct ending {
     evh_heap *heap;
-    evh_ref *slots;
+    pthread_barrier_t *barrier;
     bool was_through;
 };
 
 static void *cancel_run(void *context)
 {
-    struct cancelled *cancelled = context;
+    struct ending *ending = context;
     (void)pthread_cancel(pthread_self()); /* at the next call at which a thread may end */
-    void *block = evh_malloc(cancelled->heap, 40 << 20);
-    if (block) evh_free(cancelled->heap, block);
-    (void)evh_trim(cancelled->heap, NULL);
-    cancelled->was_through = block != NULL;
+    void *block = evh_malloc(ending->heap, 40 << 20);
+    if (block) evh_free(ending->heap, block);
+    (void)evh_trim(ending->heap, NULL);
+    ending->was_through = block != NULL;
     pthread_testcancel();
     return NULL;
 }
 
 static void expect_no_cancel_inside(evh_heap *heap)
 {
-    struct cancelled cancelled = {.heap = heap};
+    struct ending ending = {.heap = heap};
     pthread_t thread;
     void *ended = NULL;
     CHECK(heap != NULL);
-    CHECK_EQUAL(pthread_create(&thread, NULL, cancel_run, &cancelled), 0);
+    CHECK_EQUAL(pthread_create(&thread, NULL, cancel_run, &ending), 0);
     CHECK_EQUAL(pthread_join(thread, &ended), 0);
     CHECK(ended == PTHREAD_CANCELED);
-    CHECK(cancelled.was_through);
+    CHECK(ending.was_through);
     void *block = evh_malloc(heap, 50 << 20); /* nobody has left a lock behind */
     CHECK(block != NULL);
     evh_free(heap, block);
@@ -218,7 +219,6 @@ __attribute__((noreturn)) static void crowd_child(const char *path, struct crowd
     uint64_t *counter = heap                                    ? &crowd->attached
                         : evh_last_error()->status == EVH_LIMIT ? &crowd->refused
                                                                 : &crowd->other;
-    /* Every 64th has a thread, and a block that it names. */
     (void)__atomic_fetch_add(counter, 1, __ATOMIC_RELEASE);
     for (;;) pause();
 }
@@ -252,6 +252,101 @@ TEST(more_processes_than_there_are_slots_are_refused_and_nothing_else)
     void *block = evh_malloc(heap, 100);
     CHECK(block != NULL);
     evh_free(heap, block);
+    live_close(heap);
+}
+
+/* ---- threads that have ended, of a process that goes on ---- */
+
+static void *ended_run(void *context)
+{
+    struct ending *all = context;
+    if (!evh_malloc(all->heap, 5000))
+        test_fail(__FILE__, __LINE__, "%s", evh_last_error()->message);
+    pthread_barrier_wait(all->barrier); /* all at once: each has a slot of its own */
+    return NULL;
+}
+
+TEST(slots_of_ended_threads_are_there_for_other_processes)
+{
+    if (BASE_THREAD_SANITIZER) SKIP("so many threads take too long under ThreadSanitizer");
+    static pthread_t threads[LIVE_THREADS_MAX];
+    pthread_attr_t small;
+    pthread_barrier_t barrier;
+    struct ending all = {.heap = live_open(test_path("heap")), .barrier = &barrier};
+    CHECK_EQUAL(pthread_barrier_init(&barrier, NULL, LIVE_THREADS_MAX), 0);
+    CHECK_EQUAL(pthread_attr_init(&small), 0);
+    CHECK_EQUAL(pthread_attr_setstacksize(&small, 256 << 10), 0);
+    for (unsigned i = 0; i < LIVE_THREADS_MAX; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], &small, ended_run, &all), 0);
+    for (unsigned i = 0; i < LIVE_THREADS_MAX; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    fflush(NULL);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) _exit(evh_malloc(all.heap, 100) ? 0 : (int)evh_last_error()->status);
+    int status = 0;
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status));
+    CHECK_EQUAL(WEXITSTATUS(status), 0);
+    CHECK(evh_malloc(all.heap, 100) != NULL);
+    live_close(all.heap);
+}
+
+/* ---- all grow at once ---- */
+
+enum { GROWERS = 48 };
+
+static void *grow_run(void *context)
+{
+    struct ending *all = context;
+    pthread_barrier_wait(all->barrier);
+    void *block = evh_malloc(all->heap, 300000);
+    if (!block) test_fail(__FILE__, __LINE__, "%s", evh_last_error()->message);
+    return NULL;
+}
+
+TEST(those_who_grow_at_once_take_what_they_need)
+{
+    enum { ROUNDS = 10, FIRST = 62 << 20, BYTES_MAX = 100 << 20 };
+    pthread_barrier_t barrier;
+    CHECK_EQUAL(pthread_barrier_init(&barrier, NULL, GROWERS), 0);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        pthread_t threads[GROWERS];
+        char path[512];
+        snprintf(path, sizeof path, "%s", test_path("heap"));
+        struct ending all = {.heap = live_open(path), .barrier = &barrier};
+        CHECK(evh_malloc(all.heap, FIRST) != NULL); /* next is another segment */
+        for (unsigned i = 0; i < GROWERS; i++)
+            CHECK_EQUAL(pthread_create(&threads[i], NULL, grow_run, &all), 0);
+        for (unsigned i = 0; i < GROWERS; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+        evh_info info;
+        CHECK_EQUAL(evh_get_info(all.heap, &info), EVH_OK);
+        CHECK_EQUAL(info.live_blocks, GROWERS + 1);
+        if (info.heap_bytes > BYTES_MAX)
+            test_fail(__FILE__, __LINE__, "%llu MiB", (unsigned long long)info.heap_bytes >> 20);
+        live_close(all.heap);
+        CHECK_EQUAL(unlink(path), 0);
+    }
+}
+
+/* Somebody is stopped in the middle of growing into a new segment: he has claimed its first slices,
+ * also the one where its metadata should lie. */
+TEST(who_grows_beside_a_stopped_grower_skips_no_segment)
+{
+    enum { FIRST = 60 << 20, CLAIMED = 300 };
+    char path[512];
+    snprintf(path, sizeof path, "%s", test_path("heap"));
+    evh_heap *heap = live_open(path), *other = live_open(path);
+    CHECK(evh_malloc(heap, FIRST) != NULL);
+    CHECK(evh_malloc(other, 100) != NULL);
+    const struct cache *stopped = threads_attach(other);
+    const uint64_t end = live_end(heap->live);
+    CHECK(end < SEGMENT_SLICES);
+    CHECK_EQUAL(live_extend_file(heap->live, 2 * SEGMENT_SLICES), EVH_OK);
+    for (uint64_t i = end; i < SEGMENT_SLICES + CLAIMED; i++)
+        CHECK(live_claim(other->live, stopped, i));
+    for (unsigned i = 0; i < 7; i++) CHECK(evh_malloc(heap, 5 << 20) != NULL);
+    CHECK(live_end(heap->live) < 2 * SEGMENT_SLICES);
+    CHECK_EQUAL(evh_close(other), EVH_OK);
     live_close(heap);
 }
 

@@ -22,11 +22,16 @@ extern "C" {
  *                               another way to know (a ref of its own that is changed last, say)
  *                               that the block is filled
  *   evh_root, ...               any process, at any time; who makes the same root at the same time
- *                               gets the same block
+ *                               gets the same block; a kill in the middle leaks none
  *   a growing heap              others need do nothing. evh_at() takes any ref below the reserved
  *                               range for one inside the heap
  *   fork                        the child goes on with the heap as one more process. (A child of
  *                               _Fork() or clone() must not use it.)
+ *   signals                     no calls from a handler that may interrupt one of the same thread
+ *   cancelled threads           end outside of all calls
+ *   closed descriptors          a process that closes the library's descriptors (all above 2, as
+ *                               daemons do) is taken for dead by the others: open the heap later
+ *   a file that is cut off      by another program, while it is attached: SIGBUS, as of any mapping
  *   synchronisation             of the data in blocks is the program's: atomic operations work
  *                               across processes; a lock in a block outlives a killed holder
  *   power loss                  see evh_sync()

@@ -89,7 +89,7 @@ EVH_INTERNAL struct cache *live_take_cache(evh_heap *heap);
 EVH_INTERNAL void live_park(struct cache *cache);
 /** The cache has a thread slot, or gets one: also after fork(). EVH_LIMIT. */
 EVH_INTERNAL evh_status live_need_slot(struct cache *cache);
-/** Everything that parked caches of this process own is nobody's. Whether there was one. */
+/** Everything that parked caches own, of any process, is nobody's. Whether there was one. */
 EVH_INTERNAL bool live_dissolve_parked(struct live *live);
 /** Give up this process's slot, and all that its threads have. */
 EVH_INTERNAL void live_drop_process(struct live *live);

@@ -458,7 +458,8 @@ EVH_INTERNAL evh_status live_find_slice(struct cache *cache, uint32_t class_inde
     const uint32_t count = size_class_slices(class_index);
     evh_status status = EVH_OK;
     bool has_swept = false;
-    for (;;) { /* each turn finds something, or lets the heap grow, or fails */
+    for (;;) { /* each turn finds something, or fails, or the heap has grown */
+        const uint64_t end = live_end(cache->heap->live);
         *slice = find_near(cache, class_index);
         if (*slice) return EVH_OK;
         uint64_t first = find_claim(cache, count, 1, count > 1, &status);
@@ -466,7 +467,8 @@ EVH_INTERNAL evh_status live_find_slice(struct cache *cache, uint32_t class_inde
             has_swept = true;
             const bool found = live_sweep(cache, class_index, slice);
             if (*slice) return EVH_OK;
-            if (found) continue;
+            /* If somebody else has let it grow meanwhile, that may do. */
+            if (found || live_end(cache->heap->live) != end) continue;
         }
         if (!first && !status) status = live_grow(cache, count, 1, &first);
         if (status) return status;
@@ -481,8 +483,9 @@ EVH_INTERNAL uint64_t live_find_run(struct cache *cache, uint64_t count, uint64_
     assert(count > 0);
     assert(base_is_power_of_two(alignment));
     evh_status status = EVH_OK;
+    const uint64_t end = live_end(cache->heap->live);
     uint64_t first = find_claim(cache, count, alignment, false, &status);
-    if (!first && !status && live_sweep(cache, 0, NULL))
+    if (!first && !status && (live_sweep(cache, 0, NULL) || live_end(cache->heap->live) != end))
         first = find_claim(cache, count, alignment, false, &status);
     if (!first && !status) status = live_grow(cache, count, alignment, &first);
     assert(status || first % alignment == 0);

@@ -7,7 +7,10 @@
  */
 #include "heap/heap.h"
 
-enum { LIVE_GROW_SLICES = 256 }; /* beyond the need, at most */
+enum {
+    LIVE_GROW_SLICES = 256, /* beyond the need, at most */
+    LIVE_GROW_SPARE = 16,   /* more, each time that all of these are claimed */
+};
 
 struct live_growth {
     struct cache *cache;
@@ -17,6 +20,7 @@ struct live_growth {
     uint64_t run; /* where the wanted slices begin */
     uint64_t new_end;
     uint64_t floor; /* nothing below: another process has claimed there */
+    uint64_t spare; /* slices beyond, if none was left for metadata */
 };
 
 /* ---- space in the files ---- */
@@ -156,7 +160,8 @@ static bool live_grow_prepare(struct live_growth *growth, uint64_t segment)
     if (base_load(entry, __ATOMIC_ACQUIRE)) return true;
     const uint64_t slice = live_grow_item(growth, segment, true);
     assert(slice < growth->live->slice_max);
-    return slice && live_grow_name(growth, slice, segment, HEAP_META, entry);
+    if (!slice) return base_load(entry, __ATOMIC_ACQUIRE) != 0; /* another was faster */
+    return live_grow_name(growth, slice, segment, HEAP_META, entry);
 }
 
 /* ---- planning ---- */
@@ -224,8 +229,8 @@ static bool live_grow_plan(struct live_growth *growth)
     }
     growth->run = run;
     const uint64_t need = run + growth->count;
-    const uint64_t more = base_min(growth->old_end / 8 + 1, LIVE_GROW_SLICES);
-    growth->new_end = base_max(need, growth->old_end + more);
+    const uint64_t more = base_min(growth->old_end / 8 + 1, LIVE_GROW_SLICES) + growth->spare;
+    growth->new_end = base_max(need + growth->spare, growth->old_end + more);
     growth->new_end = base_min(growth->new_end, base_round_up(need, SEGMENT_SLICES));
     growth->new_end = base_min(growth->new_end, live->slice_max);
     assert(growth->new_end >= need);
@@ -257,7 +262,12 @@ static bool live_grow_publish(struct live_growth *growth)
     for (uint64_t i = slices_segment_count(growth->old_end); i < segments; i++) {
         if (live_grow_prepare(growth, i)) continue;
         for (uint64_t k = 0; k < growth->count; k++) live_let_go(live, growth->run + k);
-        growth->floor = base_round_up(growth->new_end, SEGMENT_SLICES);
+        /* Others, who are growing too, or stopped in it, have claimed all that is left. */
+        growth->spare += LIVE_GROW_SPARE;
+        if (growth->new_end % SEGMENT_SLICES == 0) {
+            growth->floor = growth->new_end;
+            growth->spare = 0;
+        }
         return false;
     }
     uint64_t end = base_load(&live->area->end_slices, __ATOMIC_ACQUIRE);

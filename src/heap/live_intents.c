@@ -157,18 +157,11 @@ EVH_INTERNAL void live_resolve(struct live *live, uint32_t slot)
         /* Should we die, too, and the block be somebody else's by then, the next one frees it. */
         live_set_freeing(live, slot, true);
         const uint64_t ref = base_load(&intent->slot, __ATOMIC_RELAXED);
-        switch (live_intent_kind(base_load(&intent->kind, __ATOMIC_ACQUIRE))) {
-        case LIVE_INTENT_NAMED:
-            if (!intents_names(live, ref, block)) live_free_quietly(live, block);
-            break;
-        case LIVE_INTENT_FREE: live_free_quietly(live, block); break;
-        case LIVE_INTENT_MADE:
-            live_free_quietly(live, base_load(&intent->second, __ATOMIC_RELAXED));
-            break;
-        case LIVE_INTENT_ROOT:
-        case LIVE_INTENT_GONE: live_root_resolve(live, slot); break;
-        default: break; /* of a damaged image: nothing is known */
-        }
+        const uint64_t kind = base_load(&intent->kind, __ATOMIC_RELAXED);
+        if (live_intent_kind(kind) != LIVE_INTENT_NAMED)
+            live_root_resolve(live, slot);
+        else if (!intents_names(live, ref, block))
+            live_free_quietly(live, block);
     }
     live_intent_end(intent);
     live_set_freeing(live, slot, false);

@@ -329,10 +329,16 @@ EVH_INTERNAL void live_root_resolve(struct live *live, uint32_t slot)
                           base_in_range(intent->slot, 8, end_bytes);
     const uint64_t *place = (const uint64_t *)(void *)(heap->view.base + intent->slot);
     const uint64_t value = has_word ? base_load(place, __ATOMIC_ACQUIRE) : 0;
-    if (live_intent_kind(intent->kind) == LIVE_INTENT_GONE) {
+    /* After the word: whoever changes it has changed the kind before. */
+    switch (live_intent_kind(base_load(&intent->kind, __ATOMIC_ACQUIRE))) {
+    case LIVE_INTENT_GONE:
         if (value >> LIVE_ROOT_BUSY_SHIFT == slot + 1 && (value & LIVE_ROOT_REMOVED))
             live_free_quietly(live, block);
         return;
+    case LIVE_INTENT_FREE: live_free_quietly(live, block); return;
+    case LIVE_INTENT_MADE: live_free_quietly(live, intent->second); return;
+    case LIVE_INTENT_ROOT: break;
+    default: return; /* of a damaged image: nothing is known */
     }
     if (value && live_root_ref(value) == block) { /* it was published */
         live_free_quietly(live, intent->second);

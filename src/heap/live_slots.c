@@ -262,8 +262,7 @@ EVH_INTERNAL bool live_dissolve_parked(struct live *live)
     bool found = false;
     for (uint32_t i = 0; i < LIVE_THREADS_MAX; i++) {
         uint64_t word = base_load(&live->threads[i].word, __ATOMIC_RELAXED);
-        if (slots_state(word) != LIVE_THREAD_PARKED || slots_process(word) != live->process)
-            continue;
+        if (slots_state(word) != LIVE_THREAD_PARKED) continue;
         if (base_compare_exchange(&live->threads[i].word, &word, slots_next(word), false,
                                   __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             found = true;

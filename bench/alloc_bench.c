@@ -207,13 +207,49 @@ static void *queue_take(struct alloc_queue *queue)
     return block;
 }
 
+struct dirty_pages {
+    uint64_t all;
+    uint64_t written; /* by the program, into blocks */
+    uint64_t least;   /* that so many bytes can lie in */
+};
+
 /* A heap whose dirtied pages are counted. */
 struct alloc_aged {
     void **blocks;
     const uint32_t *sizes;
     uint64_t next, random, before;
     evh_heap *heap; /* NULL: malloc() */
+    /* What the program wrote since aged_begin(). */
+    bool is_counting;
+    uint64_t *pages; /* their numbers, some twice */
+    size_t page_count;
+    uint64_t bytes;
 };
+
+enum { AGED_PAGES = 1 << 16 };
+
+static void aged_note(struct alloc_aged *aged, const void *block, size_t size)
+{
+    const uint64_t first = (uintptr_t)block / 4096, final = ((uintptr_t)block + size - 1) / 4096;
+    for (uint64_t page = first; page <= final && aged->page_count < AGED_PAGES; page++)
+        aged->pages[aged->page_count++] = page;
+    aged->bytes += size;
+}
+
+static int compare_pages(const void *a, const void *b)
+{
+    const uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
+static uint64_t aged_written(struct alloc_aged *aged)
+{
+    uint64_t count = 0;
+    qsort(aged->pages, aged->page_count, sizeof *aged->pages, compare_pages);
+    for (size_t i = 0; i < aged->page_count; i++)
+        count += i == 0 || aged->pages[i] != aged->pages[i - 1];
+    return count;
+}
 
 static size_t aged_pick(struct alloc_aged *aged)
 {
@@ -234,11 +270,17 @@ static void aged_begin(struct alloc_aged *aged)
         aged->before = committed_pages(aged->heap);
     else
         bench_dirty_reset();
+    aged->is_counting = true;
+    aged->page_count = 0;
+    aged->bytes = 0;
 }
 
-static uint64_t aged_end(struct alloc_aged *aged)
+static struct dirty_pages aged_end(struct alloc_aged *aged)
 {
-    return aged->heap ? committed_pages(aged->heap) - aged->before : bench_dirty_count();
+    aged->is_counting = false;
+    const uint64_t all =
+        aged->heap ? committed_pages(aged->heap) - aged->before : bench_dirty_count();
+    return (struct dirty_pages){all, aged_written(aged), aged->bytes / 4096};
 }
 
 /* ---- the workloads, for both interfaces ---- */
@@ -382,8 +424,9 @@ static int child_test(const char *kind, uint64_t number, uint64_t target_ns)
 static int child_dirty(const char *kind, uint64_t largest)
 {
     struct alloc_aged aged = {.random = 11};
-    uint64_t pages[DIRTY_FIGURES];
+    struct dirty_pages pages[DIRTY_FIGURES];
     aged.blocks = shared_memory(AGED_BLOCKS * sizeof *aged.blocks);
+    aged.pages = shared_memory(AGED_PAGES * sizeof *aged.pages);
     aged.sizes = make_sizes(largest == 64 ? 64 : 16, largest);
     if (strcmp(kind, "malloc") == 0) {
         if (!bench_dirty_begin()) return 0; /* no figures */
@@ -394,7 +437,9 @@ static int child_dirty(const char *kind, uint64_t largest)
         heap_dirty(&aged, pages);
         close_heap(path);
     }
-    for (unsigned i = 0; i < DIRTY_FIGURES; i++) printf("%llu ", (unsigned long long)pages[i]);
+    for (unsigned i = 0; i < DIRTY_FIGURES; i++)
+        printf("%llu %llu %llu ", (unsigned long long)pages[i].all,
+               (unsigned long long)pages[i].written, (unsigned long long)pages[i].least);
     return 0;
 }
 
@@ -499,17 +544,38 @@ static void run_tests(unsigned repetitions)
            exp(logarithms[0] / count), exp(logarithms[1] / count));
 }
 
+/* One line of figures, of the allocators that can be counted: not of heaps in memory. */
+static void print_dirty(const char *name, const double figures[ALLOCATORS])
+{
+    printf("  %-26s", name);
+    for (unsigned i = 1; i < ALLOCATORS; i++) {
+        if (!allocators[i].is_there) continue;
+        if (figures[i] >= 0)
+            printf(" %10.0f", figures[i]);
+        else
+            printf(" %10s", "?");
+    }
+    printf("\n");
+}
+
 static void run_dirty(unsigned largest)
 {
     char what[32];
     snprintf(what, sizeof what, "--dirty=%u", largest);
-    double pages[ALLOCATORS][DIRTY_FIGURES] = {0};
+    double all[DIRTY_FIGURES][ALLOCATORS], written[DIRTY_FIGURES][ALLOCATORS];
+    double least[DIRTY_FIGURES] = {0};
     for (unsigned i = 0; i < ALLOCATORS; i++) {
         const struct allocator *const a = &allocators[i];
+        for (unsigned k = 0; k < DIRTY_FIGURES; k++) all[k][i] = written[k][i] = -1;
         if (!a->is_there || (a->heap && strcmp(a->heap, "durable") != 0)) continue;
         char *const output = run_child(a, what);
         char *cursor = output;
-        for (unsigned k = 0; k < DIRTY_FIGURES; k++) pages[i][k] = strtod(cursor, &cursor);
+        for (unsigned k = 0; k < DIRTY_FIGURES && *cursor; k++) {
+            all[k][i] = strtod(cursor, &cursor);
+            written[k][i] = strtod(cursor, &cursor);
+            least[k] = strtod(cursor, &cursor);
+            cursor += strspn(cursor, " ");
+        }
         free(output);
     }
     printf("\n## pages dirtied, a million live blocks of %s\n\n",
@@ -519,15 +585,11 @@ static void run_dirty(unsigned largest)
         if (allocators[i].is_there) printf(" %10s", allocators[i].name);
     printf("\n");
     for (unsigned k = 0; k < DIRTY_FIGURES; k++) {
-        printf("  %-26s", dirty_figures[k].name);
-        for (unsigned i = 1; i < ALLOCATORS; i++) {
-            if (!allocators[i].is_there) continue;
-            if (pages[i][k] > 0)
-                printf(" %10.0f", pages[i][k]);
-            else
-                printf(" %10s", "?");
-        }
-        printf("\n");
+        char name[64];
+        print_dirty(dirty_figures[k].name, all[k]);
+        if (!dirty_figures[k].is_replace) continue;
+        snprintf(name, sizeof name, "  with new blocks (>= %.0f)", least[k]);
+        print_dirty(name, written[k]);
     }
     fflush(stdout);
 }
@@ -556,8 +618,10 @@ int main(int argc, char **argv)
         run_dirty(1023);
         printf(
             "\n  durable: the pages of one commit. Others: private anonymous pages written to. A "
-            "replace frees a\n  block, allocates one and fills it. ? means that the kernel cannot "
-            "count (Linux 6.7, userfaultfd).\n");
+            "replace frees a\n  block, allocates one and fills it; of its pages those are shown "
+            "that the program itself wrote into,\n  and how many the new blocks would fill side "
+            "by side. The rest is the allocator's own. ? means that\n  the kernel cannot count "
+            "(Linux 6.7, userfaultfd).\n");
     }
     printf(
         "\nEach operation writes the first word of its block. everheap: a heap in memory. durable: "

@@ -264,6 +264,7 @@ static void WORK(replace)(struct alloc_aged *aged, size_t i, bool fills)
     const uint32_t size = aged->sizes[aged->next++ % SIZES];
     aged->blocks[i] = WORK(make)(size, i);
     if (fills) memset((char *)aged->blocks[i] + 8, (int)i & 255, size - 8);
+    if (aged->is_counting) aged_note(aged, aged->blocks[i], size);
 }
 
 /* A heap of a million live blocks that has been in use for a while. */
@@ -282,7 +283,7 @@ static void WORK(age)(struct alloc_aged *aged)
     }
 }
 
-static uint64_t WORK(dirty_of_frees)(struct alloc_aged *aged, size_t count)
+static struct dirty_pages WORK(dirty_of_frees)(struct alloc_aged *aged, size_t count)
 {
     aged_begin(aged);
     for (size_t i = 0; i < count;) {
@@ -292,13 +293,13 @@ static uint64_t WORK(dirty_of_frees)(struct alloc_aged *aged, size_t count)
         aged->blocks[k] = NULL;
         i++;
     }
-    const uint64_t pages = aged_end(aged);
+    const struct dirty_pages pages = aged_end(aged);
     for (size_t k = 0; k < AGED_BLOCKS; k++) /* as full as before */
         if (!aged->blocks[k] && count-- > 0) WORK(replace)(aged, k, false);
     return pages;
 }
 
-static uint64_t WORK(dirty_of_replaces)(struct alloc_aged *aged, size_t count)
+static struct dirty_pages WORK(dirty_of_replaces)(struct alloc_aged *aged, size_t count)
 {
     aged_begin(aged);
     for (size_t i = 0; i < count;) {
@@ -310,7 +311,7 @@ static uint64_t WORK(dirty_of_replaces)(struct alloc_aged *aged, size_t count)
     return aged_end(aged);
 }
 
-static void WORK(dirty)(struct alloc_aged *aged, uint64_t pages[DIRTY_FIGURES])
+static void WORK(dirty)(struct alloc_aged *aged, struct dirty_pages pages[DIRTY_FIGURES])
 {
     WORK(age)(aged);
     for (unsigned i = 0; i < DIRTY_FIGURES; i++)

@@ -38,6 +38,7 @@ static inline bool collect_is_in(const evh_heap *heap, uint64_t offset, uint64_t
  *  begin where no block does. */
 static inline void *collect_at(const evh_heap *heap, uint64_t offset, uint64_t bytes)
 {
+    assert(bytes > 0);
     if (LIKELY(collect_is_in(heap, offset, bytes))) return heap->view.base + offset;
     (void)collect_corrupt(offset, "a ref of a collection leads nowhere");
     return NULL;

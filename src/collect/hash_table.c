@@ -227,6 +227,7 @@ static uint64_t *words_change(evh_heap *heap, struct hash_table *table)
 /* A directory of twice the size for the table; its words lead where the old ones do. */
 static uint64_t *words_double(evh_heap *heap, struct hash_table *table)
 {
+    assert(heap != NULL);
     assert(table->depth < HASH_DEPTH_MAX);
     const uint64_t *const words = words_begin(heap, table);
     if (!words) return NULL;

@@ -97,6 +97,8 @@ size_t evh_str_size(const evh_heap *heap, const evh_str *string)
 {
     size_t size;
     (void)evh_str_text(heap, string, &size);
+    if (size > 0) assert(heap != NULL);
+    if (size > 0) assert(string->offset != 0);
     return size;
 }
 
@@ -106,6 +108,8 @@ int evh_str_compare(const evh_heap *heap, const evh_str *first, const evh_str *s
     const char *const first_text = evh_str_text(heap, first, &first_size);
     const char *const second_text = evh_str_text(heap, second, &second_size);
     const size_t common = first_size < second_size ? first_size : second_size;
+    assert(first_text != NULL);
+    assert(second_text != NULL);
     const int order = memcmp(first_text, second_text, common);
     if (order) return order;
     return (first_size > second_size) - (first_size < second_size);
@@ -115,6 +119,8 @@ bool evh_str_equals(const evh_heap *heap, const evh_str *string, const void *byt
 {
     size_t text_size;
     const char *const text = evh_str_text(heap, string, &text_size);
+    assert(text != NULL);
+    if (text_size > 0) assert(string->offset != 0);
     return text_size == size && (size == 0 || memcmp(text, bytes, size) == 0);
 }
 

@@ -15,6 +15,8 @@ enum {
 
 bool items_size_fits(const struct collect_items *head, size_t item_size)
 {
+    if (head) assert(head->item_size > 0);
+    if (head) assert(head->item_size <= EVH_ITEM_SIZE_MAX);
     if (item_size - 1 < EVH_ITEM_SIZE_MAX && (!head || head->item_size == item_size)) return true;
     (void)base_fail(EVH_INVALID, NO_OFFSET, "items of %zu bytes, not %u", item_size,
                     head ? head->item_size : 0);
@@ -86,6 +88,8 @@ static inline struct collect_items *vec_head(const evh_heap *heap, const evh_vec
     if (UNLIKELY(!vec)) return NULL;
     struct collect_items *const head = items_head(heap, vec->offset, vec_word);
     if (UNLIKELY(!head)) return NULL;
+    assert(head->count <= head->capacity);
+    assert(head->item_size > 0);
     if (LIKELY(head->first <= head->capacity - head->count)) return head;
     (void)collect_corrupt(vec->offset, "a vec reaches beyond its block");
     return NULL;
@@ -264,6 +268,8 @@ static inline struct collect_items *vec_with_room(const evh_heap *heap, const ev
         return NULL;
     if (UNLIKELY(head->count >= head->capacity || head->first >= head->capacity - head->count))
         return NULL;
+    assert(head->first + head->count < head->capacity);
+    assert(item_size <= EVH_ITEM_SIZE_MAX);
     const uint64_t before = sizeof *head + (head->first + head->count) * item_size;
     return LIKELY(heap_span_has(heap, offset + before, item_size)) ? head : NULL;
 }
@@ -412,7 +418,9 @@ evh_status evh_vec_reserve(evh_heap *heap, evh_vec *vec, size_t item_size, size_
     struct collect_items *const head = vec_head(heap, vec);
     if (!head && vec->offset) return EVH_CORRUPT;
     if (!items_size_fits(head, item_size)) return EVH_INVALID;
+    if (head) assert(head->first <= head->capacity);
     if (count == 0 || (head && count <= head->capacity - head->first)) return EVH_OK;
+    assert(!head || count > head->count);
     return vec_grow(heap, vec, head, item_size, count) ? EVH_OK : collect_failed();
 }
 

@@ -102,6 +102,10 @@ static inline const char *collect_text(const evh_heap *heap, uint64_t ref, size_
     const uint32_t word = COLLECT_WORD(COLLECT_STR, 1);
     const struct collect_str *const block = collect_find(heap, ref, sizeof *block + 1, word);
     if (UNLIKELY(!block)) return NULL;
+    if (UNLIKELY(block->size > EVH_STR_SIZE_MAX)) {
+        (void)collect_corrupt(ref, "a string is longer than any");
+        return NULL;
+    }
     if (UNLIKELY(!collect_at(heap, ref, sizeof *block + (uint64_t)block->size + 1))) return NULL;
     *size = block->size;
     return (const char *)(block + 1);

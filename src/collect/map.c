@@ -219,6 +219,7 @@ static inline bool map_erase_number(evh_heap *heap, evh_map *map, evh_key_kind k
     unsigned char *control;
     const uint64_t hash = collect_hash_number(head->table.key, key);
     unsigned char *item = map_find(heap, head, hash, key, &is_absent, &control);
+    if (item) assert(!is_absent);
     if (is_absent) return false;
     if (!item) item = map_find_number(heap, head, hash, key, &control);
     return item && hash_table_remove(heap, &head->table, hash, control) == EVH_OK;

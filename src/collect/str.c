@@ -27,6 +27,7 @@ static void str_finish(struct collect_str *block, size_t size)
     block->word = COLLECT_WORD(COLLECT_STR, 1);
     block->size = (uint32_t)size;
     str_text_of(block)[size] = 0;
+    assert(block->size == size);
 }
 
 static evh_status str_too_long(void)
@@ -47,6 +48,7 @@ uint64_t collect_new_text(evh_heap *heap, const void *bytes, size_t size)
     if (!block) return 0;
     if (size > 0) memcpy(str_text_of(block), bytes, size);
     str_finish(block, size);
+    assert(str_text_of(block)[size] == 0);
     return collect_offset(heap, block);
 }
 
@@ -179,6 +181,7 @@ static evh_status str_grow(evh_heap *heap, evh_str *string, struct str_place *pl
     if (!place->block) str_finish(block, 0);
     place->block = block;
     place->room = size;
+    assert(place->size <= place->room);
     string->offset = collect_offset(heap, block);
     return EVH_OK;
 }
@@ -200,6 +203,7 @@ static evh_status str_rebuild(evh_heap *heap, evh_str *string, const struct str_
     memcpy(text + at, bytes, size);
     memcpy(text + at + size, old + at + erase_size, place->size - at - erase_size);
     str_finish(block, total);
+    assert(block != place->block);
     string->offset = collect_offset(heap, block);
     evh_free(heap, place->block);
     return EVH_OK;

@@ -165,6 +165,8 @@ static evh_symbol symbol_make(evh_heap *heap, struct collect_symbols *head, uint
     const uint32_t chunk = symbol_chunk(symbol, &index);
     const uint64_t entries = head->chunks[chunk];
     if (collect_check_block(heap, entries, symbol_chunk_bytes(chunk))) return 0;
+    assert(index < (uint64_t)SYMBOL_FIRST << chunk);
+    assert(entries % 16 == 0);
     struct collect_symbol *const entry =
         (struct collect_symbol *)(void *)(heap->view.base + entries) + index;
     const uint64_t text = collect_new_text(heap, bytes, size);
@@ -261,6 +263,7 @@ static evh_status symbol_end(evh_heap *heap, struct collect_symbols *head,
     const evh_status status = hash_table_remove(heap, &head->index, hash, control);
     if (status) return status;
     const uint64_t freed = entry->text;
+    assert(freed != 0);
     *entry = (struct collect_symbol){.references = head->free};
     head->free = symbol;
     return collect_free(heap, freed);

@@ -69,6 +69,7 @@ static struct tree_node *tree_new_node(evh_heap *heap, const struct collect_tree
     if (!node) return NULL;
     *node = (struct tree_node){.word = tree_word(level), .level = (uint8_t)level};
     memset(tree_keys(node), 0xff, 8 * (size_t)tree_capacity(head, level));
+    assert(tree_keys(node)[0] == TREE_NO_KEY);
     return node;
 }
 
@@ -215,6 +216,8 @@ static bool tree_split_separator(evh_heap *heap, const struct collect_tree *head
     while (common < left.size && common < right.size && left.bytes[common] == right.bytes[common])
         common++;
     const size_t size = common < right.size ? common + 1 : right.size;
+    assert(size <= right.size);
+    assert(common <= left.size);
     split->separator_text = collect_new_text(heap, right.bytes, size);
     return split->separator_text != 0;
 }
@@ -251,6 +254,8 @@ static bool tree_split_prepare(evh_heap *heap, const struct collect_tree *head,
         split->text = collect_new_text(heap, key->bytes, key->size);
         is_made = split->text != 0;
     }
+    if (split->made[0] && is_made) assert(split->kept > 0);
+    if (split->root && is_made) assert(split->made[head->levels] != NULL);
     if (!is_made) tree_split_undo(heap, split);
     return is_made;
 }
@@ -273,6 +278,8 @@ static struct tree_node *tree_split_node(const struct collect_tree *head, struct
     if (!is_left) *index -= kept;
     struct tree_node *const target = is_left ? node : made;
     tree_insert(head, target, *index, entry);
+    assert(node->count == kept);
+    assert(made->count > 0);
     return target;
 }
 
@@ -340,6 +347,8 @@ static void *tree_add(evh_heap *heap, struct collect_tree *head, struct tree_pat
     }
     head->count++;
     head->changes++;
+    assert(index < leaf->count);
+    assert(tree_keys(leaf)[index] == key->number);
     return tree_value(head, leaf, index);
 }
 
@@ -360,6 +369,8 @@ static void *tree_add_first(evh_heap *heap, struct collect_tree *head, const str
     tree_insert(head, leaf, 0, &entry);
     head->count++;
     head->changes++;
+    assert(leaf->count == 1);
+    assert(tree_keys(leaf)[0] == key->number);
     return tree_value(head, leaf, 0);
 }
 
@@ -438,6 +449,7 @@ static evh_status erase_child(evh_heap *heap, const struct collect_tree *head,
     assert(index < parent->count);
     const uint32_t key = index == 0 && parent->count > 1 ? 1 : index;
     const uint64_t freed = tree_has_bytes(head) ? tree_texts(head, parent)[key] : 0;
+    assert(key < parent->count);
     tree_remove(head, parent, index);
     if (index == 0 && parent->count > 0) tree_set_first(head, parent);
     return collect_free(heap, freed);
@@ -472,6 +484,8 @@ static evh_status erase_join(evh_heap *heap, const struct collect_tree *head,
         }
     }
     left->count = (uint16_t)total;
+    assert(left != right);
+    assert(left->level == level);
     *is_joined = true;
     const uint64_t freed = children[index + 1];
     const evh_status status = erase_child(heap, head, parent, index + 1);
@@ -487,6 +501,8 @@ static evh_status erase_root(evh_heap *heap, struct collect_tree *head)
         struct tree_node *const root = tree_node_at(heap, head, head->root, head->levels);
         if (!root) return EVH_CORRUPT;
         if (root->count > 1) return EVH_OK;
+        assert(root->count == 1);
+        assert(root->level == head->levels);
         const uint64_t child = tree_children(head, root)[0];
         if (collect_free(heap, head->root)) return EVH_CORRUPT;
         head->root = child;

@@ -14,6 +14,7 @@ struct tree_key tree_key_of(const void *bytes, size_t size)
         const unsigned char *const at = bytes;
         for (size_t i = 0; i < size; i++) number |= (uint64_t)at[i] << (56 - 8 * i);
     }
+    assert(size > 0 || number == 0);
     return (struct tree_key){.number = number, .bytes = size ? bytes : "", .size = size};
 }
 
@@ -153,6 +154,7 @@ bool tree_find(const evh_heap *heap, const struct collect_tree *head, const stru
         path->nodes[level] = node;
         if (level == 0) break;
         path->index[level] = tree_child_index(heap, head, node, key);
+        assert(path->index[level] < node->count);
         offset = tree_children(head, node)[path->index[level]];
     }
     struct tree_node *const leaf = path->nodes[0];

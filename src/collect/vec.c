@@ -73,6 +73,7 @@ evh_status items_check(evh_heap *heap, uint64_t offset, uint32_t word, bool is_r
     if (!head) return EVH_CORRUPT;
     uint64_t bytes = 0;
     if (items_block_bytes(head->item_size, head->capacity, &bytes)) return EVH_CORRUPT;
+    assert(head->count <= head->capacity);
     if (!is_ring && head->first > head->capacity - head->count)
         return collect_corrupt(offset, "a vec reaches beyond its block");
     return collect_check_block(heap, offset, bytes);
@@ -186,6 +187,7 @@ static struct collect_items *vec_grow(evh_heap *heap, evh_vec *vec, struct colle
         memcpy(items_at(made, 0), items_at(head, head->first), head->count * item_size);
         evh_free(heap, head);
         vec->offset = collect_offset(heap, made);
+        assert(made->first == 0);
         return made;
     }
     struct collect_items *const made = evh_realloc(heap, head, bytes);
@@ -216,6 +218,7 @@ static struct collect_items *vec_make_room(evh_heap *heap, evh_vec *vec, size_t 
         vec_slide(head);
         return head;
     }
+    assert(wanted > head->count);
     const uint64_t ample = head->capacity + head->capacity / 2 + 1;
     struct collect_items *grown = NULL;
     if (wanted < ample) grown = vec_grow(heap, vec, head, item_size, ample);

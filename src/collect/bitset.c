@@ -8,6 +8,8 @@ static struct collect_bitset *bitset_head(const evh_heap *heap, const evh_bitset
     if (!bits || bits->offset == 0) return NULL;
     struct collect_bitset *const head = collect_find(heap, bits->offset, sizeof *head, bitset_word);
     if (!head) return NULL;
+    assert(heap != NULL);
+    assert(bits->offset % 16 == 0);
     if (head->word_count <= EVH_BIT_MAX / 64 + 1 &&
         collect_is_in(heap, bits->offset, sizeof *head + 8 * head->word_count))
         return head;
@@ -47,6 +49,7 @@ static struct collect_bitset *bitset_grow(evh_heap *heap, evh_bitset *bits,
     memset(bitset_words(made) + old_count, 0, 8 * (count - old_count));
     made->word_count = count;
     bits->offset = collect_offset(heap, made);
+    assert(index < made->word_count);
     return made;
 }
 

@@ -13,6 +13,7 @@ bool collect_is_mapped(const evh_heap *heap, uint64_t offset, uint64_t bytes)
     const uint64_t begin = heap->compact ? 16 : SLICE_BYTES; /* slice 0 of a file is not mapped */
     if (offset < begin || !base_in_range(offset, bytes, collect_end(heap))) return false;
     /* Another process made this live heap grow. */
+    assert(offset >= 16);
     if (heap->live) heap_find_span((evh_heap *)(uintptr_t)heap);
     for (unsigned i = 0; heap->journal && i < REGION_EXTENT_MAX; i++) {
         const struct region_extent extent = region_extent_at(heap->region, i);
@@ -29,6 +30,7 @@ evh_status collect_writable(evh_heap *heap, const void *handle)
     if (status) return status;
     assert(heap != NULL);
     if (!handle) return base_fail(EVH_INVALID, NO_OFFSET, "no collection: its handle is null");
+    assert(heap->is_writable);
     return EVH_OK;
 }
 
@@ -60,6 +62,7 @@ evh_status collect_check_block(evh_heap *heap, uint64_t ref, uint64_t bytes)
     assert(bytes > 0);
     const uint64_t usable_bytes = collect_block_bytes(heap, ref);
     if (usable_bytes == 0) return EVH_CORRUPT;
+    assert(ref % 16 == 0);
     if (usable_bytes < bytes) return collect_corrupt(ref, "a block of a collection is too small");
     return EVH_OK;
 }
@@ -79,6 +82,7 @@ static void collection_describe(const evh_heap *heap, uint64_t handle, evh_colle
 {
     assert(handle != 0);
     assert(collection->kind != EVH_KIND_NONE);
+    assert(collection->kind <= EVH_KIND_BITSET);
     switch (collection->kind) {
     case EVH_KIND_STR:
         collection->count = evh_str_size(heap, &(evh_str){handle});

@@ -38,6 +38,7 @@ static inline bool collect_is_in(const evh_heap *heap, uint64_t offset, uint64_t
  *  begin where no block does. */
 static inline void *collect_at(const evh_heap *heap, uint64_t offset, uint64_t bytes)
 {
+    assert(bytes > 0);
     if (LIKELY(collect_is_in(heap, offset, bytes))) return heap->view.base + offset;
     (void)collect_corrupt(offset, "a ref of a collection leads nowhere");
     return NULL;
@@ -101,6 +102,10 @@ static inline const char *collect_text(const evh_heap *heap, uint64_t ref, size_
     const uint32_t word = COLLECT_WORD(COLLECT_STR, 1);
     const struct collect_str *const block = collect_find(heap, ref, sizeof *block + 1, word);
     if (UNLIKELY(!block)) return NULL;
+    if (UNLIKELY(block->size > EVH_STR_SIZE_MAX)) {
+        (void)collect_corrupt(ref, "a string is longer than any");
+        return NULL;
+    }
     if (UNLIKELY(!collect_at(heap, ref, sizeof *block + (uint64_t)block->size + 1))) return NULL;
     *size = block->size;
     return (const char *)(block + 1);

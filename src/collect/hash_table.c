@@ -227,6 +227,7 @@ static uint64_t *words_change(evh_heap *heap, struct hash_table *table)
 /* A directory of twice the size for the table; its words lead where the old ones do. */
 static uint64_t *words_double(evh_heap *heap, struct hash_table *table)
 {
+    assert(heap != NULL);
     assert(table->depth < HASH_DEPTH_MAX);
     const uint64_t *const words = words_begin(heap, table);
     if (!words) return NULL;
@@ -290,6 +291,7 @@ static evh_status table_rebuild(evh_heap *heap, struct hash_table *table, struct
         evh_free(heap, made);
         return collect_corrupt(collect_offset(heap, part), "a part of a hash table is overfull");
     }
+    assert(made->prefix == part->prefix);
     words_set(words, table, part->prefix, part->depth, part_word(heap, made));
     return collect_free(heap, collect_offset(heap, part));
 }
@@ -335,6 +337,7 @@ static evh_status table_split(evh_heap *heap, struct hash_table *table, struct h
         return status;
     }
     if (split.doubled) {
+        assert(table->depth == part->depth);
         table->root = collect_offset(heap, split.doubled);
         table->depth++;
         table->deep_count = 0;
@@ -404,6 +407,7 @@ void *hash_table_add(evh_heap *heap, struct hash_table *table, uint64_t hash)
             void *const item = part_take(table, part, group, slot, hash);
             memset(item, 0, table->item_size);
             table->count++;
+            assert(group[slot] == (hash & 0x7f));
             return item;
         }
         if (table_make_room(heap, table, part)) return NULL;
@@ -442,6 +446,8 @@ static evh_status table_merge(evh_heap *heap, struct hash_table *table, struct h
         if (!twin || (part->item_count > 0 && twin->item_count > 0)) break;
         struct hash_part *const kept = part->item_count > 0 ? part : twin;
         struct hash_part *const dropped = part->item_count > 0 ? twin : part;
+        assert(dropped->item_count == 0);
+        assert(kept != dropped);
         words_set(words, table, dropped->prefix, dropped->depth, part_word(heap, kept));
         if (kept->depth == table->depth) table->deep_count -= base_min(2, table->deep_count);
         kept->prefix &= ~(1ull << (64 - kept->depth));
@@ -468,6 +474,7 @@ evh_status hash_table_remove(evh_heap *heap, struct hash_table *table, uint64_t 
     assert(control > (unsigned char *)part);
     assert((*control & 0x80) == 0);
     const uint64_t slot = (uintptr_t)control % HASH_SLOTS; /* groups are aligned to 8 bytes */
+    assert(slot != HASH_ITEMS);
     const bool may_be_empty = hash_empty_slots(hash_control(control - slot)) != 0;
     *control = may_be_empty ? HASH_EMPTY : HASH_ERASED;
     part->used_count -= may_be_empty;

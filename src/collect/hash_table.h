@@ -51,6 +51,7 @@ static inline uint64_t hash_control(const unsigned char *group)
  * wrongly (a borrow from the byte below), one that is not full never is. */
 static inline uint64_t hash_matches(uint64_t control, uint64_t tags)
 {
+    assert((tags & HASH_HIGH_BITS) == 0);
     const uint64_t x = control ^ tags;
     return (x - HASH_LOW_BITS) & ~x & HASH_ITEM_BITS;
 }
@@ -62,6 +63,7 @@ static inline uint64_t hash_empty_slots(uint64_t control)
 
 static inline uint64_t hash_slot_of(uint64_t bits)
 {
+    assert((bits & ~HASH_HIGH_BITS) == 0);
     assert(bits != 0);
     return base_lowest_bit(bits) / 8;
 }
@@ -107,6 +109,7 @@ static inline __attribute__((always_inline)) struct hash_probe hash_probe_begin(
 /** The next item that may have the hash; NULL at the end. `probe->groups` is not NULL. */
 static inline __attribute__((always_inline)) void *hash_probe_next(struct hash_probe *probe)
 {
+    assert(probe->stride > 0);
     assert(probe->groups != NULL);
     for (;;) {
         if (LIKELY(probe->matches != 0)) {

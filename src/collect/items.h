@@ -23,6 +23,7 @@ static inline struct collect_items *items_head(const evh_heap *heap, uint64_t of
     if (offset == 0) return NULL;
     struct collect_items *const head = collect_find(heap, offset, sizeof *head, word);
     if (UNLIKELY(!head)) return NULL;
+    assert(offset % 16 == 0);
     if (LIKELY(head->item_size - 1 < EVH_ITEM_SIZE_MAX && head->capacity >> ITEMS_COUNT_BITS == 0 &&
                collect_is_in(heap, offset,
                              sizeof *head + head->capacity * (uint64_t)head->item_size) &&

@@ -31,6 +31,8 @@ static inline struct collect_map *map_head(const evh_heap *heap, const evh_map *
     struct collect_map *const head =
         collect_find(heap, map->offset, sizeof *head, COLLECT_WORD(COLLECT_MAP, 1));
     if (UNLIKELY(!head)) return NULL;
+    assert(heap != NULL);
+    assert(map->offset % 16 == 0);
     if (LIKELY(head->key_kind - 1 < EVH_KEY_BYTES && head->value_size <= EVH_ITEM_SIZE_MAX &&
                head->table.item_size == map_item_size(head->key_kind, head->value_size) &&
                head->table.is_number == (head->key_kind != EVH_KEY_BYTES)))
@@ -63,6 +65,7 @@ static inline struct collect_map *map_head_of(const evh_heap *heap, const evh_ma
     assert(key_kind != EVH_KEY_NONE);
     struct collect_map *const head = map_head(heap, map);
     if (UNLIKELY(!head)) return NULL;
+    assert(head->value_size < head->table.item_size);
     if (LIKELY(head->key_kind == (uint32_t)key_kind)) return head;
     (void)base_fail(EVH_INVALID, map->offset, "a map's keys are of another kind");
     return NULL;
@@ -95,6 +98,7 @@ static inline struct collect_map *map_change(evh_heap *heap, evh_map *map, evh_k
         (void)base_fail(EVH_INVALID, NO_OFFSET, "a value of %zu bytes is too large", value_size);
         return NULL;
     }
+    assert(heap != NULL);
     if (UNLIKELY(map->offset == 0)) return map_make(heap, map, key_kind, value_size);
     struct collect_map *const head = map_head_of(heap, map, key_kind);
     if (UNLIKELY(!head)) return NULL;
@@ -215,6 +219,7 @@ static inline bool map_erase_number(evh_heap *heap, evh_map *map, evh_key_kind k
     unsigned char *control;
     const uint64_t hash = collect_hash_number(head->table.key, key);
     unsigned char *item = map_find(heap, head, hash, key, &is_absent, &control);
+    if (item) assert(!is_absent);
     if (is_absent) return false;
     if (!item) item = map_find_number(heap, head, hash, key, &control);
     return item && hash_table_remove(heap, &head->table, hash, control) == EVH_OK;
@@ -274,6 +279,8 @@ static struct collect_map_bytes *map_find_bytes(const evh_heap *heap,
 static bool map_is_key(const void *key, size_t size)
 {
     if (key || size == 0) return true;
+    assert(key == NULL);
+    assert(size > 0);
     (void)base_fail(EVH_INVALID, NO_OFFSET, "no bytes for a key: they are null");
     return false;
 }
@@ -309,6 +316,8 @@ void *evh_map_get_bytes(const evh_heap *heap, const evh_map *map, const void *ke
     unsigned char *control;
     const uint64_t hash = collect_hash_bytes(head->table.key, key, size);
     struct collect_map_bytes *const item = map_find_bytes(heap, head, hash, key, size, &control);
+    if (item) assert(item->hash == hash);
+    if (item) assert(item->text != 0);
     return item ? item + 1 : NULL;
 }
 

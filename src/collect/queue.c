@@ -5,7 +5,10 @@ static const uint32_t queue_word = COLLECT_WORD(COLLECT_QUEUE, 1);
 
 static struct collect_items *queue_head(const evh_heap *heap, const evh_queue *queue)
 {
-    return queue ? items_head(heap, queue->offset, queue_word) : NULL;
+    struct collect_items *const head = queue ? items_head(heap, queue->offset, queue_word) : NULL;
+    if (head) assert(head->count <= head->capacity);
+    if (head) assert(head->first <= head->capacity);
+    return head;
 }
 
 /* Where item `index` lies, counted from the oldest. */

@@ -35,6 +35,7 @@ static inline uint64_t siphash_rotate(uint64_t x, unsigned bits)
 
 static inline void siphash_round(uint64_t v[4])
 {
+    assert(v != NULL);
     v[0] += v[1];
     v[1] = siphash_rotate(v[1], 13) ^ v[0];
     v[0] = siphash_rotate(v[0], 32);
@@ -49,6 +50,7 @@ static inline void siphash_round(uint64_t v[4])
 
 static inline void siphash_word(uint64_t v[4], uint64_t word)
 {
+    assert(v != NULL);
     v[3] ^= word;
     siphash_round(v);
     v[0] ^= word;
@@ -56,6 +58,7 @@ static inline void siphash_word(uint64_t v[4], uint64_t word)
 
 uint64_t collect_hash_bytes(const uint64_t key[2], const void *bytes, size_t size)
 {
+    assert(key != NULL);
     assert(bytes != NULL || size == 0);
     const unsigned char *at = bytes;
     uint64_t v[4] = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,

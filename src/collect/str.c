@@ -27,6 +27,7 @@ static void str_finish(struct collect_str *block, size_t size)
     block->word = COLLECT_WORD(COLLECT_STR, 1);
     block->size = (uint32_t)size;
     str_text_of(block)[size] = 0;
+    assert(block->size == size);
 }
 
 static evh_status str_too_long(void)
@@ -47,6 +48,7 @@ uint64_t collect_new_text(evh_heap *heap, const void *bytes, size_t size)
     if (!block) return 0;
     if (size > 0) memcpy(str_text_of(block), bytes, size);
     str_finish(block, size);
+    assert(str_text_of(block)[size] == 0);
     return collect_offset(heap, block);
 }
 
@@ -97,6 +99,8 @@ size_t evh_str_size(const evh_heap *heap, const evh_str *string)
 {
     size_t size;
     (void)evh_str_text(heap, string, &size);
+    if (size > 0) assert(heap != NULL);
+    if (size > 0) assert(string->offset != 0);
     return size;
 }
 
@@ -106,6 +110,8 @@ int evh_str_compare(const evh_heap *heap, const evh_str *first, const evh_str *s
     const char *const first_text = evh_str_text(heap, first, &first_size);
     const char *const second_text = evh_str_text(heap, second, &second_size);
     const size_t common = first_size < second_size ? first_size : second_size;
+    assert(first_text != NULL);
+    assert(second_text != NULL);
     const int order = memcmp(first_text, second_text, common);
     if (order) return order;
     return (first_size > second_size) - (first_size < second_size);
@@ -115,6 +121,8 @@ bool evh_str_equals(const evh_heap *heap, const evh_str *string, const void *byt
 {
     size_t text_size;
     const char *const text = evh_str_text(heap, string, &text_size);
+    assert(text != NULL);
+    if (text_size > 0) assert(string->offset != 0);
     return text_size == size && (size == 0 || memcmp(text, bytes, size) == 0);
 }
 
@@ -173,6 +181,7 @@ static evh_status str_grow(evh_heap *heap, evh_str *string, struct str_place *pl
     if (!place->block) str_finish(block, 0);
     place->block = block;
     place->room = size;
+    assert(place->size <= place->room);
     string->offset = collect_offset(heap, block);
     return EVH_OK;
 }
@@ -194,6 +203,7 @@ static evh_status str_rebuild(evh_heap *heap, evh_str *string, const struct str_
     memcpy(text + at, bytes, size);
     memcpy(text + at + size, old + at + erase_size, place->size - at - erase_size);
     str_finish(block, total);
+    assert(block != place->block);
     string->offset = collect_offset(heap, block);
     evh_free(heap, place->block);
     return EVH_OK;

@@ -107,6 +107,8 @@ static struct collect_symbols *symbols_change(evh_heap *heap, evh_symbols *symbo
 {
     if (collect_writable(heap, symbols)) return NULL;
     if (symbols->offset == 0 && evh_symbols_create(heap, symbols, 0)) return NULL;
+    assert(heap != NULL);
+    assert(symbols->offset != 0);
     struct collect_symbols *const head = symbols_head(heap, symbols);
     return head && !collect_check_block(heap, symbols->offset, sizeof *head) ? head : NULL;
 }
@@ -163,6 +165,8 @@ static evh_symbol symbol_make(evh_heap *heap, struct collect_symbols *head, uint
     const uint32_t chunk = symbol_chunk(symbol, &index);
     const uint64_t entries = head->chunks[chunk];
     if (collect_check_block(heap, entries, symbol_chunk_bytes(chunk))) return 0;
+    assert(index < (uint64_t)SYMBOL_FIRST << chunk);
+    assert(entries % 16 == 0);
     struct collect_symbol *const entry =
         (struct collect_symbol *)(void *)(heap->view.base + entries) + index;
     const uint64_t text = collect_new_text(heap, bytes, size);
@@ -190,6 +194,8 @@ evh_symbol evh_symbol_intern(evh_heap *heap, evh_symbols *symbols, const void *b
     unsigned char *control;
     const uint64_t hash = collect_hash_bytes(head->index.key, bytes, size);
     const evh_symbol symbol = symbol_look_up(heap, head, hash, bytes, size, &control);
+    assert(symbols->offset != 0);
+    assert(symbol <= head->filled);
     if (symbol == 0) return symbol_make(heap, head, hash, bytes, size);
     if (head->flags & EVH_SYMBOLS_KEEP) return symbol;
     return evh_symbol_retain(heap, symbols, symbol) ? 0 : symbol;
@@ -257,6 +263,7 @@ static evh_status symbol_end(evh_heap *heap, struct collect_symbols *head,
     const evh_status status = hash_table_remove(heap, &head->index, hash, control);
     if (status) return status;
     const uint64_t freed = entry->text;
+    assert(freed != 0);
     *entry = (struct collect_symbol){.references = head->free};
     head->free = symbol;
     return collect_free(heap, freed);
@@ -285,6 +292,8 @@ evh_symbol evh_symbol_find(const evh_heap *heap, const evh_symbols *symbols, con
     unsigned char *control;
     const struct collect_symbols *const head = symbols_head(heap, symbols);
     if (!head || (!bytes && size > 0)) return 0;
+    assert(heap != NULL);
+    assert(symbols->offset != 0);
     const uint64_t hash = collect_hash_bytes(head->index.key, bytes, size);
     return symbol_look_up(heap, head, hash, bytes, size, &control);
 }

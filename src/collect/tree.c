@@ -10,6 +10,8 @@
 static struct collect_tree *tree_make(evh_heap *heap, evh_tree *tree, evh_key_kind key_kind,
                                       size_t value_size)
 {
+    assert(heap != NULL);
+    assert(value_size <= EVH_ITEM_SIZE_MAX);
     assert(tree->offset == 0);
     struct collect_tree *const head = evh_calloc(heap, 1, sizeof *head);
     if (!head) return NULL;
@@ -20,6 +22,8 @@ static struct collect_tree *tree_make(evh_heap *heap, evh_tree *tree, evh_key_ki
     const uint64_t fit = (TREE_NODE_BYTES - sizeof(struct tree_node)) / item_bytes;
     head->leaf_capacity = (uint16_t)(base_max((fit + 1) / 8 * 8, 8) - 1);
     tree->offset = collect_offset(heap, head);
+    assert(head->leaf_capacity >= TREE_LEAF_ITEMS_MIN);
+    assert(tree_head(heap, tree) == head);
     return head;
 }
 
@@ -27,7 +31,9 @@ static struct collect_tree *tree_make(evh_heap *heap, evh_tree *tree, evh_key_ki
 static struct collect_tree *tree_head_of(const evh_heap *heap, const evh_tree *tree,
                                          evh_key_kind key_kind)
 {
+    assert(key_kind == EVH_KEY_NUMBER || key_kind == EVH_KEY_BYTES);
     struct collect_tree *const head = tree_head(heap, tree);
+    if (head) assert(heap != NULL);
     if (!head || head->key_kind == (uint32_t)key_kind) return head;
     (void)base_fail(EVH_INVALID, tree->offset, "a tree's keys are of another kind");
     return NULL;
@@ -37,11 +43,13 @@ static struct collect_tree *tree_head_of(const evh_heap *heap, const evh_tree *t
 static struct collect_tree *tree_change(evh_heap *heap, evh_tree *tree, evh_key_kind key_kind,
                                         size_t value_size)
 {
+    assert(key_kind == EVH_KEY_NUMBER || key_kind == EVH_KEY_BYTES);
     if (collect_writable(heap, tree)) return NULL;
     if (value_size > EVH_ITEM_SIZE_MAX) {
         (void)base_fail(EVH_INVALID, NO_OFFSET, "a value of %zu bytes is too large", value_size);
         return NULL;
     }
+    assert(heap != NULL);
     if (tree->offset == 0) return tree_make(heap, tree, key_kind, value_size);
     struct collect_tree *const head = tree_head_of(heap, tree, key_kind);
     if (!head || head->value_size == value_size) return head;
@@ -55,17 +63,21 @@ static struct collect_tree *tree_change(evh_heap *heap, evh_tree *tree, evh_key_
 static struct tree_node *tree_new_node(evh_heap *heap, const struct collect_tree *head,
                                        uint32_t level)
 {
+    assert(heap != NULL);
     assert(level <= TREE_LEVELS_MAX);
     struct tree_node *const node = evh_malloc(heap, tree_node_bytes(head, level));
     if (!node) return NULL;
     *node = (struct tree_node){.word = tree_word(level), .level = (uint8_t)level};
     memset(tree_keys(node), 0xff, 8 * (size_t)tree_capacity(head, level));
+    assert(tree_keys(node)[0] == TREE_NO_KEY);
     return node;
 }
 
 /* The node has `count` entries: what is behind them is no key. */
 static void tree_set_count(struct tree_node *node, uint64_t count)
 {
+    assert(node != NULL);
+    assert(count <= node->count);
     for (uint64_t i = count; i < node->count; i++) tree_keys(node)[i] = TREE_NO_KEY;
     node->count = (uint16_t)count;
 }
@@ -73,6 +85,7 @@ static void tree_set_count(struct tree_node *node, uint64_t count)
 /* The first key of an inner node is 0, without a str. */
 static void tree_set_first(const struct collect_tree *head, struct tree_node *node)
 {
+    assert(head != NULL);
     assert(node->level > 0);
     tree_keys(node)[0] = 0;
     if (tree_has_bytes(head)) tree_texts(head, node)[0] = 0;
@@ -80,6 +93,8 @@ static void tree_set_first(const struct collect_tree *head, struct tree_node *no
 
 evh_status tree_free_node(evh_heap *heap, const struct collect_tree *head, struct tree_node *node)
 {
+    assert(heap != NULL);
+    assert(node != NULL);
     evh_status status = EVH_OK;
     for (uint32_t i = 0; tree_has_bytes(head) && i < node->count; i++)
         if (collect_free(heap, tree_texts(head, node)[i])) status = EVH_CORRUPT;
@@ -92,6 +107,7 @@ evh_status tree_free_node(evh_heap *heap, const struct collect_tree *head, struc
 static void tree_move(const struct collect_tree *head, struct tree_node *target, uint64_t to,
                       struct tree_node *source, uint64_t from, uint64_t count)
 {
+    assert(from + count <= tree_capacity(head, source->level));
     assert(target->level == source->level);
     assert(to + count <= tree_capacity(head, target->level));
     memmove(tree_keys(target) + to, tree_keys(source) + from, 8 * count);
@@ -125,11 +141,13 @@ static void tree_insert(const struct collect_tree *head, struct tree_node *node,
     else
         memset(tree_value(head, node, index), 0, tree_value_bytes(head));
     node->count++;
+    assert(node->count <= tree_capacity(head, node->level));
 }
 
 static void tree_remove(const struct collect_tree *head, struct tree_node *node, uint64_t index)
 {
     assert(index < node->count);
+    assert(node->count <= tree_capacity(head, node->level));
     tree_move(head, node, index, node, index + 1, node->count - index - 1u);
     tree_set_count(node, node->count - 1u);
 }
@@ -149,6 +167,8 @@ struct tree_split {
 
 static void tree_split_undo(evh_heap *heap, const struct tree_split *split)
 {
+    assert(heap != NULL);
+    assert(split != NULL);
     for (uint32_t level = 0; level <= TREE_LEVELS_MAX; level++) evh_free(heap, split->made[level]);
     evh_free(heap, split->root);
     if (split->text) evh_free(heap, heap->view.base + split->text);
@@ -158,6 +178,8 @@ static void tree_split_undo(evh_heap *heap, const struct tree_split *split)
 /* Whether the path leads to the end of the tree: then keys may be ascending. */
 static bool path_is_last(const struct collect_tree *head, const struct tree_path *path)
 {
+    assert(head->levels <= TREE_LEVELS_MAX);
+    assert(path->nodes[0]->level == 0);
     for (uint32_t level = 1; level <= head->levels; level++)
         if (path->index[level] + 1u < path->nodes[level]->count) return false;
     return path->index[0] == path->nodes[0]->count;
@@ -168,6 +190,8 @@ static struct tree_key tree_split_item(const evh_heap *heap, const struct collec
                                        const struct tree_path *path, const struct tree_key *key,
                                        uint32_t index)
 {
+    assert(key != NULL);
+    assert(index <= path->nodes[0]->count);
     if (index == path->index[0]) return *key;
     return tree_item_key(heap, head, path->nodes[0], index - (index > path->index[0]));
 }
@@ -181,6 +205,8 @@ static bool tree_split_separator(evh_heap *heap, const struct collect_tree *head
                                  const struct tree_path *path, const struct tree_key *key,
                                  struct tree_split *split)
 {
+    assert(split->kept > 0);
+    assert(split->kept <= path->nodes[0]->count);
     const struct tree_key left = tree_split_item(heap, head, path, key, split->kept - 1);
     const struct tree_key right = tree_split_item(heap, head, path, key, split->kept);
     split->separator = right.number;
@@ -190,6 +216,8 @@ static bool tree_split_separator(evh_heap *heap, const struct collect_tree *head
     while (common < left.size && common < right.size && left.bytes[common] == right.bytes[common])
         common++;
     const size_t size = common < right.size ? common + 1 : right.size;
+    assert(size <= right.size);
+    assert(common <= left.size);
     split->separator_text = collect_new_text(heap, right.bytes, size);
     return split->separator_text != 0;
 }
@@ -199,6 +227,8 @@ static bool tree_split_prepare(evh_heap *heap, const struct collect_tree *head,
                                const struct tree_path *path, const struct tree_key *key,
                                struct tree_split *split)
 {
+    assert(head->root != 0);
+    assert(head->levels <= TREE_LEVELS_MAX);
     *split = (struct tree_split){0};
     uint32_t level = 0;
     bool is_made = true;
@@ -224,6 +254,8 @@ static bool tree_split_prepare(evh_heap *heap, const struct collect_tree *head,
         split->text = collect_new_text(heap, key->bytes, key->size);
         is_made = split->text != 0;
     }
+    if (split->made[0] && is_made) assert(split->kept > 0);
+    if (split->root && is_made) assert(split->made[head->levels] != NULL);
     if (!is_made) tree_split_undo(heap, split);
     return is_made;
 }
@@ -234,6 +266,8 @@ static struct tree_node *tree_split_node(const struct collect_tree *head, struct
                                          struct tree_node *made, uint32_t kept, uint32_t *index,
                                          const struct tree_entry *entry)
 {
+    assert(made->count == 0);
+    assert(made->level == node->level);
     const bool is_left = *index < kept;
     const uint32_t from = kept - is_left;
     assert(kept > 0);
@@ -244,6 +278,8 @@ static struct tree_node *tree_split_node(const struct collect_tree *head, struct
     if (!is_left) *index -= kept;
     struct tree_node *const target = is_left ? node : made;
     tree_insert(head, target, *index, entry);
+    assert(node->count == kept);
+    assert(made->count > 0);
     return target;
 }
 
@@ -251,6 +287,8 @@ static struct tree_node *tree_split_node(const struct collect_tree *head, struct
 static void tree_split_parents(evh_heap *heap, struct collect_tree *head, struct tree_path *path,
                                const struct tree_split *split)
 {
+    assert(split->made[0] != NULL);
+    assert(head->root != 0);
     struct tree_entry entry = {split->separator, split->separator_text,
                                collect_offset(heap, split->made[0])};
     for (uint32_t level = 1; level <= head->levels; level++) {
@@ -269,6 +307,8 @@ static void tree_split_parents(evh_heap *heap, struct collect_tree *head, struct
         tree_set_first(head, made);
     }
     const struct tree_entry first = {.child = head->root};
+    assert(split->root != NULL);
+    assert(head->levels < TREE_LEVELS_MAX);
     tree_insert(head, split->root, 0, &first);
     tree_insert(head, split->root, 1, &entry);
     head->root = collect_offset(heap, split->root);
@@ -279,6 +319,8 @@ static void tree_split_parents(evh_heap *heap, struct collect_tree *head, struct
 
 static bool tree_make_root(evh_heap *heap, struct collect_tree *head)
 {
+    assert(heap != NULL);
+    assert(head->root == 0);
     struct tree_node *const leaf = tree_new_node(heap, head, 0);
     if (!leaf) return false;
     head->root = collect_offset(heap, leaf);
@@ -290,6 +332,8 @@ static bool tree_make_root(evh_heap *heap, struct collect_tree *head)
 static void *tree_add(evh_heap *heap, struct collect_tree *head, struct tree_path *path,
                       const struct tree_key *key)
 {
+    assert(path->nodes[0]->level == 0);
+    assert(path->index[0] <= path->nodes[0]->count);
     struct tree_split split;
     if (!tree_split_prepare(heap, head, path, key, &split)) return NULL;
     const struct tree_entry entry = {.number = key->number, .text = split.text};
@@ -303,12 +347,16 @@ static void *tree_add(evh_heap *heap, struct collect_tree *head, struct tree_pat
     }
     head->count++;
     head->changes++;
+    assert(index < leaf->count);
+    assert(tree_keys(leaf)[index] == key->number);
     return tree_value(head, leaf, index);
 }
 
 /* The first key of all: a leaf and, if need be, its str. */
 static void *tree_add_first(evh_heap *heap, struct collect_tree *head, const struct tree_key *key)
 {
+    assert(head->root == 0);
+    assert((key->bytes != NULL) == tree_has_bytes(head));
     uint64_t text = 0;
     if (key->bytes) text = collect_new_text(heap, key->bytes, key->size);
     if (key->bytes && text == 0) return NULL;
@@ -321,11 +369,14 @@ static void *tree_add_first(evh_heap *heap, struct collect_tree *head, const str
     tree_insert(head, leaf, 0, &entry);
     head->count++;
     head->changes++;
+    assert(leaf->count == 1);
+    assert(tree_keys(leaf)[0] == key->number);
     return tree_value(head, leaf, 0);
 }
 
 static void *tree_put(evh_heap *heap, evh_tree *tree, const struct tree_key *key, size_t value_size)
 {
+    assert(key != NULL);
     struct tree_path path;
     bool is_there;
     const evh_key_kind key_kind = key->bytes ? EVH_KEY_BYTES : EVH_KEY_NUMBER;
@@ -333,6 +384,7 @@ static void *tree_put(evh_heap *heap, evh_tree *tree, const struct tree_key *key
     if (!head) return NULL;
     if (head->root == 0) return tree_add_first(heap, head, key);
     if (!tree_find(heap, head, key, &path, &is_there)) return NULL;
+    assert(path.nodes[0]->level == 0);
     if (is_there) return tree_value(head, path.nodes[0], path.index[0]);
     return tree_add(heap, head, &path, key);
 }
@@ -340,6 +392,8 @@ static void *tree_put(evh_heap *heap, evh_tree *tree, const struct tree_key *key
 static bool tree_is_key(const void *key, size_t size)
 {
     if (key || size == 0) return true;
+    assert(key == NULL);
+    assert(size > 0);
     (void)base_fail(EVH_INVALID, NO_OFFSET, "no bytes for a key: they are null");
     return false;
 }
@@ -362,11 +416,13 @@ void *evh_tree_put_bytes(evh_heap *heap, evh_tree *tree, const void *key, size_t
 
 static void *tree_get(const evh_heap *heap, const evh_tree *tree, const struct tree_key *key)
 {
+    assert(key != NULL);
     struct tree_path path;
     bool is_there;
     const evh_key_kind key_kind = key->bytes ? EVH_KEY_BYTES : EVH_KEY_NUMBER;
     const struct collect_tree *const head = tree_head_of(heap, tree, key_kind);
     if (!head || !tree_find(heap, head, key, &path, &is_there) || !is_there) return NULL;
+    assert(path.index[0] < path.nodes[0]->count);
     return tree_value(head, path.nodes[0], path.index[0]);
 }
 
@@ -389,8 +445,11 @@ void *evh_tree_get_bytes(const evh_heap *heap, const evh_tree *tree, const void 
 static evh_status erase_child(evh_heap *heap, const struct collect_tree *head,
                               struct tree_node *parent, uint32_t index)
 {
+    assert(parent->level > 0);
+    assert(index < parent->count);
     const uint32_t key = index == 0 && parent->count > 1 ? 1 : index;
     const uint64_t freed = tree_has_bytes(head) ? tree_texts(head, parent)[key] : 0;
+    assert(key < parent->count);
     tree_remove(head, parent, index);
     if (index == 0 && parent->count > 0) tree_set_first(head, parent);
     return collect_free(heap, freed);
@@ -401,6 +460,8 @@ static evh_status erase_child(evh_heap *heap, const struct collect_tree *head,
 static evh_status erase_join(evh_heap *heap, const struct collect_tree *head,
                              struct tree_node *parent, uint32_t index, bool *is_joined)
 {
+    assert(parent->level > 0);
+    assert(is_joined != NULL);
     *is_joined = false;
     if (index + 1u >= parent->count) return EVH_OK;
     const uint64_t *const children = tree_children(head, parent);
@@ -413,6 +474,7 @@ static evh_status erase_join(evh_heap *heap, const struct collect_tree *head,
     if (collect_check_block(heap, children[index], tree_node_bytes(head, level)))
         return EVH_CORRUPT;
 
+    assert(total <= tree_capacity(head, level));
     tree_move(head, left, left->count, right, 0, right->count);
     if (level > 0) { /* what separated the two separates their children now */
         tree_keys(left)[left->count] = tree_keys(parent)[index + 1];
@@ -422,6 +484,8 @@ static evh_status erase_join(evh_heap *heap, const struct collect_tree *head,
         }
     }
     left->count = (uint16_t)total;
+    assert(left != right);
+    assert(left->level == level);
     *is_joined = true;
     const uint64_t freed = children[index + 1];
     const evh_status status = erase_child(heap, head, parent, index + 1);
@@ -431,10 +495,14 @@ static evh_status erase_join(evh_heap *heap, const struct collect_tree *head,
 /* While the root is an inner node with one child, that child is the root. */
 static evh_status erase_root(evh_heap *heap, struct collect_tree *head)
 {
+    assert(heap != NULL);
+    assert(head->root != 0);
     while (head->levels > 0) {
         struct tree_node *const root = tree_node_at(heap, head, head->root, head->levels);
         if (!root) return EVH_CORRUPT;
         if (root->count > 1) return EVH_OK;
+        assert(root->count == 1);
+        assert(root->level == head->levels);
         const uint64_t child = tree_children(head, root)[0];
         if (collect_free(heap, head->root)) return EVH_CORRUPT;
         head->root = child;
@@ -447,6 +515,8 @@ static evh_status erase_root(evh_heap *heap, struct collect_tree *head)
 static evh_status erase_balance(evh_heap *heap, struct collect_tree *head,
                                 const struct tree_path *path)
 {
+    assert(head->root != 0);
+    assert(path->nodes[0]->level == 0);
     for (uint32_t level = 0; level < head->levels; level++) {
         struct tree_node *const node = path->nodes[level];
         struct tree_node *const parent = path->nodes[level + 1];
@@ -475,12 +545,15 @@ static evh_status erase_balance(evh_heap *heap, struct collect_tree *head,
 
 static bool tree_erase(evh_heap *heap, evh_tree *tree, const struct tree_key *key)
 {
+    assert(key != NULL);
     struct tree_path path;
     bool is_there;
     if (collect_writable(heap, tree)) return false;
     const evh_key_kind key_kind = key->bytes ? EVH_KEY_BYTES : EVH_KEY_NUMBER;
     struct collect_tree *const head = tree_head_of(heap, tree, key_kind);
     if (!head || !tree_find(heap, head, key, &path, &is_there) || !is_there) return false;
+    assert(path.index[0] < path.nodes[0]->count);
+    assert(head->root != 0);
     struct tree_node *const leaf = path.nodes[0];
     uint64_t text = 0;
     if (key->bytes) text = tree_texts(head, leaf)[path.index[0]];
@@ -510,17 +583,23 @@ bool evh_tree_erase_bytes(evh_heap *heap, evh_tree *tree, const void *key, size_
 uint64_t evh_tree_count(const evh_heap *heap, const evh_tree *tree)
 {
     const struct collect_tree *const head = tree_head(heap, tree);
+    if (head) assert(heap != NULL);
+    if (head) assert(head->key_kind != EVH_KEY_NONE);
     return head ? head->count : 0;
 }
 
 evh_key_kind evh_tree_key_kind(const evh_heap *heap, const evh_tree *tree)
 {
     const struct collect_tree *const head = tree_head(heap, tree);
+    if (head) assert(head->key_kind != EVH_KEY_NONE);
+    if (head) assert(head->key_kind <= EVH_KEY_BYTES);
     return head ? (evh_key_kind)head->key_kind : EVH_KEY_NONE;
 }
 
 size_t evh_tree_value_size(const evh_heap *heap, const evh_tree *tree)
 {
     const struct collect_tree *const head = tree_head(heap, tree);
+    if (head) assert(head->value_size <= EVH_ITEM_SIZE_MAX);
+    if (head) assert(head->leaf_capacity >= TREE_LEAF_ITEMS_MIN);
     return head ? head->value_size : 0;
 }

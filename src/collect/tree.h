@@ -30,40 +30,48 @@ struct tree_path {
 
 static inline bool tree_has_bytes(const struct collect_tree *head)
 {
+    assert(head != NULL);
     return head->key_kind == EVH_KEY_BYTES;
 }
 
 /* Bytes of a key in a node, of a value, of a whole item. */
 static inline uint64_t tree_key_bytes(const struct collect_tree *head)
 {
+    assert(head != NULL);
     return tree_has_bytes(head) ? 16 : 8;
 }
 
 static inline uint64_t tree_value_bytes(const struct collect_tree *head)
 {
+    assert(head->value_size <= EVH_ITEM_SIZE_MAX);
     return base_round_up(head->value_size, 8);
 }
 
 static inline uint32_t tree_capacity(const struct collect_tree *head, uint32_t level)
 {
+    assert(level <= TREE_LEVELS_MAX + 1);
     const uint32_t inner = tree_has_bytes(head) ? TREE_INNER_BYTES : TREE_INNER_NUMBERS;
     return level > 0 ? inner : head->leaf_capacity;
 }
 
 static inline uint64_t tree_node_bytes(const struct collect_tree *head, uint32_t level)
 {
+    assert(head != NULL);
+    assert(level <= TREE_LEVELS_MAX + 1);
     const uint64_t rest = level > 0 ? 8 : tree_value_bytes(head);
     return sizeof(struct tree_node) + tree_capacity(head, level) * (tree_key_bytes(head) + rest);
 }
 
 static inline uint64_t *tree_keys(struct tree_node *node)
 {
+    assert(node != NULL);
     return (uint64_t *)(void *)(node + 1);
 }
 
 /* Of a tree of bytes. */
 static inline uint64_t *tree_texts(const struct collect_tree *head, struct tree_node *node)
 {
+    assert(node != NULL);
     assert(tree_has_bytes(head));
     return tree_keys(node) + tree_capacity(head, node->level);
 }
@@ -71,6 +79,7 @@ static inline uint64_t *tree_texts(const struct collect_tree *head, struct tree_
 static inline unsigned char *tree_value(const struct collect_tree *head, struct tree_node *node,
                                         uint64_t index)
 {
+    assert(index < tree_capacity(head, 0) + 1u);
     assert(node->level == 0);
     return (unsigned char *)(node + 1) + tree_capacity(head, 0) * tree_key_bytes(head) +
            index * tree_value_bytes(head);
@@ -78,12 +87,14 @@ static inline unsigned char *tree_value(const struct collect_tree *head, struct 
 
 static inline uint64_t *tree_children(const struct collect_tree *head, struct tree_node *node)
 {
+    assert(head != NULL);
     assert(node->level > 0);
     return tree_keys(node) + tree_capacity(head, node->level) * (tree_key_bytes(head) / 8);
 }
 
 static inline uint32_t tree_word(uint32_t level)
 {
+    assert(level <= TREE_LEVELS_MAX);
     return level > 0 ? COLLECT_WORD(COLLECT_TREE_INNER, 1) : COLLECT_WORD(COLLECT_TREE_LEAF, 1);
 }
 
@@ -91,6 +102,8 @@ static inline uint32_t tree_word(uint32_t level)
 static inline struct tree_node *tree_node_at(const evh_heap *heap, const struct collect_tree *head,
                                              uint64_t offset, uint32_t level)
 {
+    assert(heap != NULL);
+    assert(level <= TREE_LEVELS_MAX);
     struct tree_node *const node =
         collect_find(heap, offset, tree_node_bytes(head, level), tree_word(level));
     if (UNLIKELY(!node)) return NULL;
@@ -106,6 +119,8 @@ static inline struct collect_tree *tree_head(const evh_heap *heap, const evh_tre
     struct collect_tree *const head =
         collect_find(heap, tree->offset, sizeof *head, COLLECT_WORD(COLLECT_TREE, 1));
     if (UNLIKELY(!head)) return NULL;
+    assert(heap != NULL);
+    assert(tree->offset % 16 == 0);
     const bool is_kind = head->key_kind == EVH_KEY_NUMBER || head->key_kind == EVH_KEY_BYTES;
     if (LIKELY(is_kind && head->value_size <= EVH_ITEM_SIZE_MAX && head->leaf_capacity % 8 == 7 &&
                head->leaf_capacity < TREE_NODE_BYTES / 8 && head->levels <= TREE_LEVELS_MAX))
@@ -125,6 +140,7 @@ static inline struct tree_key tree_key_number(uint64_t number)
 static inline struct tree_key tree_item_key(const evh_heap *heap, const struct collect_tree *head,
                                             struct tree_node *leaf, uint64_t index)
 {
+    assert(leaf->level == 0);
     assert(index < leaf->count);
     struct tree_key key = {.number = tree_keys(leaf)[index]};
     if (tree_has_bytes(head))

@@ -3,18 +3,29 @@
 
 /* ---- freeing ---- */
 
-/* Free the node at the path's `level` and whatever is below it. A node that is damaged or no live
- * block (any more) is passed over, and so a damaged tree that leads to one twice frees it once. */
+/* The node at `offset` if it is a live block, and sound; else NULL. */
+static struct tree_node *tree_live_node(evh_heap *heap, const struct collect_tree *head,
+                                        uint64_t offset, uint32_t level)
+{
+    assert(heap != NULL);
+    assert(level <= head->levels);
+    if (collect_check_block(heap, offset, tree_node_bytes(head, level))) return NULL;
+    return tree_node_at(heap, head, offset, level);
+}
+
+/* Free the whole tree. A node that is damaged or no live block (any more) is passed over, and so a
+ * damaged tree that leads to one twice frees it once; also an inner node is looked up each time, as
+ * what is below it may have led to it. */
 static evh_status tree_free_below(evh_heap *heap, const struct collect_tree *head)
 {
+    assert(heap != NULL);
+    assert(head->levels <= TREE_LEVELS_MAX);
     struct tree_path path;
     evh_status status = EVH_OK;
     uint32_t level = head->levels;
     uint64_t offset = head->root;
     for (;;) {
-        struct tree_node *node = NULL;
-        if (!collect_check_block(heap, offset, tree_node_bytes(head, level)))
-            node = tree_node_at(heap, head, offset, level);
+        struct tree_node *node = tree_live_node(heap, head, offset, level);
         if (!node) status = EVH_CORRUPT;
         if (node && level > 0) {
             path.nodes[level] = node;
@@ -24,10 +35,13 @@ static evh_status tree_free_below(evh_heap *heap, const struct collect_tree *hea
             continue;
         }
         if (node && tree_free_node(heap, head, node)) status = EVH_CORRUPT;
-        while (++level <= head->levels && ++path.index[level] >= path.nodes[level]->count)
-            if (tree_free_node(heap, head, path.nodes[level])) status = EVH_CORRUPT;
-        if (level > head->levels) return status;
-        offset = tree_children(head, path.nodes[level])[path.index[level]];
+        for (;;) {
+            if (++level > head->levels) return status;
+            node = tree_live_node(heap, head, collect_offset(heap, path.nodes[level]), level);
+            if (node && ++path.index[level] < node->count) break;
+            if (!node || tree_free_node(heap, head, node)) status = EVH_CORRUPT;
+        }
+        offset = tree_children(head, node)[path.index[level]];
         level--;
     }
 }
@@ -41,6 +55,8 @@ evh_status evh_tree_clear(evh_heap *heap, evh_tree *tree)
         tree->offset = 0;
         return EVH_CORRUPT;
     }
+    assert(head->levels <= TREE_LEVELS_MAX);
+    assert(tree->offset % 16 == 0);
     if (head->root) status = tree_free_below(heap, head);
     if (collect_free(heap, tree->offset)) status = EVH_CORRUPT;
     tree->offset = 0;
@@ -63,6 +79,9 @@ struct tree_check {
 static evh_status check_key(struct tree_check *check, struct tree_node *node, uint32_t index,
                             struct tree_key *key, bool *is_prefix)
 {
+    assert(index < node->count);
+    assert(key != NULL);
+    assert(is_prefix != NULL);
     *key = tree_key_number(tree_keys(node)[index]);
     *is_prefix = false;
     if (!tree_has_bytes(check->head)) return EVH_OK;
@@ -78,6 +97,8 @@ static evh_status check_key(struct tree_check *check, struct tree_node *node, ui
 /* The items of a leaf ascend, also from the ones before. */
 static evh_status check_leaf(struct tree_check *check, struct tree_node *leaf)
 {
+    assert(leaf->level == 0);
+    assert(leaf->count > 0);
     for (uint32_t i = 0; i < leaf->count; i++) {
         struct tree_key key;
         bool is_prefix;
@@ -95,6 +116,9 @@ static evh_status check_leaf(struct tree_check *check, struct tree_node *leaf)
  * above the first of that child's. */
 static evh_status check_separator(struct tree_check *check, struct tree_node *node, uint32_t index)
 {
+    assert(node->level > 0);
+    assert(index < node->count);
+    assert(check->has_last);
     struct tree_key key, first;
     bool is_prefix, is_first_prefix;
     struct tree_node *below = node;
@@ -117,6 +141,8 @@ static evh_status check_separator(struct tree_check *check, struct tree_node *no
 /* The first key of an inner node, and the keys behind the last one. */
 static evh_status check_unused(struct tree_check *check, struct tree_node *node)
 {
+    assert(node->count > 0);
+    assert(node->count <= tree_capacity(check->head, node->level));
     const uint64_t offset = collect_offset(check->heap, node);
     const bool has_text = tree_has_bytes(check->head) && tree_texts(check->head, node)[0];
     if (node->reserved || node->reserved2)
@@ -131,6 +157,8 @@ static evh_status check_unused(struct tree_check *check, struct tree_node *node)
 
 static evh_status check_nodes(struct tree_check *check)
 {
+    assert(check->head->root != 0);
+    assert(check->item_count == 0);
     const struct collect_tree *const head = check->head;
     struct tree_path *const path = &check->path;
     uint32_t level = head->levels;
@@ -164,6 +192,8 @@ evh_status evh_tree_check(evh_heap *heap, const evh_tree *tree)
     if (tree->offset == 0) return EVH_OK;
     const struct collect_tree *const head = tree_head(heap, tree);
     if (!head || collect_check_block(heap, tree->offset, sizeof *head)) return EVH_CORRUPT;
+    assert(head->levels <= TREE_LEVELS_MAX);
+    assert(tree->offset % 16 == 0);
     struct tree_check check = {.heap = heap, .head = head};
     if (head->root && check_nodes(&check)) return EVH_CORRUPT;
     if (check.item_count != head->count || (head->root == 0 && head->levels) || head->reserved)

@@ -29,6 +29,7 @@ enum cursor_flag {
 static inline void cursor_set_anchor(const struct collect_tree *head, struct tree_node *leaf,
                                      uint32_t index, evh_tree_place *place)
 {
+    assert(leaf->level == 0);
     assert(index < leaf->count);
     place->number = tree_keys(leaf)[index];
     place->text = tree_has_bytes(head) ? tree_texts(head, leaf)[index] : 0;
@@ -39,12 +40,15 @@ static inline void cursor_set_anchor(const struct collect_tree *head, struct tre
 static void cursor_stand(const evh_heap *heap, const struct collect_tree *head,
                          const struct tree_path *path, evh_tree_place *place)
 {
+    assert(heap != NULL);
+    assert(place != NULL);
     const uint64_t visited = place->visited;
     *place = (evh_tree_place){.changes = head->changes + 1, .visited = visited};
     if (!path) {
         place->flags = CURSOR_END;
         return;
     }
+    assert(path->index[0] < path->nodes[0]->count);
     place->leaf = collect_offset(heap, path->nodes[0]);
     place->index = path->index[0];
     cursor_set_anchor(head, path->nodes[0], place->index, place);
@@ -54,6 +58,8 @@ static void cursor_stand(const evh_heap *heap, const struct collect_tree *head,
 static void cursor_seek(const evh_heap *heap, const struct collect_tree *head,
                         const struct tree_key *key, bool is_after, evh_tree_place *place)
 {
+    assert((key->bytes != NULL) == tree_has_bytes(head));
+    assert(place != NULL);
     struct tree_path path;
     bool is_there;
     bool is_found = tree_find(heap, head, key, &path, &is_there);
@@ -68,6 +74,8 @@ static __attribute__((noinline)) void cursor_find_again(const evh_heap *heap,
                                                         const struct collect_tree *head,
                                                         evh_tree_place *place)
 {
+    assert(heap != NULL);
+    assert(place->changes != head->changes + 1);
     struct tree_path path;
     struct tree_key key = tree_key_number(place->number);
     place->visited = 0;
@@ -90,6 +98,8 @@ static __attribute__((noinline)) void cursor_find_again(const evh_heap *heap,
 static inline struct tree_node *cursor_leaf(const evh_heap *heap, const struct collect_tree *head,
                                             evh_tree_place *place)
 {
+    assert(heap != NULL);
+    assert(place != NULL);
     if (place->changes != head->changes + 1) cursor_find_again(heap, head, place);
     if (place->flags & CURSOR_END) return NULL;
     struct tree_node *const leaf = tree_node_at(heap, head, place->leaf, 0);
@@ -103,6 +113,8 @@ static bool cursor_other_leaf(const evh_heap *heap, const struct collect_tree *h
                               struct tree_node *leaf, bool is_back, evh_tree_place *place,
                               struct tree_path *path)
 {
+    assert(leaf->count > 0);
+    assert(path != NULL);
     bool is_there;
     const struct tree_key key = tree_item_key(heap, head, leaf, 0);
     if (tree_has_bytes(head) && !key.bytes) return false;
@@ -117,6 +129,8 @@ static bool cursor_other_leaf(const evh_heap *heap, const struct collect_tree *h
 static inline bool cursor_show(const evh_heap *heap, const struct collect_tree *head,
                                struct tree_node *leaf, uint32_t index, evh_tree_cursor *cursor)
 {
+    assert(index < leaf->count);
+    assert(cursor != NULL);
     const struct tree_key key = tree_item_key(heap, head, leaf, index);
     cursor->key = key.number;
     cursor->bytes = key.bytes;
@@ -134,6 +148,8 @@ bool evh_tree_next(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *
     evh_tree_place *const place = &cursor->place;
     struct tree_node *const leaf = cursor_leaf(heap, head, place);
     const bool is_shown = leaf && cursor_show(heap, head, leaf, place->index, cursor);
+    if (is_shown) assert(place->index < leaf->count);
+    if (is_shown) assert(cursor->value != NULL);
     if (is_shown && ++place->index < leaf->count) {
         cursor_set_anchor(head, leaf, place->index, place);
         place->flags = 0;
@@ -149,6 +165,8 @@ bool evh_tree_next(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *
 static struct tree_node *cursor_back(const evh_heap *heap, const struct collect_tree *head,
                                      evh_tree_place *place)
 {
+    assert(heap != NULL);
+    assert(place != NULL);
     struct tree_path path;
     struct tree_node *const leaf = cursor_leaf(heap, head, place);
     if (leaf && place->index > 0) {
@@ -170,6 +188,8 @@ bool evh_tree_previous(const evh_heap *heap, const evh_tree *tree, evh_tree_curs
     evh_tree_place *const place = &cursor->place;
     struct tree_node *const leaf = cursor_back(heap, head, place);
     const bool is_shown = leaf && cursor_show(heap, head, leaf, place->index, cursor);
+    if (is_shown) assert(place->index < leaf->count);
+    if (is_shown) assert(cursor->value != NULL);
     if (is_shown && place->index > 0) {
         cursor_set_anchor(head, leaf, place->index - 1, place);
         place->flags = CURSOR_AFTER;
@@ -187,6 +207,8 @@ bool evh_tree_previous(const evh_heap *heap, const evh_tree *tree, evh_tree_curs
 static void tree_seek(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *cursor,
                       const struct tree_key *key)
 {
+    assert(cursor != NULL);
+    assert(key != NULL);
     const struct collect_tree *const head = tree_head(heap, tree);
     *cursor = (evh_tree_cursor){0};
     if (!head) return;

@@ -14,6 +14,7 @@ struct tree_key tree_key_of(const void *bytes, size_t size)
         const unsigned char *const at = bytes;
         for (size_t i = 0; i < size; i++) number |= (uint64_t)at[i] << (56 - 8 * i);
     }
+    assert(size > 0 || number == 0);
     return (struct tree_key){.number = number, .bytes = size ? bytes : "", .size = size};
 }
 
@@ -21,6 +22,8 @@ struct tree_key tree_key_of(const void *bytes, size_t size)
 static int tree_compare_bytes(const char *first, size_t first_size, const char *second,
                               size_t second_size)
 {
+    assert(first != NULL);
+    assert(second != NULL);
     const size_t common = first_size < second_size ? first_size : second_size;
     const int order = memcmp(first, second, common);
     if (order) return order;
@@ -29,6 +32,8 @@ static int tree_compare_bytes(const char *first, size_t first_size, const char *
 
 int tree_compare(const struct tree_key *first, const struct tree_key *second)
 {
+    assert(first != NULL);
+    assert(second != NULL);
     if (first->number != second->number) return first->number < second->number ? -1 : 1;
     if (!first->bytes || !second->bytes) return 0;
     return tree_compare_bytes(first->bytes, first->size, second->bytes, second->size);
@@ -44,6 +49,7 @@ int tree_compare(const struct tree_key *first, const struct tree_key *second)
  */
 static inline uint32_t tree_count_below(const uint64_t *keys, uint32_t capacity, uint64_t key)
 {
+    assert(keys != NULL);
     uint32_t line = 0;
     assert(capacity % 8 == 7);
     for (uint32_t i = 7; i < capacity; i += 8) line += keys[i] < key;
@@ -56,6 +62,7 @@ static inline uint32_t tree_count_below(const uint64_t *keys, uint32_t capacity,
 static inline uint32_t tree_count_to(const uint64_t *keys, uint32_t capacity, uint32_t count,
                                      uint64_t key)
 {
+    assert(count <= capacity);
     return key == UINT64_MAX ? count : tree_count_below(keys, capacity, key + 1);
 }
 
@@ -65,6 +72,8 @@ static inline uint32_t tree_count_to(const uint64_t *keys, uint32_t capacity, ui
 static uint32_t tree_count_bytes(const evh_heap *heap, const uint64_t *texts, uint32_t first,
                                  uint32_t end, const struct tree_key *key, bool or_equal)
 {
+    assert(heap != NULL);
+    assert(key->bytes != NULL);
     while (first < end) {
         const uint32_t middle = first + (end - first) / 2;
         int order = -1;
@@ -87,6 +96,8 @@ static uint32_t tree_count_equal(const evh_heap *heap, const struct collect_tree
                                  struct tree_node *node, uint32_t first, const struct tree_key *key,
                                  bool or_equal)
 {
+    assert(tree_has_bytes(head));
+    assert(first < node->count);
     const uint32_t capacity = tree_capacity(head, node->level);
     const uint32_t to = tree_count_to(tree_keys(node), capacity, node->count, key->number);
     const uint32_t end = to < node->count ? to : node->count;
@@ -97,6 +108,8 @@ static uint32_t tree_count_equal(const evh_heap *heap, const struct collect_tree
 static inline uint32_t tree_child_index(const evh_heap *heap, const struct collect_tree *head,
                                         struct tree_node *node, const struct tree_key *key)
 {
+    assert(node->level > 0);
+    assert(node->count > 0);
     const uint64_t *const keys = tree_keys(node);
     const uint32_t capacity = tree_capacity(head, node->level);
     uint32_t count;
@@ -108,6 +121,7 @@ static inline uint32_t tree_child_index(const evh_heap *heap, const struct colle
             count = tree_count_equal(heap, head, node, count, key, true);
     }
     if (UNLIKELY(count > node->count)) count = node->count;
+    assert(count <= node->count);
     return count > 0 ? count - 1 : 0;
 }
 
@@ -115,6 +129,8 @@ static inline uint32_t tree_child_index(const evh_heap *heap, const struct colle
 static inline uint32_t tree_item_index(const evh_heap *heap, const struct collect_tree *head,
                                        struct tree_node *leaf, const struct tree_key *key)
 {
+    assert(leaf->level == 0);
+    assert(leaf->count > 0);
     const uint64_t *const keys = tree_keys(leaf);
     const uint32_t first = tree_count_below(keys, head->leaf_capacity, key->number);
     if (UNLIKELY(first >= leaf->count)) return leaf->count;
@@ -127,6 +143,8 @@ static inline uint32_t tree_item_index(const evh_heap *heap, const struct collec
 bool tree_find(const evh_heap *heap, const struct collect_tree *head, const struct tree_key *key,
                struct tree_path *path, bool *is_there)
 {
+    assert(heap != NULL);
+    assert((key->bytes != NULL) == tree_has_bytes(head));
     uint64_t offset = head->root;
     *is_there = false;
     if (offset == 0) return false;
@@ -136,10 +154,12 @@ bool tree_find(const evh_heap *heap, const struct collect_tree *head, const stru
         path->nodes[level] = node;
         if (level == 0) break;
         path->index[level] = tree_child_index(heap, head, node, key);
+        assert(path->index[level] < node->count);
         offset = tree_children(head, node)[path->index[level]];
     }
     struct tree_node *const leaf = path->nodes[0];
     const uint32_t index = tree_item_index(heap, head, leaf, key);
+    assert(index <= leaf->count);
     path->index[0] = index;
     if (index == leaf->count || tree_keys(leaf)[index] != key->number) return true;
     *is_there = !tree_has_bytes(head) ||
@@ -151,6 +171,8 @@ bool tree_find(const evh_heap *heap, const struct collect_tree *head, const stru
 static bool tree_descend(const evh_heap *heap, const struct collect_tree *head, uint32_t level,
                          bool is_last, struct tree_path *path)
 {
+    assert(level <= head->levels);
+    assert(path->index[level] < path->nodes[level]->count);
     for (; level > 0; level--) {
         const uint64_t offset = tree_children(head, path->nodes[level])[path->index[level]];
         struct tree_node *const node = tree_node_at(heap, head, offset, level - 1);
@@ -164,6 +186,8 @@ static bool tree_descend(const evh_heap *heap, const struct collect_tree *head, 
 bool tree_find_end(const evh_heap *heap, const struct collect_tree *head, bool is_last,
                    struct tree_path *path)
 {
+    assert(heap != NULL);
+    assert(head->levels <= TREE_LEVELS_MAX);
     if (head->root == 0) return false;
     struct tree_node *const root = tree_node_at(heap, head, head->root, head->levels);
     if (!root) return false;
@@ -175,6 +199,8 @@ bool tree_find_end(const evh_heap *heap, const struct collect_tree *head, bool i
 bool tree_step(const evh_heap *heap, const struct collect_tree *head, bool is_back,
                struct tree_path *path)
 {
+    assert(heap != NULL);
+    assert(head->levels <= TREE_LEVELS_MAX);
     for (uint32_t level = 1; level <= head->levels; level++) {
         const uint32_t index = path->index[level];
         if (is_back ? index == 0 : index + 1 >= path->nodes[level]->count) continue;

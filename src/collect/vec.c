@@ -15,6 +15,8 @@ enum {
 
 bool items_size_fits(const struct collect_items *head, size_t item_size)
 {
+    if (head) assert(head->item_size > 0);
+    if (head) assert(head->item_size <= EVH_ITEM_SIZE_MAX);
     if (item_size - 1 < EVH_ITEM_SIZE_MAX && (!head || head->item_size == item_size)) return true;
     (void)base_fail(EVH_INVALID, NO_OFFSET, "items of %zu bytes, not %u", item_size,
                     head ? head->item_size : 0);
@@ -71,6 +73,7 @@ evh_status items_check(evh_heap *heap, uint64_t offset, uint32_t word, bool is_r
     if (!head) return EVH_CORRUPT;
     uint64_t bytes = 0;
     if (items_block_bytes(head->item_size, head->capacity, &bytes)) return EVH_CORRUPT;
+    assert(head->count <= head->capacity);
     if (!is_ring && head->first > head->capacity - head->count)
         return collect_corrupt(offset, "a vec reaches beyond its block");
     return collect_check_block(heap, offset, bytes);
@@ -86,6 +89,8 @@ static inline struct collect_items *vec_head(const evh_heap *heap, const evh_vec
     if (UNLIKELY(!vec)) return NULL;
     struct collect_items *const head = items_head(heap, vec->offset, vec_word);
     if (UNLIKELY(!head)) return NULL;
+    assert(head->count <= head->capacity);
+    assert(head->item_size > 0);
     if (LIKELY(head->first <= head->capacity - head->count)) return head;
     (void)collect_corrupt(vec->offset, "a vec reaches beyond its block");
     return NULL;
@@ -182,6 +187,7 @@ static struct collect_items *vec_grow(evh_heap *heap, evh_vec *vec, struct colle
         memcpy(items_at(made, 0), items_at(head, head->first), head->count * item_size);
         evh_free(heap, head);
         vec->offset = collect_offset(heap, made);
+        assert(made->first == 0);
         return made;
     }
     struct collect_items *const made = evh_realloc(heap, head, bytes);
@@ -212,6 +218,7 @@ static struct collect_items *vec_make_room(evh_heap *heap, evh_vec *vec, size_t 
         vec_slide(head);
         return head;
     }
+    assert(wanted > head->count);
     const uint64_t ample = head->capacity + head->capacity / 2 + 1;
     struct collect_items *grown = NULL;
     if (wanted < ample) grown = vec_grow(heap, vec, head, item_size, ample);
@@ -264,6 +271,8 @@ static inline struct collect_items *vec_with_room(const evh_heap *heap, const ev
         return NULL;
     if (UNLIKELY(head->count >= head->capacity || head->first >= head->capacity - head->count))
         return NULL;
+    assert(head->first + head->count < head->capacity);
+    assert(item_size <= EVH_ITEM_SIZE_MAX);
     const uint64_t before = sizeof *head + (head->first + head->count) * item_size;
     return LIKELY(heap_span_has(heap, offset + before, item_size)) ? head : NULL;
 }
@@ -412,7 +421,9 @@ evh_status evh_vec_reserve(evh_heap *heap, evh_vec *vec, size_t item_size, size_
     struct collect_items *const head = vec_head(heap, vec);
     if (!head && vec->offset) return EVH_CORRUPT;
     if (!items_size_fits(head, item_size)) return EVH_INVALID;
+    if (head) assert(head->first <= head->capacity);
     if (count == 0 || (head && count <= head->capacity - head->first)) return EVH_OK;
+    assert(!head || count > head->count);
     return vec_grow(heap, vec, head, item_size, count) ? EVH_OK : collect_failed();
 }
 

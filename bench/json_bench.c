@@ -25,7 +25,7 @@ enum { ROUNDS = 5, READS = 20000, UPDATES = 300, BATCH = 100000, STATUSES_MIN = 
 
 static struct bench_option options[] = {
     {"file", "a JSON text; otherwise one is made, of 64 MiB", true, NULL},
-    {"only", "text, stores or processes", true, NULL},
+    {"only", "text, stores, processes or large", true, NULL},
     {0},
 };
 
@@ -390,6 +390,8 @@ int main(int argc, char **argv)
     bench_print_machine("JSON documents");
     const char *const path = bench_option(options, "file");
     const char *const only = bench_option(options, "only");
+    if (!only || strcmp(only, "large") == 0) json_large_run();
+    if (only && strcmp(only, "large") == 0) return 0;
     size_t size = 0;
     char *const text = path ? read_text(path, &size) : make_text(&size);
     printf("\n%s, %.1f MB\n", path ? path : "statuses that were made", (double)size / 1e6);

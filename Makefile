@@ -382,7 +382,7 @@ $(BUILD)/bench/arena_boost: bench/arena_boost.cpp
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX   $@")
 	$(Q)$(CXX) -std=c++17 -O2 $< -lboost_context -o $@
-bench-json: $(BUILD)/bench/json_bench ## measure JSON documents beside parsers, SQLite, LMDB, jq, python3 [FILE="texts"]
+bench-json: $(BUILD)/bench/json_bench $(COMMAND) ## measure JSON documents beside parsers, SQLite, LMDB, jq, python3 [FILE="texts"]
 	@for file in $(or $(FILE),''); do $< $${file:+--file=$$file} || exit 1; done
 bench-compat: $(BUILD)/bench/compat_bench ## measure the compatibility headers
 	@$<

@@ -25,10 +25,7 @@ enum { ROUNDS = 5, READS = 20000, UPDATES = 300, BATCH = 100000, STATUSES_MIN = 
 
 static struct bench_option options[] = {
     {"file", "a JSON text; otherwise one is made, of 64 MiB", true, NULL},
-    {"only", "text, stores or processes", true, NULL},
-    {"one", "internal: which database prints one path", true, NULL},
-    {"path", "internal: where it is", true, NULL},
-    {"status", "internal: which status", true, NULL},
+    {"only", "text, stores, processes or large", true, NULL},
     {0},
 };
 
@@ -352,88 +349,49 @@ static void measure_stores(const char *text, size_t size)
 
 /* ---- processes ---- */
 
-static const struct json_store *store_at(size_t index)
+static void measure_program(int program, const char *path, size_t runs)
 {
-    return index == 0 ? &json_ours_store : &json_stores[index - 1];
-}
-
-/* In the process that is measured: read one path. */
-static int read_one(void)
-{
-    const struct json_store *const store = store_at((size_t)bench_option_number(options, "one", 0));
-    const char *const path = bench_option(options, "path");
-    const size_t status = (size_t)bench_option_number(options, "status", 0);
-    char start[64];
-    size_t size = 0;
-    if (store == &json_ours_store) { /* as a reader */
-        evh_db *const db = evh_db_open(path, &(evh_db_options){.mode = EVH_READ_ONLY});
-        char text[64];
-        snprintf(text, sizeof text, "/statuses/%zu/user/screen_name", status);
-        const evh_node node = evh_db_get(db, text);
-        const char *const name = evh_json_text(node.json, node.value, &size);
-        bench_require(name != NULL, "read");
-        printf("%.*s\n", (int)size, name);
-        return evh_db_close(db) != EVH_OK;
+    struct bench_samples warm = {0};
+    struct bench_samples cold = {0};
+    for (size_t i = 0; i < 2 * runs; i++) {
+        if (i >= runs) (void)bench_file_make_cold(path);
+        const double time = json_program_run(program, path, status_count / 2);
+        if (time == 0) return;
+        bench_samples_add(i < runs ? &warm : &cold, time);
     }
-    void *const open = store->open(path, false);
-    size = store->read(open, status, start, sizeof start);
-    printf("%.*s\n", (int)(size < sizeof start ? size : sizeof start), start);
-    store->close(open);
-    return 0;
-}
-
-static double run_one(size_t index, const char *path, bool is_cold, size_t runs)
-{
-    struct bench_samples samples = {0};
-    char which[32];
-    char where[4200];
-    char status[40];
-    snprintf(which, sizeof which, "--one=%zu", index);
-    snprintf(where, sizeof where, "--path=%s", path);
-    snprintf(status, sizeof status, "--status=%zu", status_count / 2);
-    const char *const arguments[] = {which, where, status, NULL};
-    for (size_t i = 0; i < runs; i++) {
-        if (is_cold) (void)bench_file_make_cold(path);
-        const struct bench_result result = bench_run_self(arguments, NULL, false);
-        if (result.status != 0) bench_die("a process failed");
-        bench_samples_add(&samples, result.wall_ns);
-        free(result.output);
-    }
-    const double median = bench_samples_at(&samples, 0.5);
-    bench_samples_free(&samples);
-    return median;
+    printf("%-28s%14s%14s\n", json_program_name(program),
+           bench_time_text(bench_samples_at(&warm, 0.5)),
+           bench_time_text(bench_samples_at(&cold, 0.5)));
+    bench_samples_free(&warm);
+    bench_samples_free(&cold);
 }
 
 static void measure_processes(const char *text, size_t size)
 {
     printf("\n%-28s%14s%14s\n", "a process, one path", "cached", "not cached");
-    for (size_t i = 0; i < outcome_count; i++)
-        printf("%-28s%14s%14s\n", outcomes[i].name,
-               bench_time_text(run_one(i, outcomes[i].path, false, 21)),
-               bench_time_text(run_one(i, outcomes[i].path, true, 9)));
+    measure_program(JSON_OURS, outcomes[0].path, 21);
+    for (size_t i = 1; i < outcome_count; i++)
+        if (strncmp(outcomes[i].name, "SQLite", 6) == 0)
+            measure_program(JSON_SQLITE, outcomes[i].path, 21);
     char *const path = bench_file("json.text");
     FILE *const file = fopen(path, "wb");
     if (!file || fwrite(text, 1, size, file) != size || fclose(file)) bench_die("%s: full", path);
-    for (int program = 0; program < JSON_PROGRAMS; program++) {
-        const double warm = json_program_run(program, path, status_count / 2);
-        if (warm == 0) continue;
-        (void)bench_file_make_cold(path);
-        printf("%-28s%14s%14s\n", json_program_name(program), bench_time_text(warm),
-               bench_time_text(json_program_run(program, path, status_count / 2)));
-    }
+    for (int program = JSON_TEXTS; program < JSON_PROGRAMS; program++)
+        measure_program(program, path, 1);
     bench_file_end(path);
 }
 
 int main(int argc, char **argv)
 {
     bench_options_read(argc, argv, options, "Measure JSON documents beside others.");
-    if (bench_option(options, "one")) return read_one();
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
     mallopt(M_TRIM_THRESHOLD, INT32_MAX);
     mallopt(M_TOP_PAD, 64 << 20);
     bench_print_machine("JSON documents");
     const char *const path = bench_option(options, "file");
     const char *const only = bench_option(options, "only");
+    if (!only || strcmp(only, "large") == 0) json_large_run();
+    if (only && strcmp(only, "large") == 0) return 0;
     size_t size = 0;
     char *const text = path ? read_text(path, &size) : make_text(&size);
     printf("\n%s, %.1f MB\n", path ? path : "statuses that were made", (double)size / 1e6);

@@ -13,6 +13,8 @@ extern const struct json_store json_ours_store;
 uint64_t json_ours_bytes(void);
 /** Values of the tree. */
 uint64_t json_ours_values(void *tree);
+/** Measure changes of very large containers (json_large.c). */
+void json_large_run(void);
 /** The database of a store. Borrowed. */
 evh_db *json_ours_db(void *store);
 

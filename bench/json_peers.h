@@ -58,11 +58,11 @@ void json_each_item(const char *text, size_t size,
                     void (*each)(size_t number, const char *item, size_t size, void *context),
                     void *context);
 
-/** What another program takes from its start to its end to print one path of the JSON file at
- *  `path`, in nanoseconds; 0: it is not installed. Programs are 0 to JSON_PROGRAMS - 1. */
+/** What a program takes from its start to its end to print one path of the file at `path`, in
+ *  nanoseconds; 0: it is not installed, or failed. The first two read databases, others text. */
 double json_program_run(int program, const char *path, size_t status);
 const char *json_program_name(int program);
-enum { JSON_PROGRAMS = 3 };
+enum { JSON_OURS, JSON_SQLITE, JSON_TEXTS, JSON_PROGRAMS = 5 };
 
 #ifdef __cplusplus
 }

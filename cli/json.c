@@ -282,6 +282,18 @@ const struct json_action *json_find_action(const char *name)
     return NULL;
 }
 
+/* Whether an action looks at a few values only. */
+static bool json_is_small(const struct cli_request *request, const struct json_action *action)
+{
+    static evh_status (*const small[])(const struct cli_request *, evh_db *) = {
+        json_get, json_put, json_push, json_erase, json_keys};
+    const char *path = request->arguments[ARGUMENT_PATH];
+    if (!path || !*path) return false;
+    for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
+        if (action->run == small[i]) return true;
+    return false;
+}
+
 /* Open, act, commit, close. */
 static evh_status json_act(const struct cli_request *request, const struct json_action *action,
                            evh_error *error)
@@ -289,6 +301,7 @@ static evh_status json_act(const struct cli_request *request, const struct json_
     const evh_options options = {.mode = action->is_change ? EVH_DURABLE : EVH_READ_ONLY,
                                  .must_exist = !action->is_change || action->run != json_load,
                                  .no_thread = true,
+                                 .scattered = json_is_small(request, action),
                                  .commit_sequence =
                                      action->is_change ? 0 : request->values[OPTION_COMMIT].number};
     const evh_db_options names = {.name = request->values[OPTION_NAME].text};

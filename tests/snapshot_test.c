@@ -72,7 +72,8 @@ static bool is_state_of(evh_heap *heap, uint64_t sequence)
 
 static evh_heap *open_past(const char *path, evh_mode mode, uint64_t sequence)
 {
-    return evh_open(path, &(evh_options){.mode = mode, .commit_sequence = sequence});
+    return evh_open(
+        path, &(evh_options){.mode = mode, .commit_sequence = sequence, .scattered = sequence % 2});
 }
 
 static void check_refused(const char *path, uint64_t sequence, evh_status why)

@@ -80,6 +80,8 @@ typedef struct evh_options {
     bool unlisted;              /* evh_open_memory: unknown to evh_heap_of(), and another opening of
                                    the buffer is not counted but another heap; any number may be
                                    open, and one whose buffer is gone disturbs nobody */
+    bool scattered;             /* little of the file will be read, in no order: a page that is not
+                                   in the system's cache is read alone, not with what follows */
     unsigned permissions;       /* of a new file; 0 means 0600 */
     uint64_t size_max_bytes;    /* the heap never grows beyond; 0 means 1 TiB */
     uint64_t preferred_address; /* map there if that is free; 0 means where it was the last time */

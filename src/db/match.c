@@ -1,9 +1,9 @@
 /* match.c -- finding bytes in bytes, with or without regard to case, at the speed of memory.
  *
  * Places where both the first and the last byte of the pattern fit are found 64 at a time, with the
- * compiler's vectors, which are the processor's (AVX2 where it has it, SSE2, NEON); only those are compared (W. Mula,
- * "SIMD-friendly algorithms for substring searching", 2016). Letters that differ in case differ in
- * one bit, which both sides are given.
+ * compiler's vectors, which are the processor's (AVX2 where it is there, SSE2, NEON); only those
+ * are compared (W. Mula, "SIMD-friendly algorithms for substring searching", 2016). Letters that
+ * differ in case differ in one bit, which both sides are given.
  */
 #include "db/db.h"
 #include "os/os.h"

@@ -237,6 +237,13 @@ static void open_settle(evh_heap *heap)
     heap->needs_touch = info.detect == EVH_DETECT_PROTECT || heap->options.guards;
 }
 
+static void open_expect_run(uint64_t offset, uint64_t size, void *context)
+{
+    assert(size > 0);
+    const struct region *region = context;
+    if (os->expect_scattered) os->expect_scattered(region->base + offset, size);
+}
+
 static evh_status open_existing(evh_heap *heap, const char *path)
 {
     assert(path != NULL);
@@ -255,6 +262,8 @@ static evh_status open_existing(evh_heap *heap, const char *path)
         status = journal_open(heap->region, &heap->options, &heap->journal, &heap->state);
     }
     if (status) return status;
+    if (heap->options.scattered)
+        region_each_run(heap->region, heap->region->mapped_bytes, open_expect_run, heap->region);
     open_settle(heap);
     status = slices_open(heap);
     heap->has_slices = !status;

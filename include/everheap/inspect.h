@@ -165,7 +165,8 @@ EVH_API evh_status evh_log(evh_heap *heap, evh_commit_visit *visit, void *contex
 EVH_API evh_status evh_digest(evh_heap *heap, unsigned char digest[32]);
 
 /**
- * Give empty runs of at least 1 MiB back to the file system, and unused file space at the end.
+ * Give empty runs of at least 1 MiB back to the file system, and what one large commit has made of
+ * the journal, as far as it lies at the end of the file and no reader has a view.
  * Only what is free in the last commit is given back. `freed_bytes` may be NULL.
  * Errors    EVH_READ_ONLY, EVH_IO, EVH_POISONED, EVH_BUSY (a reader holds an old view), EVH_FORKED.
  * Threads   per heap: no other thread may write to the heap meanwhile.

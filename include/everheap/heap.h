@@ -165,7 +165,9 @@ EVH_API evh_status evh_save(evh_heap *heap, const char *path);
  * Threads   per heap: no other thread may write to the heap meanwhile, unless all of them bracket
  *           their writes with evh_enter(). Several threads may commit at once: they share flushes.
  * Crash     before it returns EVH_OK: the previous commit or this one, never a mixture.
- * Cost      one flush, and the bytes that changed.
+ * Cost      one flush, and the bytes that changed. They are written twice, now and when they go
+ *           home; but 8 MiB and more by which the heap has grown are written once, with three
+ *           flushes, while threads in evh_enter() wait.
  */
 EVH_API evh_status evh_commit(evh_heap *heap);
 
@@ -176,6 +178,7 @@ typedef uint64_t evh_ticket;
  * Begin a commit: its content is fixed and handed to the system, its flush is not awaited.
  * `ticket` receives what evh_commit_wait() takes. Commits become durable in the order they began.
  * Errors, Threads   as evh_commit().
+ * Cost      what evh_commit() costs but its last flush.
  * Crash     a killed process keeps it; a power cut keeps a prefix of the commits that were begun.
  */
 EVH_API evh_status evh_commit_begin(evh_heap *heap, evh_ticket *ticket);

@@ -165,9 +165,10 @@ EVH_API evh_status evh_log(evh_heap *heap, evh_commit_visit *visit, void *contex
 EVH_API evh_status evh_digest(evh_heap *heap, unsigned char digest[32]);
 
 /**
- * Give free slices of 64 KiB back to the file system, and unused file space at the end. Only what
- * is free in the last commit is given back; of a heap in memory, all that holds no live block.
- * `freed_bytes` may be NULL.
+ * Give free slices of 64 KiB back to the file system, unused file space at the end, and what one
+ * large commit has made of the journal, as far as no reader has a view. Only what is free in the
+ * last commit is given back; of a heap in memory, all that holds no live block. `freed_bytes` may
+ * be NULL.
  * Errors    EVH_READ_ONLY, EVH_IO, EVH_POISONED, EVH_BUSY (a reader holds an old view), EVH_FORKED.
  * Threads   per heap: no other thread may write to the heap meanwhile.
  * Crash     the heap is as before; part of the space may have been given back.

@@ -108,9 +108,9 @@ struct journal_run {
 EVH_INTERNAL evh_status journal_punch(struct journal *journal, const struct journal_run *runs,
                                       size_t count, uint64_t *freed_bytes);
 
-/** Give back what the ring has grown to for the sake of one commit: the last extents, where they lie
- *  behind the heap and nothing is live. The file gets shorter. While a reader has a view, nothing
- *  happens. All threads are still. `*freed_bytes` is what was freed. */
+/** Give back what the ring has grown to for the sake of one commit: the last extents, where they
+ *  lie behind the heap and nothing is live. The file gets shorter. While a reader has a view,
+ *  nothing happens. All threads are still. `*freed_bytes` is what was freed. */
 EVH_INTERNAL evh_status journal_shrink(struct journal *journal, uint64_t *freed_bytes);
 
 /** Make the holes durable, before anything is written over them. */

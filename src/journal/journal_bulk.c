@@ -23,10 +23,10 @@
 #include "journal/journal_internal.h"
 
 /*
- * 4 MiB. Below, what the two flushes cost is more than what writing once saves
+ * 8 MiB. Below, what the two flushes cost is more than what writing once saves
  * (docs/decisions/0012).
  */
-EVH_INTERNAL uint64_t journal_bulk_pages_min = 1024;
+EVH_INTERNAL uint64_t journal_bulk_pages_min = 2048;
 
 enum {
     BULK_WRITE_BACK_BYTES = 4 << 20, /* handed to the device at once */
@@ -80,8 +80,8 @@ static evh_status bulk_mark(struct journal *journal, uint64_t end_bytes)
     assert(end_bytes > journal->last_state.heap_bytes);
     checkpoint_claim(journal);
     evh_status status = flush_poisoned(journal);
-    const bool is_marked =
-        (region->header.incompatible & REGION_FEATURE_BULK) && region->header.bulk_bytes >= end_bytes;
+    const bool is_marked = (region->header.incompatible & REGION_FEATURE_BULK) &&
+                           region->header.bulk_bytes >= end_bytes;
     bool flush_failed = false;
     if (!status && !is_marked && !PLANTED(15)) {
         struct region_header next = region->header;
@@ -235,7 +235,8 @@ static int bulk_write_zeroes(const struct region *region, uint64_t offset, uint6
     if (!zeroes) return ENOMEM;
     int error = 0;
     for (uint64_t done = 0; done < size && !error; done += BULK_ZERO_CHUNK)
-        error = os->write(region->file, offset + done, zeroes, base_min(BULK_ZERO_CHUNK, size - done));
+        error =
+            os->write(region->file, offset + done, zeroes, base_min(BULK_ZERO_CHUNK, size - done));
     os->memory_free(zeroes);
     return error;
 }

@@ -523,15 +523,13 @@ evh_status checkpoint_run(struct journal *journal, enum checkpoint_kind kind)
     const uint64_t settled = journal->settled.sequence;
     const uint64_t target = journal->durable_sequence;
     evh_status status = flush_poisoned(journal);
-    const bool is_done = kind == CHECKPOINT_SETTLE
-                             ? target == settled
-                             : target == from && !bulk_is_over(journal, from);
+    const bool is_done = kind == CHECKPOINT_SETTLE ? target == settled
+                                                   : target == from && !bulk_is_over(journal, from);
     if (status || is_done) {
         checkpoint_release(journal);
         return status;
     }
-    const uint64_t marked_until =
-        journal->bulk_is_under_way ? UINT64_MAX : journal->bulk_sequence;
+    const uint64_t marked_until = journal->bulk_is_under_way ? UINT64_MAX : journal->bulk_sequence;
     if (PLANTED(5)) checkpoint_forget(journal, target);
     if (kind == CHECKPOINT_FORCE) {
         /* The reader learns of it before the first page of its view changes. */

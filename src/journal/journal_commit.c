@@ -42,12 +42,10 @@ struct journal_pending *commit_new_pending(struct journal *journal, uint64_t pag
     assert(pages + home_pages <= COMMIT_PAGES_MAX);
     struct journal_pending *pending = os->memory_allocate(sizeof *pending);
     if (!pending) return NULL;
-    pending->buffer =
-        commit_take_buffer(journal, commit_record_bytes_max(pages, home_pages),
-                           &pending->buffer_bytes);
+    pending->buffer = commit_take_buffer(journal, commit_record_bytes_max(pages, home_pages),
+                                         &pending->buffer_bytes);
     pending->live = os->memory_allocate(sizeof *pending->live);
-    pending->undo =
-        os->memory_allocate(base_max(pages + home_pages, 1) * sizeof *pending->undo);
+    pending->undo = os->memory_allocate(base_max(pages + home_pages, 1) * sizeof *pending->undo);
     if (pending->buffer && pending->live && pending->undo) return pending;
     pending_end(pending, journal);
     return NULL;

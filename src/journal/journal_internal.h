@@ -204,7 +204,8 @@ struct journal {
 
     /* Pages that are written home at once. */
     bool bulk_is_under_way; /* the mark is made, and the record not yet in the ring */
-    uint64_t bulk_sequence; /* of the last record that names such pages; 0: none since the opening */
+    uint64_t
+        bulk_sequence; /* of the last record that names such pages; 0: none since the opening */
 
     /* Readers. */
     uint64_t view_sequence;

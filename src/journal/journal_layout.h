@@ -55,8 +55,8 @@ enum journal_kind {
  * part of an older or newer image the home holds already: replay may be interrupted and repeated,
  * and a checkpoint may run meanwhile.
  *
- * A page at home was written there and flushed before its record was written. That is allowed behind
- * the end of the heap before this commit only, where no older commit sees it.
+ * A page at home was written there and flushed before its record was written. That is allowed
+ * behind the end of the heap before this commit only, where no older commit sees it.
  */
 struct journal_entry {
     uint64_t page;        /* number: offset / 4096 */

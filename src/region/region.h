@@ -118,8 +118,8 @@ EVH_INTERNAL evh_status region_extend_home(struct region *region, uint64_t file_
 EVH_INTERNAL evh_status region_allocate_extent(struct region *region, uint64_t floor_bytes,
                                                uint32_t slice_count, unsigned number);
 
-/** Take extent `number`, the last, off the list again: its header could not be written, or no header
- *  names it any more. It lies behind what is mapped. The plan is held. */
+/** Take extent `number`, the last, off the list again: its header could not be written, or no
+ *  header names it any more. It lies behind what is mapped. The plan is held. */
 EVH_INTERNAL void region_drop_extent(struct region *region, unsigned number);
 
 /** Cut the file off behind everything that is mapped, and behind the last extent: what lies there

@@ -54,7 +54,7 @@ struct workload_plan {
     uint64_t checkpoint_bytes, journal_max_bytes, size_max_bytes, private_max_bytes;
     uint64_t bulk_pages; /* new pages from which on they are written home at once; 0: as ever */
     bool background;     /* a background thread checkpoints */
-    bool real_tiers; /* dirty pages by the kernel's means instead of comparing all */
+    bool real_tiers;     /* dirty pages by the kernel's means instead of comparing all */
 };
 
 struct workload {

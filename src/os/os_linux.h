@@ -4,6 +4,28 @@
 
 #include "os/os.h"
 
+#include <pthread.h>
+
+/*
+ * At the head of a function that makes system calls at which a thread may be cancelled: it is not,
+ * there. The library holds locks around them, has written half of something, or owns what they
+ * return.
+ */
+#define OS_UNCANCELLED                                                                             \
+    int cancel_state __attribute__((unused, cleanup(os_cancel_as_before))) = os_cancel_never()
+
+static inline int os_cancel_never(void)
+{
+    int before = PTHREAD_CANCEL_ENABLE;
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+
+static inline void os_cancel_as_before(const int *before)
+{
+    (void)pthread_setcancelstate(*before, NULL);
+}
+
 /* The table (os_linux.c). What each function promises stands in os.h. */
 EVH_INTERNAL_DATA const struct os_calls os_linux_calls;
 

@@ -68,6 +68,20 @@ PRELOAD_API void *malloc(size_t size)
     return preload_malloc_more(size);
 }
 
+/*
+ * Zero bytes that need not be touched: tables that programs take large and use sparsely cost what
+ * they use. Below, clearing is cheaper than new pages are. 32 MiB is where glibc ends at the latest
+ * to clear what it has, too (M_MMAP_THRESHOLD's greatest value).
+ */
+static void *preload_zeroed(evh_heap *heap, size_t size)
+{
+    enum { UNTOUCHED_BYTES = 32 << 20 };
+    if (size < UNTOUCHED_BYTES || heap->mode != EVH_MEMORY) return evh_calloc(heap, 1, size);
+    void *block = evh_malloc(heap, size); /* whole slices */
+    if (block && os->discard(block, base_round_up(size, PAGE_BYTES))) memset(block, 0, size);
+    return block;
+}
+
 PRELOAD_API void *calloc(size_t count, size_t size)
 {
     size_t total = 0;
@@ -79,7 +93,7 @@ PRELOAD_API void *calloc(size_t count, size_t size)
     if (preload_is_too_large(total)) return preload_none(ENOMEM);
     const int before = errno;
     evh_heap *heap = preload_enter();
-    void *block = heap ? evh_calloc(heap, 1, total) : own_allocate(total);
+    void *block = heap ? preload_zeroed(heap, total) : own_allocate(total);
     if (!block) return preload_none(ENOMEM);
     errno = before;
     return block;

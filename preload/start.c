@@ -114,7 +114,12 @@ static bool start_expand(const char *format, char path[START_PATH_SIZE])
 static evh_heap *start_open_file(const char *format)
 {
     char path[START_PATH_SIZE];
-    if (!start_expand(format, path)) return NULL;
+    if (!start_expand(format, path)) {
+        (void)dprintf(STDERR_FILENO,
+                      "everheap: EVERHEAP_FILE: longer than %d bytes; memory is used instead\n",
+                      START_PATH_SIZE - 1);
+        return NULL;
+    }
     const evh_options options = {.must_create = true, .no_thread = true, .debug = ""};
     evh_heap *heap = evh_open(path, &options);
     if (!heap)

@@ -484,3 +484,27 @@ TEST(a_family_has_a_pool_for_every_size)
     evh_pools_close(pools);
     evh_pools_close(NULL);
 }
+
+static void *borrow_blocks(void *pool)
+{
+    void *blocks[40];
+    for (unsigned i = 0; i < 40; i++) blocks[i] = evh_pool_get(pool);
+    for (unsigned i = 0; i < 40; i++) evh_pool_put(pool, blocks[i]);
+    return NULL;
+}
+
+TEST(what_an_ended_thread_kept_is_for_all)
+{
+    evh_pool *pool =
+        make(&(evh_pool_options){.size_bytes = 24, .is_shared = true, .count_max = 64});
+    pthread_t thread;
+    void *block = evh_pool_get(pool); /* this thread has a magazine of its own already */
+    CHECK(block != NULL);
+    CHECK_EQUAL(pthread_create(&thread, NULL, borrow_blocks, pool), 0);
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    for (unsigned i = 1; i < 64; i++) CHECK(evh_pool_get(pool) != NULL);
+    CHECK(evh_pool_get(pool) == NULL);
+    CHECK_EQUAL(last_status(), EVH_LIMIT);
+    CHECK_EQUAL(stats_of(pool).live, 64);
+    evh_pool_close(pool);
+}

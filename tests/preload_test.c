@@ -139,6 +139,11 @@ TEST(handlers_of_forks_that_others_set_first_may_allocate)
         test_fail(__FILE__, __LINE__, "status %d: %s", status, output);
 }
 
+TEST(a_large_table_costs_what_is_used_of_it)
+{
+    expect_fine("large");
+}
+
 TEST(programs_start_where_addresses_or_data_are_limited)
 {
     static const char *const limits[] = {"-v 3000000", "-v 200000", "-d 1000000", "-d 100000"};

@@ -240,3 +240,28 @@ TEST(threads_put_stacks_that_others_got)
     CHECK(stats_of(exchange.stacks).made <= 200);
     evh_stacks_close(exchange.stacks);
 }
+
+static void *borrow_stacks(void *stacks)
+{
+    evh_stack *borrowed[10];
+    for (unsigned i = 0; i < 10; i++) {
+        borrowed[i] = evh_stack_get(stacks);
+        ((char *)borrowed[i]->base)[borrowed[i]->size_bytes - 1] = 1;
+    }
+    for (unsigned i = 0; i < 10; i++) evh_stack_put(stacks, borrowed[i]);
+    return NULL;
+}
+
+TEST(what_an_ended_thread_kept_is_for_all)
+{
+    evh_stacks *stacks = make(&(evh_stacks_options){.count_max = 11, .debug = ""});
+    pthread_t thread;
+    CHECK(evh_stack_get(stacks) != NULL); /* this thread has a magazine of its own already */
+    CHECK_EQUAL(pthread_create(&thread, NULL, borrow_stacks, stacks), 0);
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    CHECK_EQUAL(evh_stacks_trim(stacks), 10);
+    for (unsigned i = 1; i < 11; i++) CHECK(evh_stack_get(stacks) != NULL);
+    CHECK(evh_stack_get(stacks) == NULL);
+    CHECK_EQUAL(last_status(), EVH_LIMIT);
+    evh_stacks_close(stacks);
+}

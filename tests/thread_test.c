@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -717,4 +718,48 @@ TEST(the_gate_works_without_membarrier)
     CHECK(is_equal);
     threads_close(counters.heap);
     os_use(NULL);
+}
+
+/* ---- cancelled threads ---- */
+
+struct cancelled {
+    evh_heap *heap;
+    uint32_t rounds; /* begun. Atomic */
+};
+
+static void *cancelled_run(void *context)
+{
+    struct cancelled *cancelled = context;
+    for (;;) {
+        pthread_testcancel();
+        for (unsigned i = 0; i < 8; i++) {
+            void *block = evh_malloc(cancelled->heap, 100000 + i * 30000);
+            if (block) memset(block, (int)i, 50000);
+            if (i % 2) evh_free(cancelled->heap, block);
+        }
+        __atomic_add_fetch(&cancelled->rounds, 1, __ATOMIC_RELAXED);
+        (void)evh_commit(cancelled->heap);
+    }
+    return NULL;
+}
+
+/* The thread is in a commit nearly all of the time, and most of that in a system call. */
+TEST(a_thread_that_is_cancelled_in_a_commit_holds_up_nobody)
+{
+    const evh_options options = {.no_thread = true, .checkpoint_bytes = 1 << 20};
+    struct cancelled cancelled = {.heap = evh_open(test_path("heap"), &options)};
+    CHECK(cancelled.heap != NULL);
+    alarm(120); /* whoever waits for ever ends */
+    for (unsigned i = 0; i < 20; i++) {
+        pthread_t thread;
+        const uint32_t before = __atomic_load_n(&cancelled.rounds, __ATOMIC_RELAXED);
+        CHECK_EQUAL(pthread_create(&thread, NULL, cancelled_run, &cancelled), 0);
+        while (__atomic_load_n(&cancelled.rounds, __ATOMIC_RELAXED) < before + 2) sched_yield();
+        CHECK_EQUAL(pthread_cancel(thread), 0);
+        CHECK_EQUAL(pthread_join(thread, NULL), 0);
+        CHECK_EQUAL(evh_commit(cancelled.heap), EVH_OK);
+    }
+    alarm(0);
+    CHECK_EQUAL(evh_check(cancelled.heap, NULL, NULL), EVH_OK);
+    CHECK_EQUAL(evh_close(cancelled.heap), EVH_OK);
 }

@@ -318,7 +318,8 @@ typedef enum evh_guard {
 
 typedef struct evh_stacks_options {
     size_t size_bytes;  /* of a stack, rounded up to pages; 0: 64 KiB, at most 1 GiB */
-    uint64_t count_max; /* stacks in use at once; EVH_LIMIT beyond. 0: no limit */
+    uint64_t count_max; /* stacks in use at once; EVH_LIMIT beyond. 0: no limit. Each thread may
+                           keep 16 that it put, which count for the others */
     evh_guard guard;
     evh_misuse misuse;
     const char *name;
@@ -363,7 +364,8 @@ EVH_API evh_status evh_stack_thread(void);
 /** Bytes of the stack, from its top, that have memory behind them: the deepest that it was used
  *  since it was made or trimmed, rounded up to pages. Asks; 0 if the system does not tell. */
 EVH_API size_t evh_stack_used(const evh_stack *stack);
-/** Give the memory of all stacks that nobody uses back to the system. Returns how many. */
+/** Give the memory of stacks that nobody uses back to the system; not of those that other running
+ *  threads keep, 16 each at most. Returns how many. */
 EVH_API uint64_t evh_stacks_trim(evh_stacks *stacks);
 
 typedef struct evh_stacks_stats {

@@ -26,7 +26,8 @@ extern "C" {
  *
  * Zero is the default in every options struct. Unless a call says otherwise, any thread may make it
  * at any time ("Threads any"); a call on a heap that another thread is closing is an error of the
- * program. A null heap is EVH_INVALID, never a crash.
+ * program. A null heap is EVH_INVALID, never a crash. No call is a cancellation point of
+ * pthread_cancel(), so that a thread that is cancelled holds no lock of a heap.
  */
 
 typedef struct evh_heap evh_heap;

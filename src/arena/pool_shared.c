@@ -57,6 +57,20 @@ void pool_shared_end(evh_pool *pool)
     assert(pool->magazines == NULL);
 }
 
+/* Nobody has the magazine any more: its blocks are for all. */
+static void pool_empty_all(evh_pool *pool, struct pool_magazine *magazine)
+{
+    assert(heap_lock_is_taken(&pool->lock));
+    assert(!magazine->has_thread);
+    if (!magazine->free) return;
+    void *last = magazine->free;
+    while (pool_next(last)) last = pool_next(last); /* POOL_MAGAZINE_BLOCKS at most */
+    pool_link(last, pool->free);
+    pool->free = magazine->free;
+    magazine->free = NULL;
+    magazine->count = 0;
+}
+
 /* The slot's magazine goes back to its pool, if that is still there. */
 static void pool_leave_slot(struct pool_slot *slot)
 {
@@ -69,6 +83,7 @@ static void pool_leave_slot(struct pool_slot *slot)
     if (pool) {
         heap_lock_take(&slot->pool->lock);
         slot->magazine->has_thread = false;
+        pool_empty_all(slot->pool, slot->magazine);
         heap_lock_drop(&slot->pool->lock);
     }
     heap_lock_drop(&pool_registry_lock);

@@ -330,6 +330,21 @@ static evh_stack *stacks_make(evh_stacks *stacks)
 
 /* ---- threads ---- */
 
+/* Nobody has the magazine any more: its stacks are for all. */
+static void stacks_empty(evh_stacks *stacks, struct stack_magazine *magazine)
+{
+    assert(heap_lock_is_taken(&stacks->lock));
+    assert(!magazine->has_thread);
+    while (magazine->free) { /* STACK_KEEP of them at most */
+        evh_stack *stack = magazine->free;
+        magazine->free = stack_next(stack);
+        stack_set_next(stack, stacks->free);
+        stacks->free = stack;
+        stacks->free_count++;
+    }
+    __atomic_store_n(&magazine->count, 0, __ATOMIC_RELAXED);
+}
+
 static void stacks_leave_slot(struct stack_slot *slot)
 {
     assert(slot != NULL);
@@ -342,6 +357,7 @@ static void stacks_leave_slot(struct stack_slot *slot)
         assert(slot->magazine != NULL);
         heap_lock_take(&slot->stacks->lock);
         slot->magazine->has_thread = false;
+        stacks_empty(slot->stacks, slot->magazine);
         heap_lock_drop(&slot->stacks->lock);
     }
     heap_lock_drop(&stacks_registry_lock);

@@ -7,13 +7,16 @@
 #include <pthread.h>
 
 /*
- * No call of the table is a point at which a cancelled thread ends: it may hold locks of the
- * library, and others would wait for ever. It ends at the next such point of the program's own.
- * One declaration at the head of a function is all that this takes.
+ * At the head of a function that makes system calls at which a thread may be cancelled: it is not,
+ * there. The library holds locks around them, has written half of something, or owns what they
+ * return.
  */
-static inline int os_cancel_later(void)
+#define OS_UNCANCELLED                                                                             \
+    int cancel_state __attribute__((unused, cleanup(os_cancel_as_before))) = os_cancel_never()
+
+static inline int os_cancel_never(void)
 {
-    int before = 0;
+    int before = PTHREAD_CANCEL_ENABLE;
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
     return before;
 }
@@ -22,9 +25,6 @@ static inline void os_cancel_as_before(const int *before)
 {
     (void)pthread_setcancelstate(*before, NULL);
 }
-
-#define OS_NO_CANCEL                                                                               \
-    __attribute__((cleanup(os_cancel_as_before), unused)) const int cancel_state = os_cancel_later()
 
 /* The table (os_linux.c). What each function promises stands in os.h. */
 EVH_INTERNAL_DATA const struct os_calls os_linux_calls;

@@ -19,7 +19,7 @@ static bool file_range_is_valid(uint64_t offset, uint64_t size)
 
 EVH_INTERNAL int os_file_open(const char *path, unsigned flags, unsigned permissions, int *file)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     assert(path != NULL);
     assert(file != NULL);
 
@@ -40,7 +40,7 @@ EVH_INTERNAL int os_file_open(const char *path, unsigned flags, unsigned permiss
 
 EVH_INTERNAL int os_file_close(int file)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     os_temporary_forget(file);
     if (close(file) == 0) return 0;
     return errno == EINTR ? 0 : errno; /* Linux has closed it then, and may have given it away */
@@ -68,7 +68,7 @@ EVH_INTERNAL int os_file_information(int file, struct os_file_info *info)
 
 EVH_INTERNAL int os_file_information_at(const char *path, struct os_file_info *info)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     struct stat status;
     if (stat(path, &status) != 0) return errno;
     file_fill_information(&status, info);
@@ -146,7 +146,7 @@ EVH_INTERNAL int os_file_allocate_by_writing(int file, uint64_t offset, uint64_t
 
 EVH_INTERNAL int os_file_allocate(int file, uint64_t offset, uint64_t size)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     if (size == 0) return 0;
     if (!file_range_is_valid(offset, size)) return EFBIG;
     if (os_file_is_over_limit(offset + size)) return EFBIG;
@@ -161,7 +161,7 @@ EVH_INTERNAL int os_file_allocate(int file, uint64_t offset, uint64_t size)
 
 EVH_INTERNAL int os_file_punch(int file, uint64_t offset, uint64_t size)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     if (size == 0) return 0;
     if (!file_range_is_valid(offset, size)) return EFBIG;
     for (;;) {

@@ -21,6 +21,7 @@ EVH_INTERNAL uint64_t os_page_bytes(void)
 
 EVH_INTERNAL uint64_t os_map_limit(void)
 {
+    OS_UNCANCELLED;
     enum { LIMIT_DEFAULT = 65530 };
     unsigned long limit = LIMIT_DEFAULT;
     FILE *file = fopen("/proc/sys/vm/max_map_count", "re");

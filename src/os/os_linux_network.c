@@ -82,6 +82,7 @@ static bool network_fuse_is_remote(dev_t device)
 
 EVH_INTERNAL bool os_file_is_network(int file)
 {
+    OS_UNCANCELLED;
     struct statfs system;
     if (fstatfs(file, &system) != 0) return false;
     const uint32_t type = (uint32_t)system.f_type;

@@ -83,7 +83,7 @@ static char *temporary_name(const char *path)
 
 static int temporary_open_nameless(const char *path, unsigned permissions, int *file)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     /* Without /proc a nameless file could not be given its name. */
     if (access("/proc/self/fd", F_OK) != 0) return EOPNOTSUPP;
     char *directory = os_file_directory(path);

@@ -97,7 +97,7 @@ EVH_INTERNAL void os_mutex_unlock(struct os_mutex *mutex)
 
 EVH_INTERNAL void os_mutex_wait(struct os_mutex *mutex)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     const int error = pthread_cond_wait(&mutex->condition, &mutex->mutex);
     assert(error == 0);
     (void)error;
@@ -156,7 +156,7 @@ EVH_INTERNAL int os_thread_start(void (*run)(void *), void *context, struct os_t
 
 EVH_INTERNAL void os_thread_join(struct os_thread *thread)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     if (thread == NULL) return;
     const int error = pthread_join(thread->thread, NULL);
     assert(error == 0);
@@ -176,7 +176,7 @@ EVH_INTERNAL void os_thread_wake(uint32_t *word)
 
 EVH_INTERNAL void os_thread_pause(uint64_t nanoseconds)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     const struct timespec time = {.tv_sec = (time_t)(nanoseconds / 1000000000u),
                                   .tv_nsec = (long)(nanoseconds % 1000000000u)};
     (void)nanosleep(&time, NULL);
@@ -211,7 +211,7 @@ static uint64_t random_weak(void)
 
 EVH_INTERNAL void os_random(void *buffer, size_t size)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     unsigned char *next = buffer;
     while (size > 0) {
         ssize_t got = getrandom(next, size, 0);
@@ -236,7 +236,7 @@ EVH_INTERNAL uint64_t os_time_ns(void)
 /* The kernel draws a random UUID when it starts: 36 characters, of which the dashes say nothing. */
 EVH_INTERNAL bool os_boot(uint8_t id[16])
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     char text[37] = "";
     const int file = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     if (file < 0) return false;

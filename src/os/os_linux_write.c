@@ -24,7 +24,7 @@ EVH_INTERNAL size_t os_write_chunk_bytes = (size_t)1 << 30;
 
 EVH_INTERNAL int os_file_read(int file, uint64_t offset, void *buffer, size_t size, size_t *done)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     *done = 0;
     if (!base_in_range(offset, size, INT64_MAX)) return EOVERFLOW;
     while (*done < size) {
@@ -42,7 +42,7 @@ EVH_INTERNAL int os_file_read(int file, uint64_t offset, void *buffer, size_t si
 
 EVH_INTERNAL int os_file_write(int file, uint64_t offset, const void *data, size_t size)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     if (!base_in_range(offset, size, INT64_MAX)) return EFBIG;
     if (os_file_is_over_limit(offset + size)) return EFBIG;
     for (size_t done = 0; done < size;) {
@@ -160,7 +160,7 @@ static int write_then_flush(int file, const struct os_part *parts, unsigned coun
 EVH_INTERNAL int os_file_write_sync(int file, uint64_t offset, const struct os_part *parts,
                                     unsigned count, bool *flush_failed)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     *flush_failed = false;
     uint64_t size = 0;
     for (unsigned i = 0; i < count; i++) {
@@ -193,7 +193,7 @@ EVH_INTERNAL int os_file_write_sync(int file, uint64_t offset, const struct os_p
 
 EVH_INTERNAL int os_file_flush(int file)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     for (;;) {
         if (fdatasync(file) == 0) return 0;
         /* EINTR comes before anything was reported as done or lost: asking again is safe. */
@@ -203,7 +203,7 @@ EVH_INTERNAL int os_file_flush(int file)
 
 EVH_INTERNAL int os_file_flush_directory(const char *path)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     char *directory = os_file_directory(path);
     if (directory == NULL) return ENOMEM;
     int error = 0;
@@ -222,7 +222,7 @@ EVH_INTERNAL int os_file_flush_directory(const char *path)
 
 EVH_INTERNAL void os_file_write_back(int file, uint64_t offset, uint64_t size)
 {
-    OS_NO_CANCEL;
+    OS_UNCANCELLED;
     if (!base_in_range(offset, size, INT64_MAX) || size == 0) return;
     (void)sync_file_range(file, (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);
 }

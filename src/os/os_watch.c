@@ -191,6 +191,7 @@ EVH_INTERNAL evh_detect os_watch_tier(const struct os_watch *watch)
 
 EVH_INTERNAL void os_watch_close(struct os_watch *watch)
 {
+    OS_UNCANCELLED;
     if (watch == NULL) return;
     watch_protect_close(watch);
     watch_scan_close(watch);
@@ -309,6 +310,7 @@ static int watch_tier_from_environment(evh_detect *tier)
 EVH_INTERNAL int os_watch_open(void *base, uint64_t reserved_bytes, evh_detect detect, bool guards,
                                struct os_watch **watch)
 {
+    OS_UNCANCELLED;
     assert(base != NULL);
     assert(reserved_bytes % PAGE_BYTES == 0);
 

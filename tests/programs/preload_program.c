@@ -110,6 +110,31 @@ static void check_errors(void)
     EXPECT(errno == 77);
 }
 
+/* How much of the process is in memory. */
+static size_t resident_bytes(void)
+{
+    size_t size = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    EXPECT(file && fscanf(file, "%zu %zu", &size, &resident) == 2);
+    fclose(file);
+    return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* A large table costs what is used of it, and is zero also where blocks were before. */
+static void check_large(void)
+{
+    enum { SIZE = 256 << 20, STEP = 1 << 20 };
+    const size_t before = resident_bytes();
+    for (unsigned round = 0; round < 2; round++) {
+        char *table = hidden(calloc(1, hidden_size(SIZE)));
+        EXPECT(table != NULL);
+        for (size_t i = 0; i < SIZE; i += STEP) EXPECT(table[i] == 0 && table[i + STEP - 1] == 0);
+        EXPECT(resident_bytes() < before + SIZE / 4);
+        memset(table, 1, SIZE / 8);
+        free(table);
+    }
+}
+
 /* ---- threads and forks ---- */
 
 static void *exchanged[64];
@@ -274,8 +299,7 @@ int main(int argc, char **argv)
         {"sizes", check_sizes},    {"null", check_zero_and_null}, {"alignment", check_alignment},
         {"errors", check_errors},  {"threads", check_threads},    {"forks", check_forks},
         {"double", misuse_double}, {"interior", misuse_interior}, {"foreign", misuse_foreign},
-        {"streams", check_streams},
-        {"late", misuse_late},
+        {"streams", check_streams}, {"large", check_large},       {"late", misuse_late},
     };
     for (unsigned i = 0; argc > 1 && i < sizeof parts / sizeof parts[0]; i++) {
         if (strcmp(argv[1], parts[i].name) != 0) continue;

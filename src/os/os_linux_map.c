@@ -135,6 +135,31 @@ EVH_INTERNAL int os_map_discard(void *address, uint64_t size)
     return madvise(address, size, MADV_DONTNEED) == 0 ? 0 : errno;
 }
 
+/*
+ * Whether advice is followed or refused. Emulators answer success to advice that they have never
+ * heard of (qemu's user mode to any but MADV_DONTNEED); a kernel refuses nonsense before it looks
+ * at the range, which may be empty.
+ */
+static bool map_advice_is_heard(void)
+{
+    enum { NO_ADVICE = -1 };
+    static uint32_t known; /* 0 not asked yet, 1 no, 2 yes */
+    uint32_t answer = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (UNLIKELY(answer == 0)) {
+        answer = madvise(NULL, 0, NO_ADVICE) == 0 ? 1 : 2;
+        __atomic_store_n(&known, answer, __ATOMIC_RELAXED);
+    }
+    return answer == 2;
+}
+
+EVH_INTERNAL int os_map_advise(void *address, uint64_t size, int advice)
+{
+    assert(address != NULL);
+    assert(size != 0);
+    if (!map_advice_is_heard()) return EINVAL; /* as a kernel that is older than the advice */
+    return madvise(address, size, advice) == 0 ? 0 : errno;
+}
+
 EVH_INTERNAL int os_map_release(void *address, uint64_t size)
 {
     return munmap(address, size) == 0 ? 0 : errno;

@@ -117,6 +117,33 @@ $(foreach n,$(PLANTS),$(eval $(call flavour,plant$(n),-O1 -g -DNDEBUG -DEVERHEAP
 $(CXX_TEST_SOURCES:%.cpp=$(BUILD)/%) $(CXX_TEST_SOURCES:%.cpp=$(BUILD)/asan/%) \
 	$(CXX_TEST_SOURCES:%.cpp=$(BUILD)/cover/%): LDLIBS += -lstdc++
 
+# Tests of interleavings (explore_*_test.c) and the library below them are compiled for
+# ThreadSanitizer, but linked with tests/support/interleave_hooks.c in its place. The support code is
+# the debug build's.
+EXPLORED := -O1 -g -fsanitize=thread -DEVERHEAP_EXPLORE \
+	$(addprefix -fno-builtin-,memcpy memmove memset memcmp)
+WRAPPED := -Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset,--wrap=memcmp
+
+$(BUILD)/objects/explore/src/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    explore $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(EXPLORED) $(LIBRARY_PATHS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/objects/explore/tests/%.o: tests/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    explore $<")
+	$(Q)$(CC) $(STANDARD) -pthread $(EXPLORED) $(TEST_PATHS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/objects/explore/libeverheap.a: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/explore/%.o)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(BUILD)/tests/explore_%_test: $(BUILD)/objects/explore/tests/explore_%_test.o \
+		$(BUILD)/objects/debug/libsupport.a $(BUILD)/objects/explore/libeverheap.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(CC) -pthread $(WRAPPED) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
 # ---- what users get -----------------------------------------------------------------------------
 
 .PHONY: all
@@ -221,10 +248,15 @@ crash: $(BUILD)/tests/crash_test $(PLANTS:%=$(BUILD)/plant%/tests/crash_test) ##
 	@$(PYTHON) tools/crash.py --build $(BUILD) --images 1000000 --plants "$(PLANTS)"
 
 .PHONY: kill
-kill: $(BUILD)/tests/kill_test $(BUILD)/tests/live_kill_test $(BUILD)/tests/reader_test $(PROGRAMS) ## kill a real program a thousand times, processes on one live heap 5000 times; then writers and readers for a minute
+kill: $(addprefix $(BUILD)/tests/,kill_test live_kill_test live_step_test reader_test) $(PROGRAMS) ## kill a real program a thousand times, processes on one live heap 5000 times, one at every instruction; then writers and readers for a minute
 	@KILLS=$(or $(KILLS),1000) $(BUILD)/tests/kill_test -v
 	@KILLS=$(or $(KILLS),5000) $(BUILD)/tests/live_kill_test -v
+	@EFFORT=2 $(BUILD)/tests/live_step_test -v
 	@SECONDS=$(or $(SECONDS),60) $(BUILD)/tests/reader_test -v
+
+.PHONY: explore
+explore: $(filter $(BUILD)/tests/explore_%,$(TESTS)) ## explore interleavings of threads under C11's memory model
+	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test -v || exit 1; done
 
 .PHONY: model
 model: $(BUILD)/tests/heap_model_test ## 20 million random operations on a heap file beside a model of it [OPERATIONS=n, SEED=n]
@@ -234,6 +266,10 @@ MODEL_TESTS := str symbol map tree vec
 .PHONY: model-collect
 model-collect: $(MODEL_TESTS:%=$(BUILD)/tests/%_test) ## compare every collection with a plain one over two million operations
 	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test agree || exit 1; done
+
+.PHONY: numbers
+numbers: $(BUILD)/release/tests/number_test ## read and write 20 million random doubles, bit for bit as the C library
+	@EFFORT=$(or $(EFFORT),400) $< -v
 
 .PHONY: cover
 cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(CXX_TESTS:$(BUILD)/%=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
@@ -265,8 +301,8 @@ $(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
 $(BUILD)/bench/collect_bench: $(BUILD)/objects/bench/collect_std.o
 $(BUILD)/bench/collect_bench: BENCH_LIBRARIES += -lstdc++
 
-.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect
-bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-json
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-json ## run all benchmarks
 bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
 	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
@@ -286,6 +322,8 @@ $(BUILD)/bench/arena_boost: bench/arena_boost.cpp
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX   $@")
 	$(Q)$(CXX) -std=c++17 -O2 $< -lboost_context -o $@
+bench-json: $(BUILD)/bench/json_bench ## measure JSON documents [FILE=text]
+	@$< $(if $(FILE),--file=$(FILE))
 
 # ---- house --------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ enum cli_exit {
 enum cli_kind {
     CLI_FLAG,   /* --blocks */
     CLI_NUMBER, /* --depth N: decimal, or hexadecimal with 0x */
+    CLI_TEXT,   /* --from FILE */
 };
 
 struct cli_option {
@@ -54,9 +55,10 @@ struct cli_example {
 struct cli_value {
     bool is_given;
     uint64_t number;
+    const char *text; /* of a CLI_TEXT; borrowed from the command line */
 };
 
-enum { CLI_OPTION_MAX = 8, CLI_ARGUMENT_MAX = 2 };
+enum { CLI_OPTION_MAX = 8, CLI_ARGUMENT_MAX = 4 };
 
 struct cli_request {
     const struct cli_command *command;
@@ -77,7 +79,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_info, cli_check, cli_map, cli_dump, cli_log, cli_digest,
-    cli_stat, cli_trim;
+    cli_stat, cli_trim, cli_json_command;
 
 /** Parse what follows the subcommand's name. False after a message about wrong usage. */
 bool cli_parse(struct cli_request *request, int count, char **words);

@@ -99,7 +99,9 @@ static bool take_option(struct cli_request *request, int count, char **words, in
         }
         const char *text = split.value;
         if (!text && *index + 1 < count) text = words[++*index];
-        if (!text) return usage_fail(command, "option '%s' needs a number", word);
+        if (!text) return usage_fail(command, "option '%s' needs a value", word);
+        value->text = text;
+        if (option->kind == CLI_TEXT) return true;
         if (parse_number(text, &value->number)) return true;
         return usage_fail(command, "'%s' is not a number for --%s", text, option->name);
     }

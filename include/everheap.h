@@ -7,6 +7,8 @@
 #include <everheap/inspect.h>
 #include <everheap/live.h>
 #include <everheap/arena.h>
+#include <everheap/json.h>
+#include <everheap/json_query.h>
 #include <everheap/debug.h> /* last: with EVH_DEBUG_SITES it puts macros over the calls */
 
 #endif

@@ -2,23 +2,13 @@
 #ifndef EVERHEAP_HEAP_H
 #define EVERHEAP_HEAP_H
 
+#include <everheap/status.h>
+
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-
-#if UINTPTR_MAX != 0xffffffffffffffffu
-#error "everheap needs a 64-bit system: a heap is addressed with 64-bit offsets"
-#endif
-#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "everheap needs a little-endian system: the file stores integers as they lie in memory"
-#endif
 
 #ifdef __cplusplus
 extern "C" {
-#endif
-
-#ifndef EVH_API
-#define EVH_API __attribute__((visibility("default")))
 #endif
 
 /* The version of this interface. The version of the file format is separate: see evh_info. */
@@ -45,44 +35,6 @@ typedef struct evh_heap evh_heap;
 typedef struct evh_ref {
     uint64_t offset;
 } evh_ref;
-
-typedef enum evh_status {
-    EVH_OK = 0,
-    EVH_READ_ONLY,   /* a change or a commit asked of a read-only or private heap; also a mode */
-    EVH_INVALID,     /* an argument that no heap could accept: size 0, alignment 3, a null heap */
-    EVH_NO_MEMORY,   /* the system gave no memory or address space */
-    EVH_FULL,        /* the disk, the quota or size_max_bytes is exhausted; nothing was changed */
-    EVH_IO,          /* a read or write failed */
-    EVH_POISONED,    /* a flush failed earlier: only reopening tells what is on the disk */
-    EVH_NOT_FOUND,   /* no such file, or no such root */
-    EVH_EXISTS,      /* must_create, and the file is there */
-    EVH_ACCESS,      /* the system refuses access: permissions, a read-only file system */
-    EVH_NOT_FILE,    /* a directory, FIFO, device or socket; or a file system that is refused */
-    EVH_NOT_HEAP,    /* a file or buffer without a heap in it */
-    EVH_TRUNCATED,   /* a heap whose file has lost its end */
-    EVH_VERSION,     /* written by a newer version, or with a feature this one lacks */
-    EVH_BYTE_ORDER,  /* written on a machine of the other byte order */
-    EVH_CORRUPT,     /* bytes that cannot be right; evh_last_error()->offset says which */
-    EVH_MODE,        /* an operation or a mode that this heap was not made for */
-    EVH_BUSY,        /* another writer has it (the message names its process), or the call came at
-                        a moment that forbids it */
-    EVH_FORKED,      /* a forked child may not use its parent's heap */
-    EVH_STALE,       /* this read-only view was left behind; evh_refresh() */
-    EVH_LIMIT,       /* larger than the format, or than a limit that an option sets, allows */
-    EVH_BAD_POINTER, /* a pointer or ref that is not the start of a live block of this heap */
-    EVH_DOUBLE_FREE, /* a block that is free already */
-    EVH_UNSUPPORTED, /* this system lacks what the option asks for */
-    EVH_OVERWRITTEN, /* bytes that are nobody's were changed: behind a block, or in a free one */
-    EVH_STATUS_COUNT
-} evh_status;
-
-/** The last failure in this thread. Borrowed until the thread's next failing call. */
-typedef struct evh_error {
-    evh_status status;
-    int os_error;    /* errno where the system refused, else 0 */
-    uint64_t offset; /* in the file, where there is one; else UINT64_MAX */
-    char message[488];
-} evh_error;
 
 /* How a heap is opened. EVH_READ_ONLY (above) is the mode of a reader as well as the status that a
  * reader gets when it tries to write; hence an integer and not an enum of its own. */
@@ -379,12 +331,8 @@ EVH_API evh_heap *evh_heap_of(const void *address);
     }                                                                                              \
     struct type##_ref /* the macro ends in a declaration: write a semicolon after it */
 
-/* ---- errors and version --------------------------------------------------------------------- */
+/* ---- version -------------------------------------------------------------------------------- */
 
-/** The last failure in this thread; never NULL. Its status is EVH_OK if nothing has failed yet. */
-EVH_API const evh_error *evh_last_error(void);
-/** The name of a status, such as "EVH_FULL"; "EVH_?" for a number that is none. Static. */
-EVH_API const char *evh_status_name(evh_status status);
 /** The version of the library that is linked, such as "0.1.0". Static. */
 EVH_API const char *evh_version(void);
 

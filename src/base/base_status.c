@@ -50,6 +50,9 @@ const char *evh_status_name(evh_status status)
         [EVH_DOUBLE_FREE] = "EVH_DOUBLE_FREE",
         [EVH_UNSUPPORTED] = "EVH_UNSUPPORTED",
         [EVH_OVERWRITTEN] = "EVH_OVERWRITTEN",
+        [EVH_SYNTAX] = "EVH_SYNTAX",
+        [EVH_DANGLING] = "EVH_DANGLING",
+        [EVH_CYCLE] = "EVH_CYCLE",
     };
     static_assert(sizeof names / sizeof names[0] == EVH_STATUS_COUNT, "a status without a name");
 

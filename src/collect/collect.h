@@ -140,4 +140,8 @@ EVH_INTERNAL const char *collect_search(const char *text, size_t text_size, cons
 /** Verify that a live block of at least `bytes` bytes begins at `ref`. */
 EVH_INTERNAL evh_status collect_check_block(evh_heap *heap, uint64_t ref, uint64_t bytes);
 
+/** As evh_symbol_retain(), `count` times at once. */
+EVH_INTERNAL evh_status collect_symbol_retain(evh_heap *heap, evh_symbols *symbols,
+                                              evh_symbol symbol, uint32_t count);
+
 #endif

@@ -204,6 +204,19 @@ evh_status evh_symbol_retain(evh_heap *heap, evh_symbols *symbols, evh_symbol sy
     return EVH_OK;
 }
 
+evh_status collect_symbol_retain(evh_heap *heap, evh_symbols *symbols, evh_symbol symbol,
+                                 uint32_t count)
+{
+    struct collect_symbols *head;
+    struct collect_symbol *const entry = symbol_change(heap, symbols, symbol, &head);
+    if (!entry) return collect_failed();
+    if (head->flags & EVH_SYMBOLS_KEEP) return EVH_OK;
+    if (entry->references > UINT32_MAX - count)
+        return base_fail(EVH_LIMIT, NO_OFFSET, "symbol %u has too many references", symbol);
+    entry->references += count;
+    return EVH_OK;
+}
+
 /* Free a symbol that nobody references. */
 static evh_status symbol_end(evh_heap *heap, struct collect_symbols *head,
                              struct collect_symbol *entry, evh_symbol symbol)

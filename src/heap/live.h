@@ -76,7 +76,8 @@ EVH_INTERNAL evh_status live_save(evh_heap *heap, const char *path);
 
 /* ---- live_slots.c: processes, threads, intents, death ---- */
 
-/** Whether nobody has that tag any more. 0 counts. */
+/** Whether nobody has that tag any more. 0 counts. It was loaded with acquire order: else a new
+ *  thread's tag may be seen before its slot's generation, and be taken for stale. */
 EVH_INTERNAL bool live_is_stale(const struct live *live, uint64_t tag);
 /** Lock a process slot, reaping who had it. EVH_LIMIT: all are taken. */
 EVH_INTERNAL evh_status live_take_process(struct live *live);

@@ -154,7 +154,7 @@ static struct slice *find_near(struct cache *cache, uint32_t class_index)
     for (uint32_t i = 0; i < looks && matches < FIND_NEAR_MATCHES; i++, number++) {
         if (number >= end) number = 0;
         if (number == 0 ||
-            !live_is_stale(live, base_load(live_owner(live, number), __ATOMIC_RELAXED)))
+            !live_is_stale(live, base_load(live_owner(live, number), __ATOMIC_ACQUIRE)))
             continue;
         if (find_class(live, number) != class_index) continue;
         matches++;
@@ -342,7 +342,7 @@ static void find_sweep_slice(struct find_sweep *sweep, uint64_t number)
     assert(number > 0);
     assert(sweep->cache->tag != 0);
     struct live *live = sweep->cache->heap->live;
-    const uint64_t owner = base_load(live_owner(live, number), __ATOMIC_RELAXED);
+    const uint64_t owner = base_load(live_owner(live, number), __ATOMIC_ACQUIRE);
     if (!live_is_stale(live, owner)) return;
     const uint32_t class_index = find_class(live, number);
     if (class_index < HEAP_CLASS_COUNT) {

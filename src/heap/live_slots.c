@@ -58,7 +58,9 @@ static bool slots_names(const struct live *live, uint64_t slot, uint64_t block)
     assert(block != 0);
     assert(live->area != NULL);
     const uint64_t end_bytes = live_end(live) << SLICE_SHIFT;
-    if (slot < SLICE_BYTES || slot % 8 || !base_in_range(slot, 8, end_bytes)) return false;
+    const uint64_t catalog = LIVE_AREA_OFFSET + offsetof(struct live_area, catalog);
+    if (slot < SLICE_BYTES && slot != catalog) return false; /* no other ref is there */
+    if (slot % 8 || !base_in_range(slot, 8, end_bytes)) return false;
     const uint64_t *ref = (const uint64_t *)(const void *)(live->heap->view.base + slot);
     return base_load(ref, __ATOMIC_ACQUIRE) == block;
 }

@@ -149,7 +149,9 @@ EVH_INTERNAL uint64_t remote_live_bits(const evh_heap *heap, const struct slice 
 {
     assert(slice->bits != NULL);
     assert(word < slice->word_count);
+    /* The mirror first: a fold clears the bitmap first, so who finds the mirror folded finds the
+     * bitmap cleared. In the other order a block that is being folded would look live. */
+    const uint64_t pending = base_load(remote_mirror(heap, slice) + word, __ATOMIC_ACQUIRE);
     const uint64_t bits = base_load(&slice->bits[word], __ATOMIC_RELAXED);
-    const uint64_t pending = base_load(remote_mirror(heap, slice) + word, __ATOMIC_RELAXED);
     return bits & ~pending & slice_valid_bits(slice, word);
 }

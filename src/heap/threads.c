@@ -20,8 +20,10 @@ EVH_INTERNAL _Thread_local struct heap_thread heap_thread = {.cache = &threads_n
 /* Protects the links between heaps and threads: cache->heap, and has_thread when either ends. */
 static struct heap_lock threads_lock;
 
-/* ThreadSanitizer does not know membarrier. */
-#if defined(__SANITIZE_THREAD__)
+/* ThreadSanitizer does not know membarrier. (The explorer of interleavings does.) */
+#if defined(EVERHEAP_EXPLORE)
+enum { THREADS_SANITIZED = 0 };
+#elif defined(__SANITIZE_THREAD__)
 enum { THREADS_SANITIZED = 1 };
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)

@@ -95,7 +95,7 @@ static uint64_t another_address(void)
         CHECK_EQUAL(os_linux()->release(address, RESERVATION_BYTES), 0);
         if ((uint64_t)(uintptr_t)address == wanted) return wanted;
     }
-    if (!test_has_addresses(128 * RESERVATION_BYTES)) return 0; /* the system gives few: any */
+    if (!test_has_addresses(128ull * RESERVATION_BYTES)) return 0; /* the system gives few: any */
     test_fail(__FILE__, __LINE__, "no other address is free");
     test_stop();
 }

@@ -2,6 +2,7 @@
 # library; `make test` also python3. New files are found by wildcard: nothing here names them.
 #
 #   CC=clang        another compiler             WERROR=1   warnings are errors (CI)
+#   CXX=clang++     another C++ compiler, for what is in C++ (tests, examples; the library is not)
 #   BUILD=dir       another build directory      V=1        show the commands
 #   EFFORT=n        scale random tests by n      SEED=n     repeat a random test
 
@@ -13,9 +14,12 @@ MAKEFLAGS += --no-builtin-rules
 ifeq ($(origin CC),default)
 CC := cc
 endif
+# The C++ compiler beside the C compiler, unless one is named. Without one, what needs it is left out.
 ifeq ($(origin CXX),default)
-CXX := c++
+CXX := $(if $(findstring clang,$(CC)),$(subst clang,clang++,$(CC)),$(if $(findstring \
+	gcc,$(CC)),$(subst gcc,g++,$(CC)),c++))
 endif
+HAS_CXX := $(shell command -v $(firstword $(CXX)) >/dev/null 2>&1 && echo yes)
 AR ?= ar
 PYTHON ?= python3
 BUILD ?= build
@@ -28,33 +32,35 @@ VERSION := $(shell sed -n 's/^\#define EVH_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' 
 LAYERS := $(shell sed '/^\#/d;/^$$/d' src/layers.txt)
 
 STANDARD := -std=c17 -Wall -Wextra -Wconversion -Wshadow $(if $(WERROR),-Werror)
-CXX_STANDARD := -std=c++17 -Wall -Wextra $(if $(WERROR),-Werror)
+CXX_STANDARD := -std=c++17 -Wall -Wextra -Wconversion -Wshadow $(if $(WERROR),-Werror)
 CODE := -fPIC -fvisibility=hidden -ftls-model=initial-exec -pthread
 RELEASE := -O2 -g -DNDEBUG
 DEBUG := -O1 -g
 LIBRARY_PATHS := -Iinclude -Isrc
-PUBLIC_PATHS := -Iinclude
-TEST_PATHS := -Iinclude -Isrc -Itests -Itests/support -D_GNU_SOURCE
+PUBLIC_PATHS := -Iinclude -Icompat
+TEST_PATHS := -Iinclude -Isrc -Icompat -Itests -Itests/support -D_GNU_SOURCE
+# C++'s own library has a <debug/debug.h>, which comes before ours.
+CXX_TEST_PATHS := $(TEST_PATHS:-Isrc=-idirafter src)
 
 LIBRARY_SOURCES := $(foreach layer,$(LAYERS),$(sort $(wildcard src/$(layer)/*.c)))
 HEADERS := $(sort $(wildcard include/*.h include/*/*.h src/*/*.h))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
-TEST_SOURCES := $(sort $(wildcard tests/*_test.c))
-CXX_TEST_SOURCES := $(sort $(wildcard tests/*_test.cpp)) # of the headers in compat/
+TEST_SOURCES := $(sort $(wildcard tests/*_test.c) $(if $(HAS_CXX),$(wildcard tests/*_test.cpp)))
 SUPPORT_SOURCES := $(sort $(filter-out %_test.c,$(wildcard tests/*.c)) $(wildcard tests/support/*.c))
 PROGRAM_SOURCES := $(sort $(wildcard tests/programs/*.c))
 # Of examples and benchmarks, each file with a main() is a program; the others are linked to all.
 with_main = $(sort $(shell grep -l '^int main\b' /dev/null $(wildcard $(1)/*.c)))
 EXAMPLE_SOURCES := $(call with_main,examples)
 EXAMPLE_SUPPORT := $(filter-out $(EXAMPLE_SOURCES),$(wildcard examples/*.c))
+CXX_EXAMPLE_SOURCES := $(if $(HAS_CXX),$(sort $(wildcard examples/*.cpp)))
 BENCH_SOURCES := $(call with_main,bench)
 BENCH_SUPPORT := $(filter-out $(BENCH_SOURCES),$(wildcard bench/*.c))
+CXX_BENCH_SOURCES := $(if $(HAS_CXX),bench/compat_bench.cpp) # the others are built by their own rules
 
-CXX_TESTS := $(if $(shell command -v $(CXX)),$(CXX_TEST_SOURCES:%.cpp=$(BUILD)/%))
-TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%) $(CXX_TESTS)
+TESTS := $(addprefix $(BUILD)/,$(basename $(TEST_SOURCES)))
 PROGRAMS := $(PROGRAM_SOURCES:%.c=$(BUILD)/%)
-EXAMPLES := $(EXAMPLE_SOURCES:%.c=$(BUILD)/%)
-BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
+EXAMPLES := $(addprefix $(BUILD)/,$(basename $(EXAMPLE_SOURCES) $(CXX_EXAMPLE_SOURCES)))
+BENCHES := $(addprefix $(BUILD)/,$(basename $(BENCH_SOURCES) $(CXX_BENCH_SOURCES)))
 COMMAND := $(if $(CLI_SOURCES),$(BUILD)/everheap)
 
 # ---- flavours: the same sources, compiled for different purposes ------------------------------------
@@ -73,10 +79,10 @@ $(BUILD)/objects/$(1)/tests/%.o: tests/%.c
 	$$(if $$(V),,@echo "  CC    $(1) $$<")
 	$$(Q)$$(CC) $$(STANDARD) -pthread $(2) $$(TEST_PATHS) $$(CPPFLAGS) $$(CFLAGS) -MMD -MP -c $$< -o $$@
 
-$(BUILD)/objects/$(1)/tests/%.o: tests/%.cpp
+$(BUILD)/objects/$(1)/tests/%.cpp.o: tests/%.cpp
 	@mkdir -p $$(@D)
 	$$(if $$(V),,@echo "  CXX   $(1) $$<")
-	$$(Q)$$(CXX) $$(CXX_STANDARD) -pthread $(2) -Iinclude -Itests -Icompat $$(CPPFLAGS) $$(CXXFLAGS) -MMD -MP -c $$< -o $$@
+	$$(Q)$$(CXX) $$(CXX_STANDARD) -pthread $(2) $$(CXX_TEST_PATHS) $$(CPPFLAGS) $$(CXXFLAGS) -MMD -MP -c $$< -o $$@
 
 $(BUILD)/objects/$(1)/libeverheap.a: $$(LIBRARY_SOURCES:%.c=$(BUILD)/objects/$(1)/%.o)
 	@rm -f $$@
@@ -91,6 +97,12 @@ $(3)/tests/%_test: $(BUILD)/objects/$(1)/tests/%_test.o $(BUILD)/objects/$(1)/li
 	@mkdir -p $$(@D)
 	$$(if $$(V),,@echo "  LINK  $$@")
 	$$(Q)$$(CC) -pthread $(2) $$(LDFLAGS) $$^ $$(LDLIBS) -o $$@
+
+$(3)/tests/%_test: $(BUILD)/objects/$(1)/tests/%_test.cpp.o $(BUILD)/objects/$(1)/libsupport.a \
+		$(BUILD)/objects/$(1)/libeverheap.a
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  LINK  $$@")
+	$$(Q)$$(CXX) -pthread $(2) $$(LDFLAGS) $$^ $$(LDLIBS) -o $$@
 
 $(3)/tests/programs/%: $(BUILD)/objects/$(1)/tests/programs/%.o $(BUILD)/objects/$(1)/libsupport.a \
 		$(BUILD)/objects/$(1)/libeverheap.a
@@ -113,9 +125,6 @@ $(eval $(call flavour,tsan,$(TSAN),$(BUILD)/tsan))
 $(eval $(call flavour,cover,$(COVER),$(BUILD)/cover))
 $(foreach n,$(PLANTS),$(eval $(call flavour,plant$(n),-O1 -g -DNDEBUG -DEVERHEAP_PLANT=$(n),$(BUILD)/plant$(n))))
 .SECONDARY:
-
-$(CXX_TEST_SOURCES:%.cpp=$(BUILD)/%) $(CXX_TEST_SOURCES:%.cpp=$(BUILD)/asan/%) \
-	$(CXX_TEST_SOURCES:%.cpp=$(BUILD)/cover/%): LDLIBS += -lstdc++
 
 # Tests of interleavings (explore_*_test.c) and the library below them are compiled for
 # ThreadSanitizer, but linked with tests/support/interleave_hooks.c in its place. The support code is
@@ -189,6 +198,12 @@ $(BUILD)/objects/$(1)/%.o: $(1)/%.c
 	$$(Q)$$(CC) $$(STANDARD) -pthread $$(RELEASE) -I$(1) $$(PUBLIC_PATHS) $(2) $$(CPPFLAGS) $$(CFLAGS) \
 		-MMD -MP -c $$< -o $$@
 
+$(BUILD)/objects/$(1)/%.cpp.o: $(1)/%.cpp
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CXX   $$<")
+	$$(Q)$$(CXX) $$(CXX_STANDARD) -pthread $$(RELEASE) -I$(1) $$(PUBLIC_PATHS) $(2) $$(CPPFLAGS) $$(CXXFLAGS) \
+		-MMD -MP -c $$< -o $$@
+
 $(BUILD)/objects/$(1)/libshared.a: $(4:%.c=$(BUILD)/objects/%.o)
 	@rm -f $$@
 	$$(Q)$$(AR) rcs $$@ $$^
@@ -197,6 +212,11 @@ $(BUILD)/$(1)/%: $(BUILD)/objects/$(1)/%.o $(BUILD)/objects/$(1)/libshared.a $(B
 	@mkdir -p $$(@D)
 	$$(if $$(V),,@echo "  LINK  $$@")
 	$$(Q)$$(CC) -pthread $$(RELEASE) $$(LDFLAGS) $$^ $(3) $$(LDLIBS) -o $$@
+
+$(BUILD)/$(1)/%: $(BUILD)/objects/$(1)/%.cpp.o $(BUILD)/libeverheap.a
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  LINK  $$@")
+	$$(Q)$$(CXX) -pthread $$(RELEASE) $$(LDFLAGS) $$^ $(3) $$(LDLIBS) -o $$@
 endef
 
 $(eval $(call programs,cli,,,))
@@ -224,24 +244,25 @@ install: all ## copy headers, libraries, command and pkg-config file [PREFIX=, D
 tests: $(TESTS) $(PROGRAMS) # build the test binaries, run nothing
 
 # Builds with -k, so that one broken file does not hide the results of all others.
+NO_CXX := $(if $(HAS_CXX),,--no-cplusplus)
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(PROCESSORS))
 .PHONY: test
 test: ## run every test: lint, layers, examples, the two-file build; ends in one line
 	@sh tools/needs.sh $(PYTHON)
 	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples; \
-		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --make "$(MAKE)" \
+		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --make "$(MAKE)" $(NO_CXX) \
 		$(if $(ONLY),--only $(ONLY))
 
 .PHONY: san
 san: ## run the tests under ASan and UBSan, then those with threads under TSan
 	+@$(MAKE) --no-print-directory -k $(JOBS) sanitized; \
-		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --flavour asan,tsan
+		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --flavour asan,tsan $(NO_CXX)
 
 # The tests that start threads, directly or by the library's.
-TSAN_SOURCES = $(shell grep -lE 'pthread_create|thread_start|evh_enter' $(TEST_SOURCES) /dev/null)
+TSAN_SOURCES = $(shell grep -lE 'pthread_create|thread_start|evh_enter|std::thread' $(TEST_SOURCES) /dev/null)
 .PHONY: sanitized
-sanitized: all $(TEST_SOURCES:%.c=$(BUILD)/asan/%) $(CXX_TESTS:$(BUILD)/%=$(BUILD)/asan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
-	$(TSAN_SOURCES:%.c=$(BUILD)/tsan/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/tsan/%)
+sanitized: all $(addprefix $(BUILD)/asan/,$(basename $(TEST_SOURCES))) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
+	$(addprefix $(BUILD)/tsan/,$(basename $(TSAN_SOURCES))) $(PROGRAM_SOURCES:%.c=$(BUILD)/tsan/%)
 
 # Cross-compiled, and run under qemu's user mode. It keeps a record of each page of addresses that a
 # program has, 8 GiB are what that can be afforded for; its `dc zva` loses bytes where a store faults,
@@ -295,9 +316,9 @@ numbers: $(BUILD)/release/tests/number_test ## read and write 20 million random 
 	@EFFORT=$(or $(EFFORT),400) $< -v
 
 .PHONY: cover
-cover: $(TEST_SOURCES:%.c=$(BUILD)/cover/%) $(CXX_TESTS:$(BUILD)/%=$(BUILD)/cover/%) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
+cover: $(addprefix $(BUILD)/cover/,$(basename $(TEST_SOURCES))) $(PROGRAM_SOURCES:%.c=$(BUILD)/cover/%) ## measure branch coverage per layer (gcc and gcov)
 	@find $(BUILD)/objects/cover -name '*.gcda' -delete
-	@$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status 0 --flavour cover || true
+	@$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status 0 --flavour cover $(NO_CXX) || true
 	@$(PYTHON) tools/coverage.py --objects $(BUILD)/objects/cover
 
 # ---- benchmarks ---------------------------------------------------------------------------------
@@ -324,8 +345,8 @@ $(BUILD)/objects/bench/collect_std.o: bench/collect_std.cpp bench/collect_std.h
 $(BUILD)/bench/collect_bench: $(BUILD)/objects/bench/collect_std.o
 $(BUILD)/bench/collect_bench: BENCH_LIBRARIES += -lstdc++
 
-.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-json
-bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-json ## run all benchmarks
+.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena bench-collect bench-compat bench-json
+bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-arena $(if $(HAS_CXX),bench-collect bench-compat) bench-json ## run all benchmarks
 bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
 	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
@@ -347,6 +368,8 @@ $(BUILD)/bench/arena_boost: bench/arena_boost.cpp
 	$(Q)$(CXX) -std=c++17 -O2 $< -lboost_context -o $@
 bench-json: $(BUILD)/bench/json_bench ## measure JSON documents [FILE=text]
 	@$< $(if $(FILE),--file=$(FILE))
+bench-compat: $(BUILD)/bench/compat_bench ## measure the compatibility headers
+	@$<
 
 # ---- house --------------------------------------------------------------------------------------
 

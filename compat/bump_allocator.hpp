@@ -1,10 +1,11 @@
-/* bump_allocator.hpp -- the bump allocator and fiber memory of earlier programs, over everheap/arena.h.
+/* bump_allocator.hpp -- the bump allocator and fiber memory of earlier programs, over
+ * everheap/arena.h.
  *
- * C++17, header only; link with everheap. What differs from the classes it stands in for: sizes that
- * overflow are std::bad_alloc and not a wrap; allocating in a BumpAllocator is not synchronised, and
- * SharedBumpAllocator is what several threads use; BumpAllocator is one class template, of which
- * `BumpAllocator allocator(size)` is the default. A name that earlier programs gave to two classes,
- * BumpAllocator<Size> with the memory inside, is fixed::BumpAllocator<Size>.
+ * C++17, header only; link with everheap. What differs from the classes it stands in for: sizes
+ * that overflow are std::bad_alloc and not a wrap; allocating in a BumpAllocator is not
+ * synchronised, and SharedBumpAllocator is what several threads use; BumpAllocator is one class
+ * template, of which `BumpAllocator allocator(size)` is the default. A name that earlier programs
+ * gave to two classes, BumpAllocator<Size> with the memory inside, is fixed::BumpAllocator<Size>.
  *
  * All names are in namespace bump_memory; define BUMP_ALLOCATOR_NAMESPACE_ONLY to keep them there.
  */
@@ -136,7 +137,7 @@ struct FiberContext {
 /** Guarded stacks by size. Any thread. */
 class FiberStackAllocator
 {
-public:
+  public:
     FiberStackAllocator() = default;
     FiberStackAllocator(const FiberStackAllocator &) = delete;
     FiberStackAllocator &operator=(const FiberStackAllocator &) = delete;
@@ -172,7 +173,7 @@ public:
         put(stack.handle);
     }
 
-private:
+  private:
     evh_stacks *family(std::size_t size)
     {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -203,7 +204,7 @@ template <typename Policy = DefaultPolicy> class BumpAllocator
 {
     static_assert(is_power_of_two(Policy::alignment), "an alignment is a power of two");
 
-public:
+  public:
     explicit BumpAllocator(std::size_t size, const DebugConfig &debug = DebugConfig()) : size_(size)
     {
         const std::string letters = debug.letters();
@@ -346,7 +347,7 @@ public:
         return arena_;
     }
 
-private:
+  private:
     void note(std::size_t size)
     {
         stats_.allocation_count++;
@@ -361,13 +362,13 @@ private:
     std::vector<evh_stack *> taken_;
 };
 
-explicit BumpAllocator(std::size_t) -> BumpAllocator<DefaultPolicy>;
-explicit BumpAllocator(std::size_t, const DebugConfig &) -> BumpAllocator<DefaultPolicy>;
+explicit BumpAllocator(std::size_t)->BumpAllocator<DefaultPolicy>;
+explicit BumpAllocator(std::size_t, const DebugConfig &)->BumpAllocator<DefaultPolicy>;
 
 /** Several threads allocate in it at once; it grows. reset() while none does. */
 class SharedBumpAllocator
 {
-public:
+  public:
     explicit SharedBumpAllocator(std::size_t size)
     {
         evh_arena_options options = {};
@@ -398,14 +399,14 @@ public:
         evh_arena_reset(arena_);
     }
 
-private:
+  private:
     evh_arena *arena_ = nullptr;
 };
 
 /** Releases at its end what was allocated since it began. */
 template <typename Allocator> class ScopedAllocation
 {
-public:
+  public:
     explicit ScopedAllocation(Allocator &allocator) : allocator_(allocator), mark_(allocator.mark())
     {
     }
@@ -423,7 +424,7 @@ public:
         return allocator_.allocate(size);
     }
 
-private:
+  private:
     Allocator &allocator_;
     evh_mark mark_;
 };
@@ -431,7 +432,7 @@ private:
 /** For containers: memory from a bump allocator; deallocate() does nothing. */
 template <typename T, typename Policy = DefaultPolicy> class StlBumpAllocator
 {
-public:
+  public:
     using value_type = T;
     template <typename U> struct rebind {
         using other = StlBumpAllocator<U, Policy>;
@@ -465,7 +466,7 @@ public:
         return source_ != other.source_;
     }
 
-private:
+  private:
     template <typename U, typename P> friend class StlBumpAllocator;
     BumpAllocator<Policy> *source_;
 };
@@ -481,7 +482,7 @@ struct PoolConfig {
 /** Blocks of one size; allocate() and deallocate() take constant time. One thread. */
 class MemoryPool
 {
-public:
+  public:
     explicit MemoryPool(const PoolConfig &config, const DebugConfig &debug = DebugConfig())
         : config_(config)
     {
@@ -533,7 +534,7 @@ public:
         return config_;
     }
 
-private:
+  private:
     PoolConfig config_;
     evh_pool *pool_ = nullptr;
 };
@@ -541,7 +542,7 @@ private:
 /** Pools by size: small blocks from a pool of their size, larger ones from the system. */
 class MemoryManager
 {
-public:
+  public:
     explicit MemoryManager(std::size_t pooled_max = 1024)
         : pooled_max_(pooled_max), pools_(evh_pools_create(pooled_max, nullptr))
     {
@@ -577,7 +578,7 @@ public:
             evh_pool_put(evh_pools_of(pools_, size), block);
     }
 
-private:
+  private:
     std::size_t pooled_max_;
     evh_pools *pools_;
 };
@@ -587,7 +588,7 @@ private:
 /** Counts what a program records. Any thread. */
 class LeakDetector
 {
-public:
+  public:
     void record_allocation(const void *address, std::size_t size, const char *site = "?")
     {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -612,7 +613,7 @@ public:
         return live_.size();
     }
 
-private:
+  private:
     mutable std::mutex mutex_;
     std::map<const void *, std::pair<std::size_t, const char *>> live_;
 };
@@ -620,7 +621,7 @@ private:
 /** Totals that can be read at any time. Any thread. */
 class MemoryMonitor
 {
-public:
+  public:
     struct Statistics {
         std::size_t total_allocated = 0, current_usage = 0, peak_usage = 0, allocation_count = 0;
         double fragmentation_ratio = 0; /* 1 - bytes asked for / bytes taken for them */
@@ -642,8 +643,8 @@ public:
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         const std::size_t given = taken ? taken : size;
-        statistics_.current_usage -= size < statistics_.current_usage ? size
-                                                                      : statistics_.current_usage;
+        statistics_.current_usage -=
+            size < statistics_.current_usage ? size : statistics_.current_usage;
         taken_ -= given < taken_ ? given : taken_;
     }
 
@@ -657,7 +658,7 @@ public:
         return result;
     }
 
-private:
+  private:
     mutable std::mutex mutex_;
     Statistics statistics_;
     std::size_t taken_ = 0;
@@ -668,14 +669,13 @@ private:
 /** Bump upwards in `Size` bytes of the object; starts over when all was given back. */
 template <std::size_t Size, bool IsAligned = true> class bump
 {
-public:
+  public:
     /** `count` uninitialised T; null when it is full. */
     template <typename T> T *alloc(std::size_t count = 1) noexcept
     {
         constexpr std::size_t alignment = IsAligned ? alignof(T) : 1;
         const std::uintptr_t start = reinterpret_cast<std::uintptr_t>(memory_);
-        const std::size_t first =
-            ((start + position_ + alignment - 1) & ~(alignment - 1)) - start;
+        const std::size_t first = ((start + position_ + alignment - 1) & ~(alignment - 1)) - start;
         if (first > Size || count > (Size - first) / sizeof(T)) return nullptr;
         position_ = first + count * sizeof(T);
         allocations_++;
@@ -718,7 +718,7 @@ public:
         return Size;
     }
 
-private:
+  private:
     alignas(std::max_align_t) unsigned char memory_[Size];
     std::size_t position_ = 0, allocations_ = 0;
 };
@@ -726,7 +726,7 @@ private:
 /** The same, downwards. */
 template <std::size_t Size> class BumpDown
 {
-public:
+  public:
     template <typename T> T *alloc(std::size_t count = 1) noexcept
     {
         if (count > position_ / sizeof(T)) return nullptr;
@@ -759,7 +759,7 @@ public:
         return Size;
     }
 
-private:
+  private:
     alignas(std::max_align_t) unsigned char memory_[Size];
     std::size_t position_ = Size, allocations_ = 0;
 };

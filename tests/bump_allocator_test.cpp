@@ -1,4 +1,5 @@
-/* bump_allocator_test.cpp -- the classes of compat/bump_allocator.hpp, as earlier programs use them. */
+/* bump_allocator_test.cpp -- the classes of compat/bump_allocator.hpp, as earlier programs use
+ * them. */
 #include "bump_allocator.hpp"
 
 extern "C" {
@@ -73,7 +74,8 @@ TEST(any_power_of_two_is_an_alignment)
 TEST(other_numbers_are_no_alignment)
 {
     BumpAllocator allocator(65536);
-    for (std::size_t alignment : {std::size_t{0}, std::size_t{3}, std::size_t{24}, std::size_t{100}})
+    for (std::size_t alignment :
+         {std::size_t{0}, std::size_t{3}, std::size_t{24}, std::size_t{100}})
         CHECK(is_refused([&] { allocator.allocate_aligned(10, alignment); }));
 }
 

@@ -82,7 +82,7 @@ TEST(any_number_as_a_handle_is_an_error_in_a_live_heap_too)
     CHECK(heap);
     evh_info info;
     CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
-    for (uint64_t offset = 65536; offset < info.heap_bytes + (1 << 20); offset += 4096 - 16)
+    for (uint64_t offset = 0; offset < info.heap_bytes + (1 << 20); offset += 4096 - 16)
         use_handle(heap, offset);
     const uint64_t odd[] = {0, 65537, 1ull << 40, (1ull << 40) - 4096, UINT64_MAX - 15, 1ull << 63};
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) use_handle(heap, odd[i]);

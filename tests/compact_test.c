@@ -44,10 +44,10 @@ static uint64_t compact_free_bytes(evh_heap *heap)
 
 /* ---- geometry and placement ---- */
 
-TEST(every_size_from_4_kib_makes_a_heap_that_uses_its_whole_buffer)
+TEST(every_size_from_1_kib_makes_a_heap_that_uses_its_whole_buffer)
 {
     unsigned char *buffer = compact_buffer(BUFFER_BYTES, 0);
-    for (size_t size = 4096; size <= 16384; size += 1 + size % 7) {
+    for (size_t size = 1024; size <= 16384; size += 1 + size % 7) {
         evh_options options = {.must_create = true};
         evh_heap *heap = evh_open_memory(buffer, size, &options);
         CHECK(heap != NULL);
@@ -65,10 +65,10 @@ TEST(every_size_from_4_kib_makes_a_heap_that_uses_its_whole_buffer)
     }
 }
 
-TEST(a_buffer_below_4_kib_is_refused)
+TEST(a_buffer_below_1_kib_is_refused)
 {
     unsigned char *buffer = compact_buffer(4096, 0);
-    CHECK(evh_open_memory(buffer, 4095, NULL) == NULL);
+    CHECK(evh_open_memory(buffer, 1023, NULL) == NULL);
     CHECK_EQUAL(evh_last_error()->status, EVH_INVALID);
     CHECK(evh_open_memory(NULL, 1, NULL) == NULL);
     CHECK_EQUAL(evh_last_error()->status, EVH_INVALID);
@@ -114,6 +114,166 @@ TEST(the_lowest_free_run_that_fits_is_taken)
     evh_free(heap, first);
     CHECK(evh_malloc(heap, 336) > third);
     CHECK(evh_malloc(heap, 16) == first);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+/*
+ * Strategy: random requests of a few granules up to whole KiB, a quarter of them aligned, random
+ * frees and resizes, in a buffer that is full and nearly empty in turn, beside an array that says
+ * which granule is used.
+ * Invariant: a block lies in the lowest run that holds it; a request fails only if none does.
+ */
+enum { FIT_GRANULES = 4096, FIT_BLOCKS = 512 };
+
+struct fit_model {
+    bool used[FIT_GRANULES];
+    size_t count;        /* granules */
+    unsigned char *base; /* address of the first */
+};
+
+/* Where a block belongs; model->count if nowhere. */
+static size_t fit_expected(const struct fit_model *model, size_t count, size_t alignment)
+{
+    for (size_t first = 0, run = 0; first + count <= model->count; first++) {
+        if (((uintptr_t)model->base + first * 16) % alignment) continue;
+        for (run = 0; run < count && !model->used[first + run]; run++) {
+        }
+        if (run == count) return first;
+    }
+    return model->count;
+}
+
+static void fit_set(struct fit_model *model, const void *block, size_t size, bool used)
+{
+    const size_t first = (size_t)((const unsigned char *)block - model->base) / 16;
+    for (size_t i = first; i < first + (size + 15) / 16; i++) {
+        CHECK(model->used[i] != used);
+        model->used[i] = used;
+    }
+}
+
+static size_t fit_size(uint64_t *random)
+{
+    const uint64_t kind = test_random(random) % 8;
+    const uint64_t limit = kind < 5 ? 320 : kind < 7 ? 3000 : 12000;
+    return 1 + (size_t)(test_random(random) % limit);
+}
+
+static void *fit_allocate(struct fit_model *model, evh_heap *heap, uint64_t *random, size_t *size)
+{
+    const size_t alignment = test_random(random) % 4 ? 16 : 32u << test_random(random) % 6;
+    *size = fit_size(random);
+    const size_t expected = fit_expected(model, (*size + 15) / 16, alignment);
+    unsigned char *block = evh_aligned_alloc(heap, alignment, *size);
+    CHECK_EQUAL(block ? (size_t)(block - model->base) / 16 : model->count, expected);
+    if (block) fit_set(model, block, *size, true);
+    return block;
+}
+
+TEST(the_lowest_run_that_fits_is_taken_whatever_was_freed_before)
+{
+    static struct fit_model model;
+    void *blocks[FIT_BLOCKS] = {0};
+    size_t sizes[FIT_BLOCKS] = {0};
+    uint64_t random = test_seed();
+    evh_heap *heap = compact_open_in(compact_buffer(BUFFER_BYTES, 16), BUFFER_BYTES);
+    evh_info info;
+    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+    memset(&model, 0, sizeof model);
+    model.count = (size_t)info.free_bytes / 16;
+    CHECK(model.count < FIT_GRANULES);
+    model.base = evh_malloc(heap, 16);
+    evh_free(heap, model.base);
+    for (uint64_t round = 0; round < test_effort(20000); round++) {
+        const size_t i = (size_t)(test_random(&random) % FIT_BLOCKS);
+        const bool is_emptying = round / 512 % 2;
+        if (!blocks[i]) {
+            if (!is_emptying || test_random(&random) % 8 == 0)
+                blocks[i] = fit_allocate(&model, heap, &random, &sizes[i]);
+        } else if (is_emptying || test_random(&random) % 4) {
+            fit_set(&model, blocks[i], sizes[i], false);
+            evh_free(heap, blocks[i]);
+            blocks[i] = NULL;
+        } else {
+            const size_t size = fit_size(&random);
+            void *moved = evh_realloc(heap, blocks[i], size);
+            if (!moved) continue;
+            fit_set(&model, blocks[i], sizes[i], false);
+            fit_set(&model, moved, size, true);
+            blocks[i] = moved;
+            sizes[i] = size;
+        }
+    }
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(a_large_aligned_buffer_can_have_the_layout_of_small_ones)
+{
+    const size_t size = 4 << 20;
+    unsigned char *buffer = aligned_alloc(64 * 1024, size);
+    CHECK(buffer != NULL);
+    const evh_options options = {.must_create = true, .compact = true};
+    evh_heap *heap = evh_open_memory(buffer, size, &options);
+    CHECK(heap != NULL);
+    evh_info info;
+    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+    CHECK(info.is_compact);
+    CHECK_EQUAL(info.free_runs, 1);
+    CHECK(info.free_bytes > size - size / 32);
+    void *block = evh_malloc(heap, 3 << 20);
+    CHECK(block != NULL);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    heap = evh_open_memory(NULL, size, &(evh_options){.compact = true});
+    CHECK(heap != NULL);
+    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+    CHECK(info.is_compact);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    CHECK(evh_open_memory(NULL, 0, &(evh_options){.compact = true}) == NULL);
+    CHECK_EQUAL(evh_last_error()->status, EVH_INVALID);
+    free(buffer);
+}
+
+TEST(an_unlisted_heap_is_known_to_who_opened_it_only)
+{
+    unsigned char *buffer = compact_buffer(BUFFER_BYTES, 0);
+    const evh_options options = {.unlisted = true};
+    evh_heap *heap = evh_open_memory(buffer, BUFFER_BYTES, &options);
+    CHECK(heap != NULL);
+    void *block = evh_malloc(heap, 100);
+    CHECK(block != NULL);
+    CHECK(evh_heap_of(block) == NULL);
+    evh_heap *listed = evh_open_memory(buffer, BUFFER_BYTES, NULL);
+    CHECK(listed != NULL && listed != heap);
+    CHECK(evh_heap_of(block) == listed);
+    CHECK_EQUAL(evh_usable_size(listed, block), 112);
+    CHECK_EQUAL(evh_close(listed), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(more_unlisted_heaps_than_any_table_holds_can_be_open)
+{
+    enum { HEAPS = 1500 };
+    static unsigned char buffers[HEAPS][1024];
+    static evh_heap *heaps[HEAPS];
+    const evh_options options = {.unlisted = true};
+    for (size_t i = 0; i < HEAPS; i++) {
+        heaps[i] = evh_open_memory(buffers[i], sizeof buffers[i], &options);
+        CHECK(heaps[i] != NULL);
+        CHECK(evh_malloc(heaps[i], 32) != NULL);
+    }
+    for (size_t i = 0; i < HEAPS; i++) CHECK_EQUAL(evh_close(heaps[i]), EVH_OK);
+}
+
+TEST(a_header_that_is_damaged_while_the_heap_is_open_is_found_by_check)
+{
+    unsigned char *buffer = compact_buffer(4096, 0);
+    evh_heap *heap = compact_open_in(buffer, 4096);
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+    buffer[offsetof(struct compact_header, granule_count)] ^= 1;
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_CORRUPT);
+    CHECK_EQUAL(evh_last_error()->offset, offsetof(struct compact_header, crc));
+    buffer[offsetof(struct compact_header, granule_count)] ^= 1;
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 

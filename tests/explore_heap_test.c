@@ -32,13 +32,6 @@ static void *prepare_and_end(void *context)
     return NULL;
 }
 
-static bool count_block(const evh_block *block, void *context)
-{
-    (void)block;
-    ++*(uint64_t *)context;
-    return true;
-}
-
 static uint64_t count_blocks(void)
 {
     uint64_t count = 0;
@@ -124,39 +117,6 @@ static const char *judge(void)
     return count_blocks() == (uint64_t)expected ? NULL : "a fold lost or made blocks";
 }
 
-struct totals {
-    uint64_t executions, redundant, steps, longest, incomplete;
-};
-
-static void explore(const struct interleave_plan *plan, const char *what, struct totals *totals)
-{
-    struct interleave_result result;
-    thread_count = plan->thread_count;
-    if (!interleave_run(plan, &result)) {
-        test_fail(__FILE__, __LINE__, "%s: %s", what, result.problem);
-        test_stop();
-    }
-    if (getenv("V"))
-        printf("    %s: %llu executions, %llu redundant, %u steps%s\n", what,
-               (unsigned long long)result.executions, (unsigned long long)result.redundant,
-               result.longest, result.is_complete ? "" : ", not complete");
-    CHECK(result.is_complete || plan->executions_max);
-    totals->executions += result.executions;
-    totals->redundant += result.redundant;
-    totals->steps += result.steps;
-    totals->incomplete += !result.is_complete;
-    totals->longest = base_max(totals->longest, result.longest);
-}
-
-static void print_totals(unsigned count, const char *what, const struct totals *totals)
-{
-    printf("    %u %s: %llu executions, %llu redundant, %llu steps, %llu the longest, "
-           "%llu cut short\n",
-           count, what, (unsigned long long)totals->executions,
-           (unsigned long long)totals->redundant, (unsigned long long)totals->steps,
-           (unsigned long long)totals->longest, (unsigned long long)totals->incomplete);
-}
-
 static void explore_pairs(bool is_loaded, bool is_weak)
 {
     struct totals totals = {0};
@@ -234,4 +194,71 @@ TEST(triples_of_operations_are_right_with_one_preemption_and_what_C11_allows)
 TEST(triples_of_operations_are_right_with_two_preemptions)
 {
     explore_triples(false, 2);
+}
+
+/* ---- brackets ---- */
+
+/* Plain: what a thread stores in its bracket, and a commit copies. The last is nobody's. */
+static uint64_t halves[THREADS + 1][2];
+
+static void bracket(void)
+{
+    evh_enter(heap);
+    halves[interleave_self()][0]++;
+    halves[interleave_self()][1]++;
+    evh_leave(heap);
+}
+
+static void bracket_nested(void)
+{
+    evh_enter(heap);
+    bracket();
+    evh_leave(heap);
+}
+
+static bool is_half(void)
+{
+    for (unsigned i = 0; i < THREADS; i++)
+        if (halves[i][0] != halves[i][1]) return true;
+    return false;
+}
+
+/* What a commit does before and after it copies. */
+static void close_and_open_gate(void)
+{
+    if (gate_close(heap)) interleave_fail("the gate was not closed");
+    if (is_half()) interleave_fail("half of a bracket is seen");
+    gate_open(heap);
+}
+
+static const char *judge_brackets(void)
+{
+    return is_half() ? "half of a bracket is left" : NULL;
+}
+
+static void explore_gate(bool is_prepared, bool is_bounded, unsigned count,
+                         void (*const run[])(void))
+{
+    struct totals totals = {0};
+    struct interleave_plan plan = {.thread_count = count,
+                                   .judge = judge_brackets,
+                                   .is_weak = true,
+                                   .is_bounded = is_bounded,
+                                   .preemptions = 2,
+                                   .executions_max = test_effort(20000)};
+    for (unsigned i = 0; i < count; i++) plan.run[i] = run[i];
+    open_heap(true);
+    CHECK_EQUAL(heap->slices.gate, 0);
+    if (!is_prepared) heap->slices.gate = GATE_UNPREPARED; /* nobody has asked for barriers yet */
+    explore(&plan, "brackets beside a commit", &totals);
+    close_heap();
+    print_totals(count, "threads at the gate", &totals);
+}
+
+TEST(a_commit_sees_no_half_of_a_bracket_and_nobody_waits_for_ever)
+{
+    explore_gate(true, false, 2, (void (*const[])(void)){bracket, close_and_open_gate});
+    explore_gate(false, false, 2, (void (*const[])(void)){bracket, close_and_open_gate});
+    explore_gate(true, false, 2, (void (*const[])(void)){bracket_nested, close_and_open_gate});
+    explore_gate(true, true, 3, (void (*const[])(void)){bracket, bracket, close_and_open_gate});
 }

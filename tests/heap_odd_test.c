@@ -197,7 +197,7 @@ TEST(an_image_in_a_buffer_is_what_its_newest_sound_header_says)
 TEST(arguments_that_no_buffer_has_are_refused)
 {
     unsigned char byte;
-    CHECK(evh_open_memory(&byte, 4095, NULL) == NULL);
+    CHECK(evh_open_memory(&byte, 1023, NULL) == NULL);
     CHECK_EQUAL(evh_last_error()->status, EVH_INVALID);
     CHECK(evh_open_memory((void *)(UINTPTR_MAX - 4096), 1 << 20, NULL) == NULL);
     CHECK_EQUAL(evh_last_error()->status, EVH_INVALID);

@@ -196,6 +196,61 @@ TEST(containers_in_a_ring_are_damage)
     CHECK(evh_close(heap) == EVH_OK);
 }
 
+/* Texts that end with their blocks, in a heap file whose journal grows between them. */
+static void fill_to_the_ends(evh_heap *heap, evh_json *json)
+{
+    const size_t size = (16u << 16) - sizeof(struct json_large_text) - 1;
+    char *text = malloc(size);
+    CHECK(text != NULL);
+    memset(text, 'e', size);
+    check_ok(evh_json_set_array(json, evh_json_root(json)));
+    for (int i = 0; i < 12; i++) {
+        evh_value item;
+        check_ok(evh_json_append(json, evh_json_root(json), &item));
+        check_ok(evh_json_set_text(json, item, text, size));
+        if (heap->journal) check_ok(evh_commit(heap));
+    }
+    free(text);
+}
+
+static int count_text(void *context, const char *text, size_t size)
+{
+    for (size_t i = 0; i < size; i++) *(size_t *)context += text[i] == 'e';
+    return 0;
+}
+
+static void places_are_in_the_heap(const evh_options *options)
+{
+    evh_heap *heap = evh_open(test_path("places.heap"), options);
+    CHECK(heap != NULL);
+    evh_json *json = evh_json_open(heap, NULL);
+    fill_to_the_ends(heap, json);
+    size_t count = 0;
+    check_ok(evh_json_write(json, evh_json_root(json), count_text, &count, NULL));
+    CHECK_EQUAL(count, 12 * ((16u << 16) - sizeof(struct json_large_text) - 1));
+    evh_info info;
+    check_ok(evh_get_info(heap, &info));
+    volatile unsigned char sum = 0;
+    size_t outside = 0;
+    for (uint64_t offset = 0; offset < info.heap_bytes + (2 << 20); offset += 4096 - 8) {
+        const unsigned char *bytes = json_at(json, offset, 64);
+        for (int i = 0; bytes && i < 64; i++) sum += bytes[i]; /* a fault here is the failure */
+        outside += bytes == NULL;
+        uint64_t size = 0;
+        const char *blob = blob_of(json, offset, &size); /* some words are plausible sizes */
+        if (blob) sum += (unsigned char)blob[size];
+    }
+    CHECK(outside >= (2 << 20) / 4096);
+    evh_json_close(json);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(no_place_is_outside_of_a_heap_or_in_its_journal)
+{
+    places_are_in_the_heap(&(evh_options){.no_thread = true});
+    places_are_in_the_heap(&(evh_options){.mode = EVH_LIVE});
+}
+
 TEST(damage_of_a_document_is_an_error_and_never_a_crash)
 {
     static struct image image;

@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct test {
     const char *name;
     const char *file;
@@ -34,6 +38,10 @@ bool test_has_addresses(uint64_t bytes);
 const char *test_directory(void);
 /** A path in it that no file has yet; static, valid until eight calls later. */
 const char *test_path(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
 
 #define TEST(test_name)                                                                            \
     static void test_name(void);                                                                   \

@@ -4,11 +4,10 @@ set -eu
 build=$1 destination=$2 prefix=$3 version=$4
 root=$destination$prefix
 
-mkdir -p "$root/include/everheap" "$root/lib/pkgconfig" "$root/bin"
+mkdir -p "$root/include/everheap/compat" "$root/lib/pkgconfig" "$root/bin"
 install -m 644 include/everheap.h "$root/include/"
 install -m 644 include/everheap/*.h "$root/include/everheap/"
-mkdir -p "$root/include/everheap/compat"
-install -m 644 compat/*.hpp "$root/include/everheap/compat/"
+install -m 644 compat/*.h compat/*.hpp "$root/include/everheap/compat/"
 install -m 644 "$build/libeverheap.a" "$root/lib/"
 install -m 755 "$build/libeverheap.so" "$root/lib/libeverheap.so.$version"
 ln -sf "libeverheap.so.$version" "$root/lib/libeverheap.so.0"

@@ -183,7 +183,8 @@ def check_headers(paths):
     compilers = [("c", os.environ.get("CC", "cc").split() + ["-std=c17"], paths)]
     cplusplus = os.environ.get("CXX") or next(
         (c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
-    public = [p for p in paths if "include" in p.relative_to(ROOT).parts]
+    public = [p for p in paths if p.relative_to(ROOT).parts[0] in ("include", "compat")]
+    compilers[0] = (*compilers[0][:2], [p for p in paths if "compat" not in p.relative_to(ROOT).parts])
     if cplusplus:
         compilers.append(("c++", [cplusplus, "-std=c++17"], public))
     for language, command, headers in compilers:
@@ -192,7 +193,7 @@ def check_headers(paths):
         for header in headers:
             done = subprocess.run(
                 command + ["-x", language, "-Wall", "-Wextra", "-fsyntax-only", "-I", ROOT / "include",
-                           "-I", ROOT / "src", "-"], input=f'#include "{header}"\n', text=True,
+                           "-idirafter", ROOT / "src", "-"], input=f'#include "{header}"\n', text=True,
                 capture_output=True)
             if done.returncode or done.stderr:
                 first = next((l for l in done.stderr.splitlines() if "error" in l or "warning" in l),
@@ -215,13 +216,14 @@ def check_documents():
                 if not file.exists():
                     complain(path, number, f"link to {target}, which does not exist")
                 elif name := re.match(r"`(\w+)`$", text):
-                    if file.name.endswith("_test.c") and f"TEST({name[1]})" not in file.read_text():
+                    if file.stem.endswith("_test") and f"TEST({name[1]})" not in file.read_text():
                         complain(path, number, f"{target} has no test {name[1]}")
 
 
 def main():
     stats = "--stats" in sys.argv[1:]
-    paths = sorted(p for folder in CODE_FOLDERS for p in (ROOT / folder).rglob("*.[ch]"))
+    paths = sorted(p for folder in CODE_FOLDERS for form in ("*.[ch]", "*.[ch]pp")
+                   for p in (ROOT / folder).rglob(form))
     files = [(p, p.read_text().splitlines()) for p in paths]
     for path, lines in files:
         check_text(path, lines)
@@ -234,8 +236,8 @@ def main():
     check_names(source)
     check_variables(source)
     check_assertions(source, stats)
-    check_headers([p for p in paths if p.suffix == ".h" and
-                   (p.is_relative_to(ROOT / "src") or p.is_relative_to(ROOT / "include"))])
+    check_headers([p for p in paths if p.suffix in (".h", ".hpp") and
+                   p.relative_to(ROOT).parts[0] in ("src", "include", "compat")])
     check_documents()
     print(f"{len(files)} files, {complaints} untidy" if complaints else f"{len(files)} files, tidy")
     return int(complaints > 0)

@@ -75,6 +75,11 @@ typedef struct evh_options {
                                    faster one-page commits in large heaps; see evh_touch() */
     bool network_file_system;   /* accept one: the caller vouches for its locks and flushes */
     bool no_follow;             /* refuse a path that ends in a symbolic link */
+    bool compact;               /* evh_open_memory: the layout of small buffers at any size: free
+                                   areas merge at once, lowest address first, one lock */
+    bool unlisted;              /* evh_open_memory: unknown to evh_heap_of(), and another opening of
+                                   the buffer is not counted but another heap; any number may be
+                                   open, and one whose buffer is gone disturbs nobody */
     unsigned permissions;       /* of a new file; 0 means 0600 */
     uint64_t size_max_bytes;    /* the heap never grows beyond; 0 means 1 TiB */
     uint64_t preferred_address; /* map there if that is free; 0 means where it was the last time */
@@ -109,12 +114,12 @@ EVH_API evh_heap *evh_open(const char *path, const evh_options *options);
 
 /**
  * Make a heap in memory. `buffer` NULL: anonymous memory that grows to `size_bytes` (0: 1 TiB).
- * Otherwise the heap lives in the caller's `buffer` of `size_bytes` (at least 4 KiB), which stays
+ * Otherwise the heap lives in the caller's `buffer` of `size_bytes` (at least 1 KiB), which stays
  * the caller's: if it already holds the image of a heap, that heap is attached (`must_create`
  * formats it anew, `must_exist` refuses to format). A buffer that is open already gives the same
  * heap, counted.
  * Returns   the heap, owned: end it with evh_close(). The buffer keeps the image.
- * Errors    EVH_INVALID (buffer below 4 KiB), EVH_NOT_HEAP, EVH_CORRUPT, EVH_VERSION,
+ * Errors    EVH_INVALID (buffer below 1 KiB), EVH_NOT_HEAP, EVH_CORRUPT, EVH_VERSION,
  *           EVH_NO_MEMORY.
  * Threads   any.
  * Crash     nothing is kept; evh_save() writes an image.

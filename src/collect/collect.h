@@ -13,10 +13,10 @@
 /** Report damage: EVH_CORRUPT at `offset`. */
 EVH_INTERNAL evh_status collect_corrupt(uint64_t offset, const char *what);
 
-/** Where blocks may begin: slice 0 of a file is not mapped. */
+/** Where blocks may begin: slice 0 has none, and that of a file is not mapped. */
 static inline uint64_t collect_begin(const evh_heap *heap)
 {
-    return heap->journal ? SLICE_BYTES : 16;
+    return heap->compact ? 16 : SLICE_BYTES;
 }
 
 /** The heap's end. A live one grows by other processes, too; its view ends where its addresses

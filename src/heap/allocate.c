@@ -117,6 +117,10 @@ void *heap_raw_allocate(evh_heap *heap, size_t size, size_t alignment)
 
 void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
 {
+    /* At once, because it is the common call on a compact heap, which checks the alignment. */
+    if (heap && heap->compact && heap->is_writable && !heap->debug &&
+        size - 1 < heap->view.end_bytes)
+        return compact_allocate(heap, size, alignment);
     if (allocate_check(heap, size)) return NULL;
     if (!base_is_power_of_two(alignment) || alignment > SEGMENT_BYTES) {
         (void)base_fail(EVH_INVALID, NO_OFFSET,
@@ -190,7 +194,10 @@ static __attribute__((noinline)) void free_slow(evh_heap *heap, void *block)
         if (UNLIKELY(status)) (void)free_misuse(heap, status, block);
         return;
     }
-    if (!fast_free_rare(heap, block)) (void)free_checked(heap, block);
+    if (heap && heap->compact && heap->is_writable && !heap->debug)
+        (void)compact_free(heap, block); /* memory: no child of a fork is kept out */
+    else if (!fast_free_rare(heap, block))
+        (void)free_checked(heap, block);
 }
 
 void evh_free(evh_heap *heap, void *block)

@@ -26,12 +26,11 @@ struct evh_heap {
     struct compact *compact; /* not NULL: the compact layout, and `slices` is unused */
     struct region *region;
     struct journal *journal; /* NULL in memory heaps */
-    /* Locks, in the order in which they are taken; slices.lock comes last. A caller's evh_enter()
-     * bracket comes before the last three; the gate is closed under commit_mutex, never
-     * under them. */
+    /* Locks, in the order in which they are taken; slices.lock, or that of the compact layout,
+     * comes last. A caller's evh_enter() bracket comes before the last two; the gate is closed
+     * under commit_mutex, never under them. */
     struct os_mutex *commit_mutex; /* commits, rollbacks and trims, one at a time */
     struct os_mutex *roots_mutex;  /* roots: they allocate */
-    struct os_mutex *mutex;        /* the compact layout */
     struct journal_state state;    /* working state: heap_set_end() changes heap_bytes */
     uint64_t looked_bytes;         /* the heap's end at the last look for dirty pages. Atomic */
     uint64_t begun;                /* the ticket of that commit; 0: none yet. Atomic. */
@@ -219,8 +218,8 @@ EVH_INTERNAL void threads_close_fast_path(evh_heap *heap);
 
 /* ---- compact.c: heaps in small or unaligned buffers ---- */
 
-/* These take heap->mutex themselves; the caller does not hold it. Failures are set as the thread's
- * error; compact_free() and compact_resize() report a misuse through heap_misuse(). */
+/* These take the layout's lock themselves; the caller does not hold it. Failures are set as the
+ * thread's error; compact_free() and compact_resize() report a misuse through heap_misuse(). */
 
 EVH_INTERNAL bool compact_is_image(const void *buffer, uint64_t size);
 /** Format `buffer`. */
@@ -228,6 +227,8 @@ EVH_INTERNAL evh_status compact_create(evh_heap *heap, void *buffer, uint64_t si
 /** Attach to the image in `buffer` and verify its structure. */
 EVH_INTERNAL evh_status compact_open(evh_heap *heap, void *buffer, uint64_t size);
 EVH_INTERNAL void compact_close(evh_heap *heap);
+/** In a forked child, before fork() returns there: whoever held the lock is gone. */
+EVH_INTERNAL void compact_forked(evh_heap *heap);
 EVH_INTERNAL void *compact_allocate(evh_heap *heap, uint64_t size, uint64_t alignment);
 EVH_INTERNAL void *compact_resize(evh_heap *heap, void *block, uint64_t size);
 EVH_INTERNAL evh_status compact_free(evh_heap *heap, void *block);

@@ -16,7 +16,7 @@
 
 #define MEMORY_SLICES_MIN (1ull << 20) /* below, metadata in slices would take a fifth and more */
 
-enum { MEMORY_BUFFER_MIN = 4096 };
+enum { MEMORY_BUFFER_MIN = 1024 };
 
 static const char memory_path[] = "memory";
 
@@ -253,7 +253,7 @@ static evh_status memory_open_buffer(evh_heap *heap, void *buffer, uint64_t size
     if (status || heap->compact || heap->region) return status;
     if (heap->options.must_exist)
         return base_fail(EVH_NOT_HEAP, 0, "memory: the buffer at %p holds no heap", buffer);
-    if ((uintptr_t)buffer % SLICE_BYTES != 0 || size < MEMORY_SLICES_MIN) {
+    if (heap->options.compact || (uintptr_t)buffer % SLICE_BYTES != 0 || size < MEMORY_SLICES_MIN) {
         unsigned char *start = memory_compact_start(buffer);
         return compact_create(heap, start, size - (uint64_t)(start - (unsigned char *)buffer));
     }
@@ -264,7 +264,7 @@ static evh_status memory_open_buffer(evh_heap *heap, void *buffer, uint64_t size
 /* A small heap in memory of its own. */
 static evh_status memory_open_small(evh_heap *heap, uint64_t size)
 {
-    assert(size < MEMORY_SLICES_MIN);
+    assert(size < MEMORY_SLICES_MIN || heap->options.compact);
     assert(heap->memory == NULL);
     assert(size >= MEMORY_BUFFER_MIN);
     heap->memory_bytes = base_round_up(size, PAGE_BYTES);
@@ -283,12 +283,12 @@ static evh_status memory_open_new(evh_heap *heap, void *buffer, uint64_t size)
     evh_status status = EVH_OK;
     if (buffer)
         status = memory_open_buffer(heap, buffer, size);
-    else if (size && size < MEMORY_SLICES_MIN)
+    else if (size && (size < MEMORY_SLICES_MIN || heap->options.compact))
         status = memory_open_small(heap, size);
     else
         status = memory_open_anonymous(heap, size);
     if (!status) status = heap_debug_begin(heap);
-    return status ? status : heap_table_add(heap);
+    return status || heap->options.unlisted ? status : heap_table_add(heap);
 }
 
 /* Everything about the arguments that can be refused. */
@@ -303,7 +303,7 @@ static evh_status memory_check_arguments(const void *buffer, uint64_t size,
                          "memory: a heap in memory is neither read-only nor private");
     options->mode = EVH_MEMORY;
     if (size < MEMORY_BUFFER_MIN && (buffer || size))
-        return base_fail(EVH_INVALID, NO_OFFSET, "memory: %llu bytes: a heap needs at least 4096",
+        return base_fail(EVH_INVALID, NO_OFFSET, "memory: %llu bytes: a heap needs at least 1024",
                          (unsigned long long)size);
     if (size > REGION_SIZE_MAX)
         return base_fail(EVH_INVALID, NO_OFFSET, "memory: %llu bytes: above 128 TiB",
@@ -311,6 +311,8 @@ static evh_status memory_check_arguments(const void *buffer, uint64_t size,
     if ((uintptr_t)buffer > UINTPTR_MAX - size)
         return base_fail(EVH_INVALID, NO_OFFSET, "memory: the buffer at %p ends behind all memory",
                          buffer);
+    if (!buffer && !size && options->compact)
+        return base_fail(EVH_INVALID, NO_OFFSET, "memory: a compact heap needs a size");
     if (!buffer && options->must_exist)
         return base_fail(EVH_NOT_HEAP, NO_OFFSET, "memory: new memory holds no heap");
     return EVH_OK;
@@ -322,7 +324,7 @@ static evh_heap *memory_find_open(void *buffer, const evh_options *options, evh_
     assert(options != NULL);
     assert(status != NULL);
     *status = EVH_OK;
-    if (!buffer) return NULL;
+    if (!buffer || options->unlisted) return NULL;
     evh_heap *heap = heap_table_find(buffer);
     if (!heap) heap = heap_table_find(memory_compact_start(buffer));
     if (!heap) return NULL;

@@ -137,7 +137,6 @@ evh_heap *heap_new(const evh_options *options)
     heap->process = os->process();
     int error = os->mutex_create(&heap->commit_mutex);
     if (!error) error = os->mutex_create(&heap->roots_mutex);
-    if (!error) error = os->mutex_create(&heap->mutex);
     if (!error) return heap;
     (void)base_fail_os(error, NO_OFFSET, "cannot make a heap's locks");
     heap_abandon(heap);
@@ -159,7 +158,6 @@ evh_status heap_end(evh_heap *heap)
     const evh_status closed = region_close(heap->region);
     if (!status) status = closed;
     if (heap->memory) (void)os->release(heap->memory, heap->memory_bytes);
-    if (heap->mutex) os->mutex_end(heap->mutex);
     if (heap->roots_mutex) os->mutex_end(heap->roots_mutex);
     if (heap->commit_mutex) os->mutex_end(heap->commit_mutex);
     os->memory_free(heap);
@@ -377,6 +375,7 @@ evh_heap *evh_open(const char *path, const evh_options *options)
                         path);
         return NULL;
     }
+    chosen.compact = chosen.unlisted = false; /* for evh_open_memory() */
     evh_heap *heap = heap_new(&chosen);
     if (!heap) return NULL;
     evh_status status = open_path(&heap, path);
@@ -407,7 +406,7 @@ evh_status evh_close(evh_heap *heap)
     assert(heap->view.base != NULL);
     if (heap->open_count == 1) heap_run_hooks(heap, HEAP_CLOSING);
     const bool is_last = --heap->open_count == 0;
-    if (is_last) heap_table_remove(heap);
+    if (is_last && !heap->options.unlisted) heap_table_remove(heap);
     if (!locked) heap_table_unlock();
     return is_last ? heap_end(heap) : EVH_OK;
 }

@@ -40,7 +40,10 @@ static void table_forked(void)
         }
         heap->hooks_lock.state = HEAP_LOCK_OPEN; /* whoever ran hooks is gone */
         heap_debug_forked(heap);
-        if (!heap->compact) slices_forked(heap);
+        if (heap->compact)
+            compact_forked(heap);
+        else
+            slices_forked(heap);
     }
 }
 

@@ -52,9 +52,10 @@ static void find_drain_segment(struct cache *cache, uint64_t segment)
             if (base_load(&slices->owners[index], __ATOMIC_RELAXED) != cache->tag) continue;
             const uint64_t number = segment * SEGMENT_SLICES + index;
             struct slice *slice = &cache->heap->slices.table[number];
-            live_clear_pending(live, number);
+            if (!PLANTED(14)) live_clear_pending(live, number);
             assert(slice_owner(slice) == cache);
             owners_settle(cache, slice);
+            if (PLANTED(14)) live_clear_pending(live, number); /* what came meanwhile is lost */
         }
 }
 
@@ -256,6 +257,9 @@ static struct slice *find_publish(struct cache *cache, uint64_t first, uint32_t 
         return NULL;
     }
     struct slice *slice = find_describe(cache, first, class_index);
+    if (PLANTED(13)) /* published before it is initialised */
+        base_store(live_descriptor(live, first), live_blocks_descriptor(live, first, class_index),
+                   __ATOMIC_RELEASE);
     live_clear_pending(live, first);
     for (uint32_t i = 0; i < slice->word_count; i++) {
         base_store(&slice->bits[i], 0, __ATOMIC_RELAXED);

@@ -162,7 +162,7 @@ EVH_INTERNAL bool live_claim(struct live *live, const struct cache *cache, uint6
     assert(cache->tag != 0);
     assert(slice > 0);
     uint64_t *owner = live_owner(live, slice);
-    uint64_t before = base_load(owner, __ATOMIC_ACQUIRE);
+    uint64_t before = base_load(owner, PLANTED(15) ? __ATOMIC_RELAXED : __ATOMIC_ACQUIRE);
     if (!live_is_stale(live, before)) return false;
     return base_compare_exchange(owner, &before, cache->tag, false, __ATOMIC_ACQ_REL,
                                  __ATOMIC_RELAXED);

@@ -36,7 +36,7 @@ static enum live_thread_state slots_state(uint64_t word)
 static uint64_t slots_next(uint64_t word)
 {
     assert(slots_state(word) != LIVE_THREAD_FREE);
-    const uint64_t generation = slots_generation(word) + 1;
+    const uint64_t generation = slots_generation(word) + !PLANTED(16);
     return slots_word(generation > UINT32_MAX ? 1 : generation, 0, LIVE_THREAD_FREE);
 }
 

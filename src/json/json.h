@@ -24,13 +24,25 @@ struct evh_json {
 /** Report damage at `offset`. Returns EVH_CORRUPT. */
 EVH_INTERNAL evh_status json_corrupt(uint64_t offset, const char *what);
 
+/** Whether all of [offset, offset + size) may be read: no journal, no end of the heap. */
+static inline bool json_is_in(const struct evh_json *json, uint64_t offset, uint64_t size)
+{
+    if (UNLIKELY(offset < collect_begin(json->heap))) return false;
+    return LIKELY(base_in_range(offset, size, collect_quick_end(json->heap))) ||
+           collect_is_mapped(json->heap, offset, size);
+}
+
+/** As json_is_in(), of `size` bytes of text and the zero behind them. */
+static inline bool json_has_text(const struct evh_json *json, uint64_t offset, uint64_t size)
+{
+    return size < UINT64_MAX && json_is_in(json, offset, size + 1);
+}
+
 /** The address of `size` bytes at `offset`, a multiple of 8; NULL if they do not lie in the heap.
  *  Sets no error. */
 static inline void *json_at(const struct evh_json *json, uint64_t offset, uint64_t size)
 {
-    if (UNLIKELY(offset == 0 || offset % 8 != 0 ||
-                 !base_in_range(offset, size, heap_end_bytes(json->heap))))
-        return NULL;
+    if (UNLIKELY(offset % 8 != 0 || !json_is_in(json, offset, size))) return NULL;
     return json->heap->view.base + offset;
 }
 

@@ -243,7 +243,7 @@ static struct json_large_text *text_large_of(const struct evh_json *json,
     const uint64_t offset = slot->payload - sizeof(struct json_large_text);
     struct json_large_text *large = json_at(json, offset, sizeof *large);
     if (LIKELY(large && large->magic == (JSON_MAGIC ^ offset) && large->size <= large->capacity &&
-               base_in_range(slot->payload, large->capacity, heap_end_bytes(json->heap) - 1)))
+               json_has_text(json, slot->payload, large->capacity)))
         return large;
     (void)json_corrupt(slot->payload, "a string that is none");
     return NULL;
@@ -258,7 +258,7 @@ static inline struct json_text *text_short_of(const struct evh_json *json,
     if (LIKELY(text && at >= TEXT_FIRST + sizeof *text &&
                text->size + sizeof *text < (uint64_t)text->units * TEXT_UNIT &&
                at - sizeof *text + (uint64_t)text->units * TEXT_UNIT <= JSON_SLAB_BYTES &&
-               base_in_range(slot->payload, text->size, heap_end_bytes(json->heap) - 1)))
+               json_has_text(json, slot->payload, text->size)))
         return text;
     (void)json_corrupt(slot->payload, "a string that is none");
     return NULL;
@@ -390,8 +390,7 @@ const char *blob_of(const struct evh_json *json, uint64_t offset, uint64_t *size
     assert(size != NULL);
     *size = 0;
     const struct json_blob *blob = json_at(json, offset, sizeof *blob);
-    if (!blob ||
-        !base_in_range(offset + sizeof *blob, blob->size, heap_end_bytes(json->heap) - 1)) {
+    if (!blob || !json_has_text(json, offset + sizeof *blob, blob->size)) {
         (void)json_corrupt(offset, "bytes outside the heap");
         return NULL;
     }

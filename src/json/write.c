@@ -133,13 +133,14 @@ static void write_ascii(struct writer *writer, const char *text, const char *end
 }
 
 /* The text with a zero behind it, which ends vectors' reading past it only by luck: what a vector
- * reads behind it is in the heap all the same but at its very end, where bytes go one by one. */
+ * reads behind it is in the zero's page, or in the heap all the same, but at its end and before
+ * slices of the journal, where bytes go one by one. */
 static const char *write_scan(const struct writer *writer, const char *text, const char *end)
 {
-    const char *heap_end =
-        (const char *)writer->json->heap->view.base + heap_end_bytes(writer->json->heap);
     uint32_t high = 0;
-    if (LIKELY(heap_end - end >= SCAN_OVER_BYTES)) return scan_string(text, end, &high);
+    if (LIKELY((uintptr_t)end % PAGE_BYTES <= PAGE_BYTES - SCAN_OVER_BYTES) ||
+        json_is_in(writer->json, json_offset(writer->json, end), SCAN_OVER_BYTES))
+        return scan_string(text, end, &high);
     return scan_exact(text, end);
 }
 

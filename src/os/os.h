@@ -208,6 +208,18 @@ EVH_INTERNAL const struct os_calls *os_linux(void);
 /** Use `calls` from now on; NULL is the real system. No heap is open meanwhile. */
 EVH_INTERNAL void os_use(const struct os_calls *calls);
 
+/** Not 0 while the process has had one thread only, where the C library tells; it may turn to 0 at
+ *  any call that can make a thread. */
+EVH_INTERNAL_DATA const char *const os_single_threaded;
+static inline bool os_is_single_threaded(void)
+{
+#if defined(BASE_ATOMIC_HEADER) || defined(EVERHEAP_EXPLORE)
+    return false; /* a test's scheduler runs its threads in one */
+#else
+    return __atomic_load_n(os_single_threaded, __ATOMIC_RELAXED) != 0;
+#endif
+}
+
 /** Call `child` in every forked child, before fork() returns there (pthread_atfork, once). */
 EVH_INTERNAL void os_at_fork(void (*child)(void));
 

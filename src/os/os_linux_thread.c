@@ -16,6 +16,12 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__has_include)
+#if __has_include(<sys/single_threaded.h>) /* glibc 2.32 */
+#include <sys/single_threaded.h>
+#define HAS_SINGLE_THREADED 1
+#endif
+#endif
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
@@ -104,6 +110,13 @@ EVH_INTERNAL void os_mutex_signal(struct os_mutex *mutex)
 }
 
 /* ---- threads ---- */
+
+#ifdef HAS_SINGLE_THREADED
+EVH_INTERNAL const char *const os_single_threaded = &__libc_single_threaded;
+#else
+static const char thread_unknown = 0;
+EVH_INTERNAL const char *const os_single_threaded = &thread_unknown;
+#endif
 
 static void *thread_main(void *context)
 {

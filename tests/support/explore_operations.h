@@ -11,6 +11,8 @@
 #include "support/interleave.h"
 #include "test.h"
 
+#include <stdlib.h>
+
 enum {
     THREADS = 3,
     SIZE_HOT = 64,     /* each thread has a slice of it, and free bits in its bin */
@@ -324,6 +326,55 @@ static void prepare_blocks(void)
 static void prepare_mail(void)
 {
     for (unsigned i = 2; i < 4; i++) evh_free(heap, belongings[(preparing + 1) % THREADS].mail[i]);
+}
+
+static bool count_block(const evh_block *block, void *context)
+{
+    (void)block;
+    ++*(uint64_t *)context;
+    return true;
+}
+
+/* ---- exploring ---- */
+
+struct totals {
+    uint64_t executions, redundant, steps, longest, incomplete;
+};
+
+static void explore_into(const struct interleave_plan *plan, const char *what,
+                         struct totals *totals, struct interleave_result *result)
+{
+    thread_count = plan->thread_count;
+    if (!interleave_run(plan, result)) {
+        test_fail(__FILE__, __LINE__, "%s: %s", what, result->problem);
+        test_stop();
+    }
+    if (getenv("V"))
+        printf("    %s: %llu executions, %llu redundant, %u steps%s\n", what,
+               (unsigned long long)result->executions, (unsigned long long)result->redundant,
+               result->longest, result->is_complete ? "" : ", not complete");
+    CHECK(result->is_complete || plan->executions_max);
+    totals->executions += result->executions;
+    totals->redundant += result->redundant;
+    totals->steps += result->steps;
+    totals->incomplete += !result->is_complete;
+    totals->longest = base_max(totals->longest, result->longest);
+}
+
+static inline void explore(const struct interleave_plan *plan, const char *what,
+                           struct totals *totals)
+{
+    struct interleave_result result;
+    explore_into(plan, what, totals, &result);
+}
+
+static void print_totals(unsigned count, const char *what, const struct totals *totals)
+{
+    printf("    %u %s: %llu executions, %llu redundant, %llu steps, %llu the longest, "
+           "%llu cut short\n",
+           count, what, (unsigned long long)totals->executions,
+           (unsigned long long)totals->redundant, (unsigned long long)totals->steps,
+           (unsigned long long)totals->longest, (unsigned long long)totals->incomplete);
 }
 
 #endif

@@ -20,7 +20,8 @@
  * and the other order is tried: source sets say with which thread.
  */
 enum {
-    EVENTS_MAX = 4000,
+    EVENTS_MAX = 8000,
+    PLACES = 1 << 14,
     STACK_BYTES = 256 << 10,
     LOCALS_MAX = 4,
     LOCAL_BYTES_MAX = 1024,
@@ -35,6 +36,7 @@ struct event {
     unsigned enabled, backtrack, done, sleep;
     struct step steps[THREADS]; /* what the threads in `sleep` and `done` would do */
     struct clock clock;         /* of the events that it depends on, with itself */
+    unsigned same_place;        /* 1 + the event before it on the same 8 bytes, or near; 0: none */
     unsigned previous;          /* who ran before */
     unsigned preemptions;       /* before it */
 };
@@ -65,8 +67,10 @@ static const struct interleave_plan *plan;
 static struct interleave_result *result;
 static struct coroutine coroutines[THREADS];
 static struct event trace[EVENTS_MAX];
-static unsigned depth;   /* events of the running execution */
-static unsigned planned; /* the first ones are given */
+static unsigned depth;           /* events of the running execution */
+static unsigned last_at[PLACES]; /* 1 + the last event there, if that is in this execution */
+static bool has_barrier;         /* an event of the execution is everywhere */
+static unsigned planned;         /* the first ones are given */
 static unsigned running = NOBODY;
 static unsigned switched_from;
 static bool is_starting, is_redundant, has_killed;
@@ -468,13 +472,37 @@ static bool is_enabling(const struct event *early, const struct event *late)
            (early->step.kind == STEP_WAKE && late->step.kind == STEP_RESUME);
 }
 
+/* ---- events by place ---- */
+
+static unsigned *place_of(const struct event *event)
+{
+    return &last_at[(event->step.address >> 3) * 0x9e3779b97f4a7c15u >> 50];
+}
+
+/* The newest event gets its place. */
+static void place_add(unsigned at)
+{
+    struct event *event = &trace[at];
+    unsigned *last = place_of(event);
+    event->same_place = *last;
+    *last = at + 1;
+    if (event->step.kind == STEP_BARRIER) has_barrier = true;
+}
+
+/* 1 + the index of the next event before `at` that may depend on it; 0: there is none. */
+static unsigned place_before(unsigned at)
+{
+    return has_barrier ? at : trace[at].same_place;
+}
+
 static void find_lock_race(unsigned at, const struct clock *known)
 {
     const struct event *event = &trace[at];
-    for (unsigned i = at; i-- > 0;) {
-        const struct event *early = &trace[i];
+    for (unsigned i = place_before(at); i > 0; i = place_before(i - 1)) {
+        const struct event *early = &trace[i - 1];
         if (early->step.kind != STEP_LOCK || early->step.address != event->step.address) continue;
-        if (early->thread != event->thread && known->of[early->thread] < early->number) race(i, at);
+        if (early->thread != event->thread && known->of[early->thread] < early->number)
+            race(i - 1, at);
         return;
     }
 }
@@ -486,12 +514,13 @@ static void find_races(unsigned at)
     struct clock known = coroutines[event->thread].clock;
     static unsigned races[EVENTS_MAX];
     unsigned count = 0;
+    place_add(at);
     if (event->step.kind == STEP_LOCK) find_lock_race(at, &known);
-    for (unsigned i = at; i-- > 0;) {
-        const struct event *early = &trace[i];
+    for (unsigned i = place_before(at); i > 0; i = place_before(i - 1)) {
+        const struct event *early = &trace[i - 1];
         if (early->thread == event->thread || !events_depend(early, event)) continue;
         if (known.of[early->thread] < early->number) {
-            if (!is_enabling(early, event)) races[count++] = i;
+            if (!is_enabling(early, event)) races[count++] = i - 1;
             clock_join(&known, &early->clock);
         }
     }
@@ -616,7 +645,8 @@ static void judge(void)
 static void execute_once(void)
 {
     depth = 0;
-    is_redundant = has_killed = false;
+    is_redundant = has_killed = has_barrier = false;
+    memset(last_at, 0, sizeof last_at);
     memory_begin(plan->is_weak);
     start_threads();
     if (!result->problem[0] && _setjmp(back) == 0) {

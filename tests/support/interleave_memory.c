@@ -31,7 +31,7 @@
 enum {
     CELLS_MAX = 1 << 16,
     TABLE_ENTRIES = 1 << 18,
-    LOCATIONS_MAX = 1 << 10,
+    LOCATIONS_MAX = 1 << 13,
     MESSAGES_MAX = 1 << 13,
     HISTORY_MAX = 64,
     SYNCHRONISERS_MAX = 64,

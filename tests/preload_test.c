@@ -39,8 +39,8 @@ static const char *beside_test(const char *relative)
     return path;
 }
 
-/* Whether the program that was built starts, which it does with status 2 when it is told nothing. An
- * emulator of another processor starts its first program only. */
+/* Whether the program that was built starts, which it does with status 2 when it is told nothing.
+ * An emulator of another processor starts its first program only. */
 static bool programs_start(void)
 {
     char command[2 * PATH_SIZE];

@@ -72,8 +72,9 @@ EVH_INTERNAL int os_map_reserve(uint64_t size, uint64_t alignment, uint64_t pref
     assert(base_is_power_of_two(alignment));
     assert(size != 0 && size % PAGE_BYTES == 0);
 
-    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    const uint64_t page = os_page_bytes();
     if (alignment < page) alignment = page;
+    size = base_round_up(size, page); /* as munmap() will */
     void *got = NULL;
     /* ThreadSanitizer ends the program when a mapping comes to lie outside its few ranges. */
     if (BASE_THREAD_SANITIZER) return map_reserve_anywhere(size, alignment, address);
@@ -132,6 +133,9 @@ EVH_INTERNAL void os_map_expect_scattered(void *address, uint64_t size)
 
 EVH_INTERNAL int os_map_discard(void *address, uint64_t size)
 {
+    assert(address != NULL);
+    /* The kernel would round the end up to a page of its own, and drop what lies there too. */
+    if (((uintptr_t)address | size) % os_page_bytes() != 0) return EINVAL;
     return madvise(address, size, MADV_DONTNEED) == 0 ? 0 : errno;
 }
 

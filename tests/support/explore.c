@@ -322,6 +322,7 @@ static void go_on(struct explorer *explorer, const struct cut *cut, struct sim *
     plan.size_max_bytes = explorer->plan->work->size_max_bytes;
     plan.private_max_bytes = explorer->plan->work->private_max_bytes;
     plan.background = explorer->plan->work->background;
+    plan.system_page_bytes = explorer->plan->work->system_page_bytes;
     struct workload work;
     const unsigned steps = (unsigned)pick(explorer, 8);
     const bool is_right = workload_continue(&work, machine, heap, &plan, &window,
@@ -345,6 +346,7 @@ static void check_image(struct explorer *explorer, const struct cut *cut,
     sim_use(machine);
     sim_set_compare(machine, !explorer->plan->work->real_tiers);
     sim_set_threads(machine, explorer->plan->work->background);
+    sim_set_page_bytes(machine, explorer->plan->work->system_page_bytes);
     evh_options options = workload_options(explorer->plan->work);
     options.must_exist = true;
     evh_heap *heap = evh_open(WORKLOAD_PATH, &options);

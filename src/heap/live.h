@@ -191,8 +191,8 @@ EVH_INTERNAL evh_status live_trim(evh_heap *heap, uint64_t *freed_bytes);
 /* ---- live_roots.c: both attached heaps and copies ---- */
 
 struct root_key;
-/** The thread in that slot died making or removing a root. */
-EVH_INTERNAL void live_root_resolve(struct live *live, uint32_t slot);
+/** The thread in that slot died making or removing a root: its intent's block is `word`. */
+EVH_INTERNAL void live_root_resolve(struct live *live, uint32_t slot, uint64_t word);
 EVH_INTERNAL evh_status live_root_open(evh_heap *heap, const struct root_key *key, size_t size,
                                        bool make, void **block, size_t *found_size);
 EVH_INTERNAL evh_status live_root_remove(evh_heap *heap, const struct root_key *key);
@@ -231,6 +231,48 @@ static inline uint64_t live_tag(uint64_t generation, uint32_t thread_slot)
 static inline uint32_t live_tag_slot(uint64_t tag)
 {
     return (uint32_t)(tag >> 8) & 0xffff;
+}
+
+/* ---- intents: of the calling thread, unless said otherwise ---- */
+
+static inline uint64_t live_intent_block(const struct live_intent *intent)
+{
+    assert(intent != NULL);
+    return base_load(&intent->block, __ATOMIC_RELAXED) & LIVE_INTENT_BLOCK;
+}
+
+/* What its next intent is about. Released, so that who finds any of it finds that the intent before
+ * is void: others end intents, too (live_roots.c). */
+static inline void live_intent_describe(struct live_intent *intent, enum live_intent_kind kind,
+                                        uint64_t slot)
+{
+    assert(live_intent_block(intent) == 0);
+    base_store(&intent->kind, (uint64_t)kind, __ATOMIC_RELEASE);
+    base_store(&intent->slot, slot, __ATOMIC_RELEASE);
+}
+
+/* Note the block that will be live, in an intent (the serial stays) or in a word of an intent's
+ * block that is 0. */
+static inline void live_intent_note(uint64_t *note, uint64_t block)
+{
+    assert((block & ~LIVE_INTENT_BLOCK) == 0);
+    const uint64_t serial = base_load(note, __ATOMIC_RELAXED) & ~LIVE_INTENT_BLOCK;
+    base_store(note, serial | block, __ATOMIC_RELEASE);
+}
+
+/* What `block` is when an intent is void that was `word`. Its serial makes that another word each
+ * time: who has read this intent does not take the next one about the same block for it. */
+static inline uint64_t live_intent_void(uint64_t word)
+{
+    return (word & ~LIVE_INTENT_BLOCK) + LIVE_INTENT_BLOCK + 1;
+}
+
+static inline void live_intent_end(struct live_intent *intent)
+{
+    assert(intent != NULL);
+    const uint64_t word = base_load(&intent->block, __ATOMIC_RELAXED);
+    base_store(&intent->block, live_intent_void(word), __ATOMIC_RELEASE);
+    assert(live_intent_block(intent) == 0);
 }
 
 static inline uint64_t *live_mirror(uint64_t *bits)

@@ -201,11 +201,10 @@ static uint64_t free_slot_offset(const evh_heap *heap, const evh_ref *slot)
 
 static void free_begin_intent(struct live_intent *intent, uint64_t slot, uint64_t block)
 {
-    assert(base_load(&intent->block, __ATOMIC_RELAXED) == 0);
     assert(slot != block || block == 0);
-    base_store(&intent->kind, LIVE_INTENT_NAMED, __ATOMIC_RELAXED);
-    base_store(&intent->slot, slot, __ATOMIC_RELAXED);
-    base_store(&intent->block, block, __ATOMIC_RELEASE);
+    live_intent_describe(intent, LIVE_INTENT_NAMED, slot);
+    live_intent_note(&intent->block, block);
+    assert(live_intent_block(intent) == block);
 }
 
 /* A block of a class: its intent, its bit, its name. */
@@ -239,17 +238,16 @@ EVH_INTERNAL evh_status live_malloc_to(evh_heap *heap, evh_ref *slot, size_t siz
     struct live_intent *intent = &heap->live->intents[cache->thread_slot];
     if (size <= HEAP_MEDIUM_MAX) {
         const evh_status status = free_malloc_small(cache, intent, slot, size);
-        if (!status) base_store(&intent->block, 0, __ATOMIC_RELEASE);
+        if (!status) live_intent_end(intent);
         return status;
     }
     {
-        base_store(&intent->kind, LIVE_INTENT_NAMED, __ATOMIC_RELAXED);
-        base_store(&intent->slot, free_slot_offset(heap, slot), __ATOMIC_RELAXED);
+        live_intent_describe(intent, LIVE_INTENT_NAMED, free_slot_offset(heap, slot));
         const void *block = live_large_allocate(heap, size, SLICE_BYTES, &intent->block);
         if (!block) return evh_last_error()->status;
         const uint64_t offset = evh_ref_to(heap, block).offset;
         base_store(&slot->offset, offset, __ATOMIC_RELEASE);
-        base_store(&intent->block, 0, __ATOMIC_RELEASE);
+        live_intent_end(intent);
         live_let_go(heap->live, offset >> SLICE_SHIFT);
     }
     return EVH_OK;
@@ -278,12 +276,13 @@ EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot)
                       is_large && !is_claimed ? 0 : offset);
     base_store(&slot->offset, 0, __ATOMIC_RELEASE);
     status = free_anywhere(cache, offset);
-    base_store(&intent->block, 0, __ATOMIC_SEQ_CST);
+    base_store(&intent->block, live_intent_void(base_load(&intent->block, __ATOMIC_RELAXED)),
+               __ATOMIC_SEQ_CST);
     if (is_claimed) {
         live_let_go(live, place.head);
         live_hint_taken(live, place.head, false);
     }
     (void)base_fetch_and(folding, ~(1ull << number % 64), __ATOMIC_SEQ_CST);
-    assert(base_load(&intent->block, __ATOMIC_RELAXED) == 0);
+    assert(live_intent_block(intent) == 0);
     return status;
 }

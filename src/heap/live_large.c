@@ -41,7 +41,7 @@ EVH_INTERNAL void *live_large_allocate(evh_heap *heap, size_t size, size_t align
     const uint64_t first = live_find_run(cache, count, base_max(alignment >> SLICE_SHIFT, 1));
     if (!first) return NULL;
     live_large_tails(live, first, 1, count);
-    if (note) base_store(note, first << SLICE_SHIFT, __ATOMIC_RELEASE);
+    if (note) live_intent_note(note, first << SLICE_SHIFT);
     base_store(live_descriptor(live, first), descriptor_of_run(HEAP_LARGE, (uint32_t)count),
                __ATOMIC_RELEASE);
     /* Whoever notes it keeps the head claimed as long as the note stands: should he die, and the

@@ -53,11 +53,15 @@ struct live_area {
 
 /* What the thread in a slot is doing, as far as a kill in the middle must be mended. */
 struct live_intent {
-    uint64_t block; /* offset of the block that `slot` is to name, or no longer to name; 0: void */
-    uint64_t slot;  /* offset of a ref in the heap; 0: it is outside */
-    uint64_t kind;  /* enum live_intent_kind */
+    uint64_t
+        block;     /* LIVE_INTENT_BLOCK: offset of the block that `slot` is to name, or no longer to
+                       name; 0: void. Above, a serial: how many intents the slot has had. */
+    uint64_t slot; /* offset of a ref in the heap; 0: it is outside */
+    uint64_t kind; /* enum live_intent_kind */
     uint64_t reserved[5];
 };
+
+#define LIVE_INTENT_BLOCK ((1ull << 48) - 1) /* in `block` */
 
 enum live_intent_kind {
     LIVE_INTENT_NAMED = 0, /* free the block unless `slot` names it */

@@ -64,7 +64,7 @@ static void *root_allocate_small(struct cache *cache, size_t size, uint64_t *not
     const uint64_t bit = bin->mask & (~bin->mask + 1);
     unsigned char *block = bin->blocks + (size_t)base_lowest_bit(bit) * bin->block_bytes;
     memset(block, 0, size);
-    base_store(note, (uint64_t)(block - cache->heap->view.base), __ATOMIC_RELEASE);
+    live_intent_note(note, (uint64_t)(block - cache->heap->view.base));
     bin->mask ^= bit;
     base_store(bin->word, base_load(bin->word, __ATOMIC_RELAXED) | bit, __ATOMIC_RELEASE);
     return block;
@@ -78,7 +78,7 @@ static void *live_root_allocate(evh_heap *heap, size_t size, uint64_t *note)
     void *block = NULL;
     if (!heap->live) {
         block = evh_calloc(heap, 1, size);
-        if (block) *note = evh_ref_to(heap, block).offset;
+        if (block) live_intent_note(note, evh_ref_to(heap, block).offset);
         return block;
     }
     struct cache *cache = threads_attach(heap);
@@ -139,8 +139,7 @@ static evh_status live_root_make_once(evh_heap *heap, uint64_t *place, size_t si
     struct live_intent *intent = live_root_intent(heap, &nobodys);
     if (!intent) return evh_last_error()->status;
     const uint64_t slot = (uint64_t)((unsigned char *)place - heap->view.base);
-    base_store(&intent->kind, LIVE_INTENT_NAMED, __ATOMIC_RELAXED);
-    base_store(&intent->slot, slot < heap_end_bytes(heap) ? slot : 0, __ATOMIC_RELAXED);
+    live_intent_describe(intent, LIVE_INTENT_NAMED, slot < heap_end_bytes(heap) ? slot : 0);
     uint64_t *block = live_root_allocate(heap, size, &intent->block);
     if (!block) return evh_last_error()->status;
     if (magic) block[0] = magic;
@@ -149,7 +148,7 @@ static evh_status live_root_make_once(evh_heap *heap, uint64_t *place, size_t si
     const bool made =
         base_compare_exchange(place, &none, offset, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     if (!made) live_root_free(heap, offset);
-    base_store(&intent->block, 0, __ATOMIC_RELEASE);
+    live_intent_end(intent);
     return EVH_OK;
 }
 
@@ -253,11 +252,12 @@ static void live_root_help(evh_heap *heap, struct root_word *word)
     if (busy <= LIVE_THREADS_MAX) {
         struct live_intent *intent = &heap->live->intents[busy - 1];
         const uint64_t slot = (uint64_t)((unsigned char *)word->place - heap->view.base);
-        uint64_t block = base_load(&intent->block, __ATOMIC_ACQUIRE);
+        uint64_t before = base_load(&intent->block, __ATOMIC_ACQUIRE);
+        const uint64_t block = before & LIVE_INTENT_BLOCK;
         const uint64_t kind = base_load(&intent->kind, __ATOMIC_ACQUIRE);
         if (block && base_load(&intent->slot, __ATOMIC_ACQUIRE) == slot &&
-            base_compare_exchange(&intent->block, &block, 0, false, __ATOMIC_ACQ_REL,
-                                  __ATOMIC_RELAXED) &&
+            base_compare_exchange(&intent->block, &before, live_intent_void(before), false,
+                                  __ATOMIC_ACQ_REL, __ATOMIC_RELAXED) &&
             kind == LIVE_INTENT_GONE)
             live_root_free(heap, block);
     }
@@ -284,28 +284,32 @@ static bool live_root_settle(struct live_intent *intent, uint64_t block, uint64_
 {
     assert(block != 0);
     assert(place != NULL);
-    uint64_t mine = block;
-    const bool is_mine =
-        base_compare_exchange(&intent->block, &mine, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    uint64_t mine = base_load(&intent->block, __ATOMIC_RELAXED);
+    const bool is_mine = (mine & LIVE_INTENT_BLOCK) == block &&
+                         base_compare_exchange(&intent->block, &mine, live_intent_void(mine), false,
+                                               __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     (void)base_compare_exchange(place, &value, value & ROOT_REF_BITS, false, __ATOMIC_ACQ_REL,
                                 __ATOMIC_RELAXED);
     return is_mine;
 }
 
-EVH_INTERNAL void live_root_resolve(struct live *live, uint32_t slot)
+EVH_INTERNAL void live_root_resolve(struct live *live, uint32_t slot, uint64_t word)
 {
     assert(slot < LIVE_THREADS_MAX);
-    assert(live->intents[slot].block != 0);
     evh_heap *heap = live->heap;
-    const struct live_intent *intent = &live->intents[slot];
-    const uint64_t block = intent->block;
-    const uint64_t end_bytes = live_end(live) << SLICE_SHIFT;
-    const bool has_word = intent->slot % 8 == 0 && intent->slot >= SLICE_BYTES &&
-                          base_in_range(intent->slot, 8, end_bytes);
-    const uint64_t *place = (const uint64_t *)(void *)(heap->view.base + intent->slot);
+    struct live_intent *intent = &live->intents[slot];
+    const uint64_t block = word & LIVE_INTENT_BLOCK;
+    assert(block != 0);
+    const uint64_t at = base_load(&intent->slot, __ATOMIC_RELAXED);
+    const bool has_word =
+        at % 8 == 0 && at >= SLICE_BYTES && base_in_range(at, 8, live_end(live) << SLICE_SHIFT);
+    const uint64_t *place = (const uint64_t *)(void *)(heap->view.base + at);
     const uint64_t value = has_word ? base_load(place, __ATOMIC_ACQUIRE) : 0;
-    if (intent->kind == LIVE_INTENT_GONE) {
-        if (value >> LIVE_ROOT_BUSY_SHIFT == slot + 1 && (value & LIVE_ROOT_REMOVED))
+    if (base_load(&intent->kind, __ATOMIC_RELAXED) == LIVE_INTENT_GONE) {
+        /* Void first: of us, and one who wants to change the word, one frees the block. */
+        if (value >> LIVE_ROOT_BUSY_SHIFT == slot + 1 && (value & LIVE_ROOT_REMOVED) &&
+            base_compare_exchange(&intent->block, &word, live_intent_void(word), false,
+                                  __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             live_free_quietly(live, block);
         return;
     }
@@ -322,11 +326,9 @@ EVH_INTERNAL void live_root_resolve(struct live *live, uint32_t slot)
 static struct heap_root *live_root_new(evh_heap *heap, struct live_intent *intent,
                                        const struct root_key *key, size_t size)
 {
-    assert(intent->block == 0);
     assert(size > 0);
     assert(key->hash != 0);
-    base_store(&intent->slot, 0, __ATOMIC_RELAXED);
-    base_store(&intent->kind, LIVE_INTENT_ROOT, __ATOMIC_RELAXED);
+    live_intent_describe(intent, LIVE_INTENT_ROOT, 0);
     struct heap_root *record = live_root_allocate(heap, sizeof *record, &intent->block);
     if (!record) return NULL;
     record->hash = key->hash;
@@ -335,8 +337,8 @@ static struct heap_root *live_root_new(evh_heap *heap, struct live_intent *inten
     if (key->name) memcpy(record->name, key->name, key->name_size);
     if (live_root_allocate(heap, size, &record->block.offset)) return record;
     const evh_error why = *evh_last_error();
-    live_root_free(heap, intent->block);
-    base_store(&intent->block, 0, __ATOMIC_RELEASE);
+    live_root_free(heap, live_intent_block(intent));
+    live_intent_end(intent);
     (void)base_fail(why.status, why.offset, "%s", why.message);
     return NULL;
 }
@@ -346,11 +348,11 @@ static void live_root_discard(evh_heap *heap, struct live_intent *intent, struct
 {
     assert(record != NULL);
     assert(intent != NULL);
-    assert(intent->block == 0 || heap->is_writable);
+    assert(heap->is_writable);
     live_root_free(heap, record->block.offset);
     record->block.offset = 0;
-    live_root_free(heap, intent->block);
-    base_store(&intent->block, 0, __ATOMIC_RELEASE);
+    live_root_free(heap, live_intent_block(intent));
+    live_intent_end(intent);
 }
 
 static evh_status live_root_make(evh_heap *heap, struct live_catalog *catalog,
@@ -477,16 +479,19 @@ EVH_INTERNAL evh_status live_root_remove(evh_heap *heap, const struct root_key *
         struct live_intent *intent = live_root_intent(heap, &nobodys);
         if (!intent) return evh_last_error()->status;
         const uint64_t block = word.record.block.offset;
+        if (block == 0 || block > LIVE_INTENT_BLOCK)
+            return base_fail(EVH_CORRUPT, live_root_ref(word.value),
+                             "%s: root: no block can be at 0x%llx", heap_path(heap),
+                             (unsigned long long)block);
         uint64_t before = word.value;
         const uint64_t value =
             live_root_ref(before) | LIVE_ROOT_REMOVED | live_root_busy_bits(heap);
-        base_store(&intent->kind, LIVE_INTENT_GONE, __ATOMIC_RELAXED);
-        base_store(&intent->slot, (uint64_t)((unsigned char *)word.place - heap->view.base),
-                   __ATOMIC_RELAXED);
-        base_store(&intent->block, block, __ATOMIC_RELEASE);
+        live_intent_describe(intent, LIVE_INTENT_GONE,
+                             (uint64_t)((unsigned char *)word.place - heap->view.base));
+        live_intent_note(&intent->block, block);
         if (!base_compare_exchange(word.place, &before, value, false, __ATOMIC_ACQ_REL,
                                    __ATOMIC_RELAXED)) {
-            base_store(&intent->block, 0, __ATOMIC_RELEASE);
+            live_intent_end(intent);
             continue;
         }
         if (live_root_settle(intent, block, word.place, value)) live_root_free(heap, block);

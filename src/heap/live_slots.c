@@ -65,20 +65,22 @@ static bool slots_names(const struct live *live, uint64_t slot, uint64_t block)
     return base_load(ref, __ATOMIC_ACQUIRE) == block;
 }
 
-/* What a thread was in the middle of, it is dead. Nobody else resolves the same intent. */
+/* What a thread was in the middle of, it is dead. Nobody else resolves the same intent, but who
+ * wants to change a root's word may end it: live_roots.c. */
 static void slots_resolve(struct live *live, uint32_t slot)
 {
     assert(slot < LIVE_THREADS_MAX);
     assert(live->intents != NULL);
     struct live_intent *intent = &live->intents[slot];
-    const uint64_t block = base_load(&intent->block, __ATOMIC_ACQUIRE);
+    const uint64_t word = base_load(&intent->block, __ATOMIC_ACQUIRE);
+    const uint64_t block = word & LIVE_INTENT_BLOCK;
     if (block == 0) return;
     const uint64_t ref = base_load(&intent->slot, __ATOMIC_RELAXED);
     if (base_load(&intent->kind, __ATOMIC_RELAXED) != LIVE_INTENT_NAMED)
-        live_root_resolve(live, slot);
+        live_root_resolve(live, slot, word);
     else if (!slots_names(live, ref, block))
         live_free_quietly(live, block);
-    base_store(&intent->block, 0, __ATOMIC_RELEASE);
+    base_store(&intent->block, live_intent_void(word), __ATOMIC_RELEASE);
 }
 
 EVH_INTERNAL void live_resolve_all(struct live *live)
@@ -98,7 +100,7 @@ EVH_INTERNAL uint64_t live_held_bits(struct live *live, const struct slice *slic
         for (uint64_t set = base_load(&live->session->folding[i], __ATOMIC_SEQ_CST); set;
              set &= set - 1) {
             const struct live_intent *intent = &live->intents[i * 64 + base_lowest_bit(set)];
-            const uint64_t block = base_load(&intent->block, __ATOMIC_SEQ_CST);
+            const uint64_t block = base_load(&intent->block, __ATOMIC_SEQ_CST) & LIVE_INTENT_BLOCK;
             if (block < start) continue;
             const uint64_t index = (block - start) / slice->block_bytes;
             if (index / 64 == word) held |= 1ull << index % 64;
@@ -300,7 +302,7 @@ EVH_INTERNAL void live_park(struct cache *cache)
     assert(cache->heap != NULL);
     struct live *live = cache->heap->live;
     assert(cache->has_thread);
-    if (cache->tag != 0 && base_load(&live->intents[cache->thread_slot].block, __ATOMIC_RELAXED))
+    if (cache->tag != 0 && live_intent_block(&live->intents[cache->thread_slot]))
         slots_abandon(live, cache);
     if (cache->tag != 0) {
         uint64_t word = slots_word(cache->tag >> 32, live->process, LIVE_THREAD_USED);

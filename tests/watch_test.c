@@ -6,6 +6,7 @@
  * equal; what a failed collect returned and what the next one returns together miss nothing.
  */
 #include "os/os.h"
+#include "support/tiers.h"
 #include "test.h"
 
 #include <errno.h>
@@ -249,7 +250,7 @@ static void random_tier(evh_detect tier, bool guards, uint64_t rounds)
 {
     struct field field;
     const uint64_t reserved = 5 * (uint64_t)SEGMENT_BYTES;
-    if (!field_open(&field, tier, guards, reserved, 0)) SKIP("this system lacks the tier");
+    if (!field_open(&field, tier, guards, reserved, 0)) SKIP(tier_lacks(tier));
     field.hole_first = 37 * (uint64_t)SLICE_BYTES;
     field.hole_end = 41 * (uint64_t)SLICE_BYTES;
     field_grow(&field, 900 * (uint64_t)SLICE_BYTES);
@@ -383,7 +384,7 @@ TEST(nothing_stored_is_nothing_collected)
 {
     struct field field;
     if (!field_open(&field, EVH_DETECT_WATCH, false, SEGMENT_BYTES, SEGMENT_BYTES)) {
-        SKIP("this system lacks the tier");
+        SKIP(tier_lacks(EVH_DETECT_WATCH));
     }
     bool is_exact;
     field_store(&field, 7);
@@ -434,7 +435,7 @@ TEST(a_range_taken_out_of_the_mapping_costs_no_tier)
 {
     struct field field;
     if (!field_open(&field, EVH_DETECT_WATCH, false, SEGMENT_BYTES, SEGMENT_BYTES)) {
-        SKIP("this system lacks the tier");
+        SKIP(tier_lacks(EVH_DETECT_WATCH));
     }
     bool is_exact;
     for (uint64_t p = 0; p < 2000; p += 3) field_store(&field, p);
@@ -501,7 +502,7 @@ TEST(several_heaps_are_protected_at_once)
     uint64_t state = test_seed();
     for (int i = 0; i < FIELDS; i++) {
         if (!field_open(&fields[i], EVH_DETECT_PROTECT, false, SEGMENT_BYTES, SEGMENT_BYTES)) {
-            SKIP("this system lacks the tier");
+            SKIP(tier_lacks(EVH_DETECT_PROTECT));
         }
     }
     for (int round = 0; round < 200; round++) {
@@ -611,7 +612,7 @@ TEST(protection_survives_a_process_without_mappings_left)
     struct field field;
     const uint64_t bytes = 2 * (uint64_t)SEGMENT_BYTES;
     if (!field_open(&field, EVH_DETECT_PROTECT, false, bytes, 0)) {
-        SKIP("this system lacks the tier");
+        SKIP(tier_lacks(EVH_DETECT_PROTECT));
     }
     field.hole_first = 37 * (uint64_t)SLICE_BYTES;
     field.hole_end = 41 * (uint64_t)SLICE_BYTES;
@@ -639,7 +640,7 @@ TEST(protection_survives_the_limit_of_mappings)
     const uint64_t bytes = 40 * (uint64_t)SEGMENT_BYTES;
     if (!test_has_addresses(2 * bytes)) SKIP("addresses are limited here");
     if (!field_open(&field, EVH_DETECT_PROTECT, false, bytes, bytes)) {
-        SKIP("this system lacks the tier");
+        SKIP(tier_lacks(EVH_DETECT_PROTECT));
     }
     madvise(field.base, bytes, MADV_RANDOM); /* else every store fills a megabyte of cache */
     bool is_exact;

@@ -270,22 +270,24 @@ sanitized: all $(addprefix $(BUILD)/asan/,$(basename $(TEST_SOURCES))) $(PROGRAM
 AARCH64 ?= aarch64-linux-gnu
 QEMU_AARCH64 ?= qemu-aarch64
 AARCH64_PATH ?= /usr/$(AARCH64)
+AARCH64_BUILD = $(abspath $(BUILD))/aarch64
 AARCH64_ENVIRONMENT = QEMU_LD_PREFIX=$(AARCH64_PATH) QEMU_RESERVED_VA=0x200000000 \
-	GLIBC_TUNABLES=glibc.cpu.name=kunpeng920 EVERHEAP_TEST_DIR=$(BUILD)/aarch64 \
-	EVERHEAP_COMMAND=$(BUILD)/aarch64/everheap.sh EFFORT=$(or $(EFFORT),0.2)
+	GLIBC_TUNABLES=glibc.cpu.name=kunpeng920 EVERHEAP_TEST_DIR=$(AARCH64_BUILD) \
+	EVERHEAP_COMMAND=$(AARCH64_BUILD)/everheap.sh EVERHEAP_EMULATOR=$(QEMU_AARCH64) EFFORT=$(or $(EFFORT),0.2)
 # What simulates or makes failures of the system does so on every processor alike, and takes hours.
+AARCH64_NO_CXX = $(if $(shell command -v $(AARCH64)-g++),,--no-cplusplus)
 AARCH64_LEFT_OUT ?= arena_crash_test crash_test fault_test json_fault_test json_kill_test sweep_test
 .PHONY: aarch64
 aarch64: ## cross-compile for aarch64; run unit, model and explorer tests under qemu's user mode
 	@sh tools/needs.sh $(PYTHON)
 	@sh tools/needs_aarch64.sh $(AARCH64)-gcc $(QEMU_AARCH64)
-	@mkdir -p $(BUILD)/aarch64
-	@printf '#!/bin/sh\nexec %s %s "$$@"\n' $(QEMU_AARCH64) $(BUILD)/aarch64/everheap >$(BUILD)/aarch64/everheap.sh
-	@chmod +x $(BUILD)/aarch64/everheap.sh
+	@mkdir -p $(AARCH64_BUILD)
+	@printf '#!/bin/sh\nexec %s %s "$$@"\n' $(QEMU_AARCH64) $(AARCH64_BUILD)/everheap >$(AARCH64_BUILD)/everheap.sh
+	@chmod +x $(AARCH64_BUILD)/everheap.sh
 	+@$(MAKE) --no-print-directory -k $(JOBS) CC=$(AARCH64)-gcc CXX=$(AARCH64)-g++ AR=$(AARCH64)-ar \
-		BUILD=$(BUILD)/aarch64 WERROR=1 all tests; \
+		BUILD=$(BUILD)/aarch64 WERROR=1 all tests examples; \
 		$(AARCH64_ENVIRONMENT) $(PYTHON) tools/run_tests.py --build $(BUILD)/aarch64 --build-status $$? \
-		--emulator $(QEMU_AARCH64) --leave-out "$(AARCH64_LEFT_OUT)" $(if $(ONLY),--only $(ONLY))
+		--emulator $(QEMU_AARCH64) $(AARCH64_NO_CXX) --leave-out "$(AARCH64_LEFT_OUT)" $(if $(ONLY),--only $(ONLY))
 
 .PHONY: crash
 crash: $(BUILD)/tests/crash_test $(PLANTS:%=$(BUILD)/plant%/tests/crash_test) ## simulate a million crashes; then find twelve planted bugs

@@ -150,11 +150,8 @@ def main():
     failed = sum(r.failed for r in results)
     skipped = sum(r.skipped for r in results)
     passed = sum(r.passed for r in results)
-    if emulator:
-        if arguments.leave_out:
-            print(f"left out: {arguments.leave_out}")
-        print(f"{passed} passed, {failed} failed, {skipped} skipped")
-        return int(failed > 0)
+    if arguments.leave_out:
+        print(f"left out: {arguments.leave_out}")
     if skipped:
         print(f"{skipped} skipped")
     print(f"{passed} passed, {failed} failed")

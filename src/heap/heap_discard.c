@@ -24,6 +24,7 @@ static void discard_run(struct discard *discard)
     assert(discard->start <= discard->end);
     assert(discard->end % PAGE_BYTES == 0);
     const uint64_t page = base_max(os->page_bytes(), PAGE_BYTES);
+    assert(page <= SLICE_BYTES);
     const uint64_t start = base_round_up(discard->start, page);
     const uint64_t end = base_round_down(discard->end, page);
     if (start < end && !discard->error) {

@@ -247,6 +247,7 @@ static inline void live_intent_describe(struct live_intent *intent, enum live_in
                                         uint64_t slot)
 {
     assert(live_intent_block(intent) == 0);
+    assert(kind <= LIVE_INTENT_GONE);
     base_store(&intent->kind, (uint64_t)kind, __ATOMIC_RELEASE);
     base_store(&intent->slot, slot, __ATOMIC_RELEASE);
 }
@@ -255,6 +256,7 @@ static inline void live_intent_describe(struct live_intent *intent, enum live_in
  * block that is 0. */
 static inline void live_intent_note(uint64_t *note, uint64_t block)
 {
+    assert(note != NULL);
     assert((block & ~LIVE_INTENT_BLOCK) == 0);
     const uint64_t serial = base_load(note, __ATOMIC_RELAXED) & ~LIVE_INTENT_BLOCK;
     base_store(note, serial | block, __ATOMIC_RELEASE);
@@ -264,7 +266,10 @@ static inline void live_intent_note(uint64_t *note, uint64_t block)
  * time: who has read this intent does not take the next one about the same block for it. */
 static inline uint64_t live_intent_void(uint64_t word)
 {
-    return (word & ~LIVE_INTENT_BLOCK) + LIVE_INTENT_BLOCK + 1;
+    const uint64_t next = (word & ~LIVE_INTENT_BLOCK) + LIVE_INTENT_BLOCK + 1;
+    assert((next & LIVE_INTENT_BLOCK) == 0);
+    assert(next != word);
+    return next;
 }
 
 static inline void live_intent_end(struct live_intent *intent)

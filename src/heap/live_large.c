@@ -147,7 +147,8 @@ EVH_INTERNAL evh_status live_trim(evh_heap *heap, uint64_t *freed_bytes)
     uint64_t count = 0;
     for (uint64_t slice = 1; slice <= end && !status; slice++) {
         uint64_t stopped_at = 0;
-        const bool is_free = slice < end && *live_descriptor(live, slice) == HEAP_FREE &&
+        const uint64_t *descriptor = slice < end ? live_descriptor(live, slice) : NULL;
+        const bool is_free = descriptor && base_load(descriptor, __ATOMIC_RELAXED) == HEAP_FREE &&
                              live_claim_run(live, cache, slice, 1, &stopped_at);
         if (is_free) {
             count++;

@@ -16,7 +16,7 @@ is_there()
 
 is_there && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "the tests for aarch64 need: apt-get install $packages"
+    echo "the tests for aarch64 need $packages: installing them with apt-get install"
     apt-get update -qq || true
     # Unquoted: three words.
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages

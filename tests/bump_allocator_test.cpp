@@ -35,7 +35,7 @@ TEST(allocations_do_not_overlap)
         all.push_back(static_cast<unsigned char *>(allocator.allocate(100)));
         std::memset(all.back(), i & 255, 100);
     }
-    for (int i = 0; i < 1000; i++)
+    for (std::size_t i = 0; i < 1000; i++)
         for (int j = 0; j < 100; j++) CHECK_EQUAL(all[i][j], i & 255);
 }
 

@@ -203,7 +203,6 @@ TEST(random_damage_never_crashes)
         }
         buffer_attach(&made);
         if (!made.heap) continue;
-        uint64_t blocks = 0;
         (void)evh_check(made.heap, NULL, NULL);
         struct walk_count count = {.heap = made.heap};
         (void)evh_walk(made.heap, walk_count_block, &count);
@@ -212,7 +211,6 @@ TEST(random_damage_never_crashes)
             void *block = evh_malloc(made.heap, r % 3000 + 1);
             if (block && r % 2) evh_free(made.heap, block);
             evh_free(made.heap, bytes + (r >> 20) % (140 << 20) / 16 * 16);
-            blocks += block != NULL;
         }
         (void)evh_close(made.heap);
         for (unsigned i = 0; i < 2; i++)

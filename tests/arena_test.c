@@ -136,12 +136,13 @@ TEST(options_that_contradict_are_refused)
 
 TEST(a_fixed_arena_ends_where_it_was_said)
 {
-    evh_arena *arena = make(&(evh_arena_options){.size_bytes = 4096, .is_fixed = true});
-    for (unsigned i = 0; i < 256; i++) CHECK(evh_arena_alloc(arena, 16, 16) != NULL);
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    evh_arena *arena = make(&(evh_arena_options){.size_bytes = page, .is_fixed = true});
+    for (size_t i = 0; i < page / 16; i++) CHECK(evh_arena_alloc(arena, 16, 16) != NULL);
     CHECK(evh_arena_alloc(arena, 1, 1) == NULL);
     CHECK_EQUAL(last_status(), EVH_LIMIT);
     evh_arena_reset(arena);
-    CHECK(evh_arena_alloc(arena, 4096, 16) != NULL);
+    CHECK(evh_arena_alloc(arena, page, 16) != NULL);
     CHECK(evh_arena_alloc(arena, 1, 1) == NULL);
     evh_arena_close(arena);
 }
@@ -332,9 +333,10 @@ TEST(threads_share_an_arena)
 
 TEST(a_fixed_shared_arena_gives_all_it_has)
 {
+    const size_t size = 2 * (size_t)sysconf(_SC_PAGESIZE);
     evh_arena *arena =
-        make(&(evh_arena_options){.size_bytes = 8192, .is_fixed = true, .is_shared = true});
-    for (unsigned i = 0; i < 512; i++) CHECK(evh_arena_alloc(arena, 16, 16) != NULL);
+        make(&(evh_arena_options){.size_bytes = size, .is_fixed = true, .is_shared = true});
+    for (size_t i = 0; i < size / 16; i++) CHECK(evh_arena_alloc(arena, 16, 16) != NULL);
     CHECK(evh_arena_alloc(arena, 16, 16) == NULL);
     CHECK_EQUAL(last_status(), EVH_LIMIT);
     evh_arena_close(arena);

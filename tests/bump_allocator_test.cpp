@@ -35,7 +35,7 @@ TEST(allocations_do_not_overlap)
         all.push_back(static_cast<unsigned char *>(allocator.allocate(100)));
         std::memset(all.back(), i & 255, 100);
     }
-    for (int i = 0; i < 1000; i++)
+    for (std::size_t i = 0; i < 1000; i++)
         for (int j = 0; j < 100; j++) CHECK_EQUAL(all[i][j], i & 255);
 }
 
@@ -236,13 +236,17 @@ TEST(fiber_stacks_come_by_size)
 
 TEST(a_hundred_thousand_fiber_stacks)
 {
-    FiberStackAllocator allocator;
-    try {
-        for (int i = 0; i < 100000; i++) (void)allocator.allocate_fiber_stack(16384);
-    } catch (const std::bad_alloc &) {
-        if (std::strstr(evh_last_error()->message, "mprotect()")) SKIP("no guard marks here");
-        CHECK(false);
+    bool has_marks = true;
+    {
+        FiberStackAllocator allocator; /* its end gives the mappings back, which SKIP() does not */
+        try {
+            for (int i = 0; i < 100000; i++) (void)allocator.allocate_fiber_stack(16384);
+        } catch (const std::bad_alloc &) {
+            has_marks = std::strstr(evh_last_error()->message, "mprotect()") == nullptr;
+            CHECK(!has_marks);
+        }
     }
+    if (!has_marks) SKIP("this kernel has no guard marks");
 }
 
 TEST(a_pool_gives_its_blocks_and_no_more)

@@ -2,12 +2,15 @@
 #include <everheap.h>
 #include <everheap/inspect.h>
 
+#include "os/os.h"
 #include "support/hooked_heap.h"
 #include "test.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { BLOCKS = 20000 };
 
@@ -44,9 +47,10 @@ static void check_marked(const struct owned *owned)
 
 /*
  * Strategy   Allocate and free at random, trim, and compare all that lives; several times over.
- * Invariants Live blocks keep their bytes, evh_check() finds nothing, most of the space goes back.
+ * Invariants Live blocks keep their bytes, evh_check() finds nothing, most of the space goes back:
+ *            one part in `share` of what is free, at least.
  */
-TEST(pages_without_live_blocks_go_back_and_live_blocks_keep_their_bytes)
+static void trim_at_random(uint64_t share)
 {
     static struct owned blocks[BLOCKS];
     uint64_t random = test_seed();
@@ -63,7 +67,7 @@ TEST(pages_without_live_blocks_go_back_and_live_blocks_keep_their_bytes)
         evh_info info;
         CHECK_EQUAL(evh_trim(heap, &freed), EVH_OK);
         CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
-        CHECK(freed > (info.heap_bytes - info.live_bytes) / 3);
+        CHECK(freed > (info.heap_bytes - info.live_bytes) / share);
         CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
         for (unsigned i = 0; i < BLOCKS; i++) {
             if (blocks[i].bytes)
@@ -74,6 +78,39 @@ TEST(pages_without_live_blocks_go_back_and_live_blocks_keep_their_bytes)
         for (unsigned i = 0; i < BLOCKS; i++) check_marked(&blocks[i]);
     }
     CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(pages_without_live_blocks_go_back_and_live_blocks_keep_their_bytes)
+{
+    trim_at_random(3);
+}
+
+/* ---- where the system's pages are larger than the format's ---- */
+
+enum { LARGE_PAGE_BYTES = 64 << 10 };
+
+static uint64_t large_page_bytes(void)
+{
+    return LARGE_PAGE_BYTES;
+}
+
+/* As a kernel with such pages does it. */
+static int large_discard(void *address, uint64_t size)
+{
+    if ((uintptr_t)address % LARGE_PAGE_BYTES != 0) return EINVAL;
+    size = base_round_up(size, LARGE_PAGE_BYTES);
+    return madvise(address, size, MADV_DONTNEED) ? errno : 0;
+}
+
+TEST(with_pages_of_64_kib_live_blocks_keep_their_bytes_too)
+{
+    static struct os_calls calls;
+    calls = *os_linux();
+    calls.page_bytes = large_page_bytes;
+    calls.discard = large_discard;
+    os_use(&calls);
+    trim_at_random(1000); /* free slices, and few others */
+    os_use(NULL);
 }
 
 TEST(a_block_that_was_given_back_can_be_zeroed_and_used)

@@ -32,6 +32,7 @@ enum {
     TRIPLE_EXECUTIONS_MAX = 500,
     KILLS_SHARE = 1000,
     KILL_EXECUTIONS_MAX = 40,
+    INTENT_EXECUTIONS_MAX = 20000,
 };
 
 static char live_path[256];
@@ -415,4 +416,119 @@ TEST(a_thread_killed_at_any_step_hinders_nobody_and_leaves_at_most_one_block)
     }
     close_heap();
     print_totals((unsigned)kills, "kills", &totals);
+}
+
+/* ---- intents that others end ---- */
+
+/* A root of the first thread's own, in slices of its own. */
+static void prepare_own_root(void)
+{
+    need(evh_root(heap, "own", 100));
+}
+
+/* Its block is free, and is the next one's at once. */
+static void op_remove_own_and_malloc_to(void)
+{
+    evh_ref *slot = &slots[THREADS];
+    if (evh_root_remove(heap, "own")) interleave_fail("%s", evh_last_error()->message);
+    if (evh_malloc_to(heap, slot, 100)) interleave_fail("%s", evh_last_error()->message);
+}
+
+static void op_root_own(void)
+{
+    (void)need(evh_root(heap, "own", 100));
+}
+
+static const char *judge_removed(void)
+{
+    if (evh_check(heap, NULL, NULL)) return evh_last_error()->message;
+    if (evh_usable_size(heap, evh_at(heap, slots[THREADS])) == 0) return "a block was taken away";
+    const bool is_made = evh_root_find(heap, "own", NULL) != NULL;
+    if (count_blocks() != blocks_before + is_made) return "blocks were lost, or made by nobody";
+    return NULL;
+}
+
+/* Whoever wants to change a root's word ends the intent of the thread that stored it: that one, and
+ * not one that the thread has begun about the same block meanwhile. */
+TEST(an_intent_is_not_taken_for_the_next_one_about_the_same_block)
+{
+    struct totals totals = {0};
+    open_heap(true);
+    interleave_as(0, prepare_own_root);
+    blocks_before = count_blocks();
+    const struct interleave_plan plan = {.thread_count = 2,
+                                         .run = {op_remove_own_and_malloc_to, op_root_own},
+                                         .judge = judge_removed,
+                                         .is_weak = true,
+                                         .is_bounded = true,
+                                         .preemptions = 2,
+                                         .executions_max = test_effort(INTENT_EXECUTIONS_MAX)};
+    explore(&plan, "root_remove and malloc_to / the same root", &totals);
+    close_heap();
+    print_totals(1, "intents", &totals);
+}
+
+/* The word of the root that is called "own". */
+static uint64_t *word_of_own(void)
+{
+    const uint64_t at = heap->live->area->catalog;
+    const struct live_catalog *catalog = (const void *)(heap->view.base + at);
+    uint64_t *words = (uint64_t *)(void *)(heap->view.base + catalog->chunks[0]);
+    for (unsigned i = 0; i < LIVE_ROOT_WORDS; i++) {
+        const struct heap_root *record = (const void *)(heap->view.base + words[i]);
+        if (words[i] && strcmp(record->name, "own") == 0) return &words[i];
+    }
+    return NULL;
+}
+
+/* A dead thread was about to free the block of a root that it had removed. */
+static void prepare_removed_by_the_dead(void)
+{
+    enum { SLOT = LIVE_THREADS_MAX - 1 };
+    struct live *live = heap->live;
+    uint64_t *word = word_of_own();
+    CHECK(word != NULL);
+    const struct heap_root *record = (const void *)(heap->view.base + *word);
+    live->processes[DEAD_PROCESS].state = 1;
+    live->threads[SLOT].word = 1ull << 32 | (uint64_t)DEAD_PROCESS << 8 | LIVE_THREAD_USED;
+    live->intents[SLOT] =
+        (struct live_intent){.block = record->block.offset,
+                             .slot = (uint64_t)((unsigned char *)word - heap->view.base),
+                             .kind = LIVE_INTENT_GONE};
+    *word |= LIVE_ROOT_REMOVED | (uint64_t)(SLOT + 1) << LIVE_ROOT_BUSY_SHIFT;
+}
+
+static void op_root_own_and_malloc(void)
+{
+    (void)need(evh_root(heap, "own", 100));
+    got(evh_malloc(heap, 100));
+}
+
+static const char *judge_freed_once(void)
+{
+    if (evh_check(heap, NULL, NULL)) return evh_last_error()->message;
+    if (evh_usable_size(heap, returned[0]) == 0) return "a block was taken away";
+    /* The old root's block is gone; the new root's has come, and the one that was returned. */
+    return count_blocks() == blocks_before + 1 ? NULL : "blocks were lost, or made by nobody";
+}
+
+TEST(what_a_dead_thread_was_about_to_free_is_freed_by_one_of_two)
+{
+    struct totals totals = {0};
+    open_heap(true);
+    interleave_as(0, prepare_own_root);
+    blocks_before = count_blocks();
+    prepare_removed_by_the_dead();
+    const struct interleave_plan plan = {.thread_count = 2,
+                                         .run = {op_root_own_and_malloc, op_reap},
+                                         .judge = judge_freed_once,
+                                         .is_weak = true,
+                                         .is_bounded = true,
+                                         .preemptions = 2,
+                                         .executions_max = test_effort(INTENT_EXECUTIONS_MAX)};
+    explore(&plan, "the same root and malloc / reaping", &totals);
+    (void)live_reap(heap->live);
+    blocks_before--;
+    close_heap();
+    print_totals(1, "intents", &totals);
 }

@@ -1,5 +1,6 @@
 /* journal_test.c -- the journal below the allocator: pages in, the same pages out. */
 #include "support/raw_heap.h"
+#include "support/tiers.h"
 
 #include <stdlib.h>
 
@@ -194,9 +195,10 @@ static void model_run_tier(evh_detect detect)
         os->watch_open(raw.region->base, raw.region->reserved_bytes, detect, false, &watch);
     if (!error) os->watch_close(watch);
     CHECK_EQUAL(region_close(raw.region), EVH_OK);
-    if (error) SKIP("this system lacks the tier");
-    model_run(detect, true, 1500);
-    model_run(detect, false, 1500);
+    if (error) SKIP(tier_lacks(detect));
+    const unsigned steps = (unsigned)base_max(test_effort(1500), 100);
+    model_run(detect, true, steps);
+    model_run(detect, false, steps);
 }
 
 TEST(the_model_holds_with_write_protection_watched)

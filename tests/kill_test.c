@@ -252,15 +252,28 @@ static uint64_t own_blocks_of(const evh_options *options)
     return blocks;
 }
 
-static void kill_once(const char *path, const evh_options *options, uint64_t *random)
+/* How long the program may live: an emulator takes longer to open a heap than it works else. */
+static uint64_t moment_max_us(const evh_options *options, uint64_t *own_blocks)
+{
+    struct timespec start, end;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    *own_blocks = own_blocks_of(options);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    const int64_t us = (end.tv_sec - start.tv_sec) * 1000000 + (end.tv_nsec - start.tv_nsec) / 1000;
+    return 4 * us > MOMENT_MAX_US ? (uint64_t)(4 * us) : MOMENT_MAX_US;
+}
+
+static void kill_once(const char *path, const evh_options *options, uint64_t moment_us,
+                      uint64_t *random)
 {
     fflush(stdout);
     const pid_t process = fork();
     CHECK(process >= 0);
     if (process == 0) child(path, options);
     /* Mostly while it works; sometimes while it opens. */
-    const uint64_t limit = test_random(random) % 4 ? MOMENT_MAX_US : MOMENT_MAX_US / 10;
-    const struct timespec moment = {0, (long)(test_random(random) % limit * 1000)};
+    const uint64_t limit = test_random(random) % 4 ? moment_us : moment_us / 10;
+    const uint64_t us = test_random(random) % limit;
+    const struct timespec moment = {(time_t)(us / 1000000), (long)(us % 1000000 * 1000)};
     nanosleep(&moment, NULL);
     kill(process, SIGKILL);
     int status;
@@ -280,9 +293,10 @@ static void kill_many(uint64_t kills, const evh_options *options)
     look.must_exist = true;
     oracle = mmap(NULL, sizeof *oracle, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(oracle != MAP_FAILED);
-    const uint64_t own_blocks = own_blocks_of(options);
+    uint64_t own_blocks = 0;
+    const uint64_t moment_us = moment_max_us(options, &own_blocks);
     for (uint64_t i = 0; i < kills; i++) {
-        kill_once(path, options, &random);
+        kill_once(path, options, moment_us, &random);
         check_heap(path, &look, own_blocks);
     }
     printf("    %llu kills, %llu after opening, %llu commits, 0 lost, 0 leaks\n",

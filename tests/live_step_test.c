@@ -320,7 +320,8 @@ static void run_scenario(struct step_result *result, bool compares_always)
 
 static void set_up(void)
 {
-    if (!step_is_possible()) SKIP("ptrace is not allowed here");
+    const char *obstacle = step_obstacle();
+    if (obstacle) SKIP(obstacle);
     const char *directory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : test_directory();
     snprintf(live_path, sizeof live_path, "%s/everheap-step.%d", directory, getpid());
     snprintf(copy_path, sizeof copy_path, "%s/everheap-copy.%d", directory, getpid());

@@ -599,6 +599,22 @@ TEST(anonymous_memory_is_zero_and_zero_again_when_discarded)
     CHECK_EQUAL(os->release(address, SLICE_BYTES), 0);
 }
 
+TEST(nothing_less_than_a_page_is_dropped)
+{
+    void *address;
+    const uint64_t page = os->page_bytes();
+    CHECK_EQUAL(os->reserve(SLICE_BYTES, SLICE_BYTES, 0, &address), 0);
+    CHECK_EQUAL(os->map(address, SLICE_BYTES, OS_MAP_ANONYMOUS, -1, 0), 0);
+    unsigned char *memory = address;
+    memset(memory, 1, SLICE_BYTES);
+    CHECK_EQUAL(os->discard(memory, page / 2), EINVAL);
+    CHECK_EQUAL(os->discard(memory + page / 2, page / 2), EINVAL);
+    CHECK_EQUAL(memory[0] + memory[page / 2] + memory[page - 1], 3);
+    CHECK_EQUAL(os->discard(memory, page), 0);
+    CHECK_EQUAL(memory[0] + memory[page - 1], 0);
+    CHECK_EQUAL(os->release(address, SLICE_BYTES), 0);
+}
+
 static unsigned char *touched;
 
 static int touch(void)

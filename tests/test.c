@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #ifdef TEST_COVERAGE
 #include <sys/syscall.h>
@@ -104,6 +105,15 @@ uint64_t test_effort(uint64_t count)
     const double effort = text ? strtod(text, NULL) : 1;
     const double scaled = (double)count * effort;
     return scaled < 1 ? 1 : (uint64_t)scaled;
+}
+
+bool test_has_addresses(uint64_t bytes)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *reserved = mmap(NULL, bytes, PROT_NONE, flags, -1, 0);
+    if (reserved == MAP_FAILED) return false;
+    munmap(reserved, bytes);
+    return true;
 }
 
 #ifdef TEST_COVERAGE

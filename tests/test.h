@@ -32,6 +32,8 @@ uint64_t test_random(uint64_t *state);
 /** `count` times the environment's EFFORT (1 by default), at least 1: how often a random test goes
  *  round. */
 uint64_t test_effort(uint64_t count);
+/** Whether the process may reserve so many addresses: emulators and `ulimit -v` give few. */
+bool test_has_addresses(uint64_t bytes);
 /** A directory of this run's own, removed at its end; borrowed. On a real disk if there is one. */
 const char *test_directory(void);
 /** A path in it that no file has yet; static, valid until eight calls later. */

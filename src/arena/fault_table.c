@@ -8,15 +8,50 @@
 
 enum { FAULT_SLOTS = 4096 };
 
-struct fault_slot {
-    uint64_t version; /* odd: being changed; 0: never used. Atomic. */
+struct fault_entry {
     struct fault_range range;
     char name[EVH_OBJECT_NAME_MAX + 1];
+};
+
+enum { FAULT_WORDS = sizeof(struct fault_entry) / 8 };
+static_assert(sizeof(struct fault_entry) == FAULT_WORDS * 8, "words hold all of it");
+
+union fault_content {
+    struct fault_entry entry;
+    uint64_t words[FAULT_WORDS]; /* as others see it. Atomic. */
+};
+
+struct fault_slot {
+    uint64_t version; /* odd: being changed; 0: never used. Atomic. */
+    union fault_content content;
 };
 
 static struct fault_slot fault_slots[FAULT_SLOTS];
 static uint32_t fault_end;          /* no slot at or behind it was ever used; atomic */
 static struct heap_lock fault_lock; /* of changes */
+
+/* With the lock. Each release keeps the odd version before it; the last publishes them all. */
+static void fault_store(struct fault_slot *slot, const struct fault_entry *entry)
+{
+    const union fault_content from = {.entry = *entry};
+    const uint64_t version = base_load(&slot->version, __ATOMIC_RELAXED);
+    assert(version % 2 == 0);
+    base_store(&slot->version, version + 1, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < FAULT_WORDS; i++)
+        base_store(&slot->content.words[i], from.words[i], __ATOMIC_RELEASE);
+    base_store(&slot->version, version + 2, __ATOMIC_RELEASE);
+}
+
+/* A copy of a slot; false if it changes: then it is not the one that a fault is about. */
+static bool fault_load(const struct fault_slot *slot, union fault_content *copy)
+{
+    assert(slot > fault_slots);
+    const uint64_t version = base_load(&slot->version, __ATOMIC_ACQUIRE);
+    for (unsigned i = 0; i < FAULT_WORDS; i++)
+        copy->words[i] = base_load(&slot->content.words[i], __ATOMIC_ACQUIRE);
+    copy->entry.range.name = copy->entry.name;
+    return version % 2 == 0 && base_load(&slot->version, __ATOMIC_RELAXED) == version;
+}
 
 uint32_t fault_add(const struct fault_range *range)
 {
@@ -25,15 +60,12 @@ uint32_t fault_add(const struct fault_range *range)
     uint32_t found = 0;
     heap_lock_take(&fault_lock);
     for (uint32_t i = 1; i < FAULT_SLOTS && !found; i++)
-        if (fault_slots[i].range.end == 0) found = i;
+        if (fault_slots[i].content.entry.range.end == 0) found = i;
     if (found) {
-        struct fault_slot *slot = &fault_slots[found];
-        __atomic_store_n(&slot->version, slot->version + 1, __ATOMIC_RELEASE);
-        slot->range = *range;
-        object_set_name(slot->name, range->name, "?");
-        slot->range.name = slot->name;
-        __atomic_store_n(&slot->version, slot->version + 1, __ATOMIC_RELEASE);
-        if (found >= fault_end) __atomic_store_n(&fault_end, found + 1, __ATOMIC_RELEASE);
+        struct fault_entry entry = {.range = *range};
+        object_set_name(entry.name, range->name, "?");
+        fault_store(&fault_slots[found], &entry);
+        if (found >= fault_end) base_store(&fault_end, found + 1, __ATOMIC_RELEASE);
     }
     heap_lock_drop(&fault_lock);
     return found;
@@ -43,12 +75,10 @@ void fault_remove(uint32_t number)
 {
     if (number == 0) return;
     assert(number < FAULT_SLOTS);
+    const struct fault_entry nothing = {.range = {.end = 0}};
     heap_lock_take(&fault_lock);
-    struct fault_slot *slot = &fault_slots[number];
-    assert(slot->range.end != 0);
-    __atomic_store_n(&slot->version, slot->version + 1, __ATOMIC_RELEASE);
-    slot->range = (struct fault_range){0};
-    __atomic_store_n(&slot->version, slot->version + 1, __ATOMIC_RELEASE);
+    assert(fault_slots[number].content.entry.range.end != 0);
+    fault_store(&fault_slots[number], &nothing);
     heap_lock_drop(&fault_lock);
 }
 
@@ -146,18 +176,18 @@ static bool fault_is_guard(const struct fault_range *range, uintptr_t address)
 static bool fault_explain_guard(const void *pointer, char *message, size_t size)
 {
     const uintptr_t address = (uintptr_t)pointer;
-    const uint32_t end = __atomic_load_n(&fault_end, __ATOMIC_ACQUIRE);
+    const uint32_t end = base_load(&fault_end, __ATOMIC_ACQUIRE);
     assert(end <= FAULT_SLOTS);
     for (uint32_t i = 1; i < end; i++) {
-        const struct fault_slot *slot = &fault_slots[i];
-        const uint64_t version = __atomic_load_n(&slot->version, __ATOMIC_ACQUIRE);
-        if (version % 2 != 0 || !fault_is_guard(&slot->range, address)) continue;
+        union fault_content copy;
+        const struct fault_range *range = &copy.entry.range;
+        if (!fault_load(&fault_slots[i], &copy) || !fault_is_guard(range, address)) continue;
         struct fault_text out = {message, 0, size};
         fault_put(&out, "everheap: ");
-        if (slot->range.kind == FAULT_STACK)
-            fault_put_stack(&out, &slot->range, address);
+        if (range->kind == FAULT_STACK)
+            fault_put_stack(&out, range, address);
         else
-            fault_put_edge(&out, &slot->range, address);
+            fault_put_edge(&out, range, address);
         return true;
     }
     return false;

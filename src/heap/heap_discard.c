@@ -23,16 +23,18 @@ struct discard {
     int error; /* the first of the system's refusals; nothing more is tried after it */
 };
 
-/* Give the present run back. */
+/* Give the present run back: whole pages of the system's, which may be larger than ours. */
 static void discard_run(struct discard *discard)
 {
     assert(discard->start <= discard->end);
     assert(discard->end % PAGE_BYTES == 0);
-    const uint64_t size = discard->end - discard->start;
-    unsigned char *base = discard->heap->view.base;
-    if (size && !discard->error) {
-        discard->error = os->discard(base + discard->start, size);
-        if (!discard->error) discard->bytes += size;
+    const uint64_t page = base_max(os->page_bytes(), PAGE_BYTES);
+    assert(page <= SLICE_BYTES);
+    const uint64_t start = base_round_up(discard->start, page);
+    const uint64_t end = base_round_down(discard->end, page);
+    if (start < end && !discard->error) {
+        discard->error = os->discard(discard->heap->view.base + start, end - start);
+        if (!discard->error) discard->bytes += end - start;
     }
     discard->start = discard->end = 0;
 }

@@ -624,8 +624,10 @@ EVH_INTERNAL void live_roots_each_internal(evh_heap *heap,
     struct live_catalog *catalog = NULL;
     if (live_root_catalog(heap, &catalog) || !catalog) return;
     visit(evh_ref_to(heap, catalog).offset, context);
-    for (unsigned chunk = 0; chunk < LIVE_ROOT_CHUNKS; chunk++)
-        if (catalog->chunks[chunk]) visit(catalog->chunks[chunk], context);
+    for (unsigned chunk = 0; chunk < LIVE_ROOT_CHUNKS; chunk++) {
+        const uint64_t offset = base_load(&catalog->chunks[chunk], __ATOMIC_ACQUIRE);
+        if (offset) visit(offset, context);
+    }
     struct root_word word = {0};
     for (uint64_t i = 0; live_root_at(heap, catalog, i, &word); i++) {
         const uint64_t value = base_load(word.place, __ATOMIC_ACQUIRE);

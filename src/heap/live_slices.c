@@ -203,7 +203,9 @@ static bool live_is_named(struct live *live, uint64_t slice, uint32_t kind)
     if (own && (uint32_t)base_load(own, __ATOMIC_ACQUIRE) == slice) return true;
     for (uint64_t i = 0; i < segments; i++) {
         if (i >= HEAP_DIRECT_SEGMENTS &&
-            !entries[HEAP_DIRECT_SEGMENTS + (i - HEAP_DIRECT_SEGMENTS) / HEAP_INDIRECT_SEGMENTS])
+            !base_load(&entries[HEAP_DIRECT_SEGMENTS +
+                                (i - HEAP_DIRECT_SEGMENTS) / HEAP_INDIRECT_SEGMENTS],
+                       __ATOMIC_ACQUIRE))
             break;
         const uint64_t *entry = slices_directory_entry(live->heap, i);
         if (!entry || (uint32_t)base_load(entry, __ATOMIC_ACQUIRE) == slice) return true;

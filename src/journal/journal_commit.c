@@ -213,24 +213,41 @@ static bool commit_changes(const struct journal *journal, uint32_t *at, uint64_t
     return *at < pending->entry_count && entries[*at].page == page;
 }
 
+/* Whether pages [first, end) show what their home has. `*at` as in commit_changes(). */
+static bool commit_are_home(struct journal *journal, uint32_t *at, uint64_t first, uint64_t end)
+{
+    assert(at != NULL);
+    assert(first < end);
+    if (end > journal->region->mapped_bytes >> PAGE_SHIFT) return false;
+    for (uint64_t page = first; page < end; page++) {
+        if (commit_changes(journal, at, page)) return false;
+        if (!PLANTED(11) && index_find(&journal->index, page)) return false;
+    }
+    return true;
+}
+
 /* Give up private copies that are home and idle when they are too many. The record is built; all
- * threads are still. */
+ * threads are still. A system whose pages are larger than ours drops all that are in one of its. */
 static void commit_bound_private(struct journal *journal)
 {
     assert(journal_is_sound(journal));
     assert(journal->options.private_max_bytes > 0);
     struct journal_bits *bits = &journal->private_pages;
     if (bits->count <= journal->options.private_max_bytes >> PAGE_SHIFT) return;
+    const uint64_t step = base_max(os->page_bytes(), PAGE_BYTES) >> PAGE_SHIFT;
+    assert(step <= SLICE_PAGES);
+    uint64_t end = 0;
     uint32_t at = 0;
     for (uint64_t word = 0; word < bits->word_count; word++)
         for (uint64_t left = bits->words[word]; left; left &= left - 1) {
-            const uint64_t page = word * 64 + base_lowest_bit(left);
-            if (commit_changes(journal, &at, page)) continue;
-            if (!PLANTED(11) && index_find(&journal->index, page)) continue;
-            if (page >= journal->region->mapped_bytes >> PAGE_SHIFT) continue;
-            if (os->discard(journal->region->base + (page << PAGE_SHIFT), PAGE_BYTES)) return;
-            os->watch_discarded(journal->watch, page << PAGE_SHIFT, PAGE_BYTES);
-            bits_remove(bits, page);
+            const uint64_t first = base_round_down(word * 64 + base_lowest_bit(left), step);
+            if (first < end) continue; /* was looked at with the one before it */
+            end = first + step;
+            if (!commit_are_home(journal, &at, first, end)) continue;
+            const uint64_t offset = first << PAGE_SHIFT;
+            if (os->discard(journal->region->base + offset, step << PAGE_SHIFT)) return;
+            os->watch_discarded(journal->watch, offset, step << PAGE_SHIFT);
+            for (uint64_t page = first; page < end; page++) bits_remove(bits, page);
         }
 }
 

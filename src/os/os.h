@@ -126,7 +126,10 @@ struct os_calls {
      *  so reading ahead would only fill the cache with large folios, in which later scattered
      *  writes are slow. NULL where there is no such hint. */
     void (*expect_scattered)(void *address, uint64_t size);
-    /** Drop private copies: the range shows the file again (zeroes if anonymous). */
+    /** Bytes of a page of this system's memory: 4096, or more. */
+    uint64_t (*page_bytes)(void);
+    /** Drop private copies: the range shows the file again (zeroes if anonymous). EINVAL unless it
+     *  is of whole page_bytes(): a system drops nothing less, and would drop what lies beside. */
     int (*discard)(void *address, uint64_t size);
     /** End a reservation and all maps in it. */
     int (*release)(void *address, uint64_t size);

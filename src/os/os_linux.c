@@ -26,6 +26,7 @@ EVH_INTERNAL const struct os_calls os_linux_calls = {
     .map = os_map_map,
     .protect = os_map_protect,
     .expect_scattered = os_map_expect_scattered,
+    .page_bytes = os_page_bytes,
     .discard = os_map_discard,
     .release = os_map_release,
     .memory_map = os_guard_map,

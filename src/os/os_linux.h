@@ -77,6 +77,9 @@ EVH_INTERNAL int os_map_protect(void *address, uint64_t size, bool writable);
 EVH_INTERNAL void os_map_expect_scattered(void *address, uint64_t size);
 EVH_INTERNAL int os_map_discard(void *address, uint64_t size);
 EVH_INTERNAL int os_map_release(void *address, uint64_t size);
+/** madvise() whose effect is relied on: EINVAL where the system takes any advice and follows
+ *  none. */
+EVH_INTERNAL int os_map_advise(void *address, uint64_t size, int advice);
 
 /* os_linux_guard.c */
 EVH_INTERNAL int os_guard_map(uint64_t size, bool is_stack, void **address);

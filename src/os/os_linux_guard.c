@@ -49,7 +49,7 @@ EVH_INTERNAL int os_guard_set(void *address, uint64_t size, enum os_guard_kind k
     assert(address != NULL);
     assert(size % os_page_bytes() == 0);
     if (kind == OS_GUARD_PROTECT) return mprotect(address, size, PROT_NONE) == 0 ? 0 : errno;
-    return madvise(address, size, MADV_GUARD_INSTALL) == 0 ? 0 : errno;
+    return os_map_advise(address, size, MADV_GUARD_INSTALL);
 }
 
 EVH_INTERNAL void os_guard_discard_later(void *address, uint64_t size)

@@ -72,8 +72,9 @@ EVH_INTERNAL int os_map_reserve(uint64_t size, uint64_t alignment, uint64_t pref
     assert(base_is_power_of_two(alignment));
     assert(size != 0 && size % PAGE_BYTES == 0);
 
-    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    const uint64_t page = os_page_bytes();
     if (alignment < page) alignment = page;
+    size = base_round_up(size, page); /* as munmap() will */
     void *got = NULL;
     /* ThreadSanitizer ends the program when a mapping comes to lie outside its few ranges. */
     if (BASE_THREAD_SANITIZER) return map_reserve_anywhere(size, alignment, address);
@@ -132,7 +133,35 @@ EVH_INTERNAL void os_map_expect_scattered(void *address, uint64_t size)
 
 EVH_INTERNAL int os_map_discard(void *address, uint64_t size)
 {
+    assert(address != NULL);
+    /* The kernel would round the end up to a page of its own, and drop what lies there too. */
+    if (((uintptr_t)address | size) % os_page_bytes() != 0) return EINVAL;
     return madvise(address, size, MADV_DONTNEED) == 0 ? 0 : errno;
+}
+
+/*
+ * Whether advice is followed or refused. Emulators answer success to advice that they have never
+ * heard of (qemu's user mode to any but MADV_DONTNEED); a kernel refuses nonsense before it looks
+ * at the range, which may be empty.
+ */
+static bool map_advice_is_heard(void)
+{
+    enum { NO_ADVICE = -1 };
+    static uint32_t known; /* 0 not asked yet, 1 no, 2 yes */
+    uint32_t answer = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (UNLIKELY(answer == 0)) {
+        answer = madvise(NULL, 0, NO_ADVICE) == 0 ? 1 : 2;
+        __atomic_store_n(&known, answer, __ATOMIC_RELAXED);
+    }
+    return answer == 2;
+}
+
+EVH_INTERNAL int os_map_advise(void *address, uint64_t size, int advice)
+{
+    assert(address != NULL);
+    assert(size != 0);
+    if (!map_advice_is_heard()) return EINVAL; /* as a kernel that is older than the advice */
+    return madvise(address, size, advice) == 0 ? 0 : errno;
 }
 
 EVH_INTERNAL int os_map_release(void *address, uint64_t size)

@@ -266,7 +266,7 @@ static void process_word_make(void)
     const size_t size = (size_t)sysconf(_SC_PAGESIZE);
     void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return;
-    if (madvise(page, size, MADV_WIPEONFORK) != 0) {
+    if (os_map_advise(page, size, MADV_WIPEONFORK) != 0) {
         munmap(page, size);
         return;
     }

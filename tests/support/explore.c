@@ -324,6 +324,7 @@ static void go_on(struct explorer *explorer, const struct cut *cut, struct sim *
     plan.background = explorer->plan->work->background;
     /* Another bulk commit at the place of the one that a crash may have cut off. */
     if (explorer->plan->work->bulk_pages) plan.large = explorer->plan->work->large;
+    plan.system_page_bytes = explorer->plan->work->system_page_bytes;
     struct workload work;
     const unsigned steps = (unsigned)pick(explorer, 8);
     const bool is_right = workload_continue(&work, machine, heap, &plan, &window,
@@ -347,6 +348,7 @@ static void check_image(struct explorer *explorer, const struct cut *cut,
     sim_use(machine);
     sim_set_compare(machine, !explorer->plan->work->real_tiers);
     sim_set_threads(machine, explorer->plan->work->background);
+    sim_set_page_bytes(machine, explorer->plan->work->system_page_bytes);
     evh_options options = workload_options(explorer->plan->work);
     options.must_exist = true;
     evh_heap *heap = evh_open(WORKLOAD_PATH, &options);

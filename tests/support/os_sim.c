@@ -209,6 +209,11 @@ void sim_set_compare(struct sim *machine, bool compare)
     machine->compare = compare;
 }
 
+void sim_set_page_bytes(struct sim *machine, uint64_t page_bytes)
+{
+    machine->page_bytes = page_bytes;
+}
+
 void sim_set_threads(struct sim *machine, bool has_threads)
 {
     machine->has_threads = has_threads;

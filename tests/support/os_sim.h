@@ -155,6 +155,9 @@ void sim_set_boot(struct sim *machine, uint64_t boot);
 uint64_t sim_boot(const struct sim *machine);
 /** Whether collect() answers with every page (true, the default) or asks the real tiers. */
 void sim_set_compare(struct sim *sim, bool compare);
+/** The machine's memory has pages of so many bytes, 0: of 4096, as far as dropping them goes: as a
+ *  kernel does, a drop begins at a page, and ends where a page does, whatever was asked for. */
+void sim_set_page_bytes(struct sim *sim, uint64_t page_bytes);
 /** Whether threads can be started (no by default). They run one at a time, and take turns at calls
  *  to the system, as the machine's seed has it. */
 void sim_set_threads(struct sim *sim, bool has_threads);

@@ -44,8 +44,9 @@ struct sim {
     uint64_t random_state;
     uint64_t clock_ns;
     uint64_t process;
-    uint64_t boot;   /* another after a power cut, the same after a kill */
-    uint64_t number; /* of the machine: its files' device */
+    uint64_t boot;       /* another after a power cut, the same after a kill */
+    uint64_t number;     /* of the machine: its files' device */
+    uint64_t page_bytes; /* of the system's memory; 0: 4096 */
     bool is_killed;
     bool compare;
     bool has_threads;

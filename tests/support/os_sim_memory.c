@@ -66,9 +66,17 @@ static int call_protect(void *address, uint64_t size, bool is_writable)
     return mprotect(address, size, protection) ? errno : 0;
 }
 
+static uint64_t call_page_bytes(void)
+{
+    return sim->page_bytes ? sim->page_bytes : PAGE_BYTES;
+}
+
+/* As a kernel does it: whole pages, of those that are touched at all. */
 static int call_discard(void *address, uint64_t size)
 {
-    return madvise(address, size, MADV_DONTNEED) ? errno : 0;
+    const uint64_t page = call_page_bytes();
+    if ((uintptr_t)address % page != 0) return EINVAL;
+    return madvise(address, base_round_up(size, page), MADV_DONTNEED) ? errno : 0;
 }
 
 static int call_release(void *address, uint64_t size)
@@ -231,6 +239,7 @@ void sim_memory_calls(struct os_calls *calls)
     calls->reserve = call_reserve;
     calls->map = call_map;
     calls->protect = call_protect;
+    calls->page_bytes = call_page_bytes;
     calls->discard = call_discard;
     calls->release = call_release;
     calls->memory_map = os_linux()->memory_map; /* nothing of it reaches a file */

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __aarch64__
+#include <sys/auxv.h>
+#endif
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/user.h>
@@ -340,7 +343,18 @@ bool step_run_beside(const struct step_plan *plan, uint64_t stop_at,
     return step_child(plan, stop_at, others, result);
 }
 
-bool step_is_possible(void)
+/* A loop of exclusive loads and stores, which is what atomic operations are on older processors for
+ * aarch64, begins anew after each step: it would never end. */
+static bool has_atomics(void)
+{
+#ifdef __aarch64__
+    return (getauxval(AT_HWCAP) & HWCAP_ATOMICS) != 0;
+#else
+    return true;
+#endif
+}
+
+static bool is_stepped(void)
 {
     int status = 0;
     fflush(NULL);
@@ -353,9 +367,13 @@ bool step_is_possible(void)
     if (child < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status)) return false;
     const bool stepped = ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) == 0 &&
                          waitpid(child, &status, 0) == child && WIFSTOPPED(status);
-    if (stepped) {
-        kill(child, SIGKILL);
-        waitpid(child, &status, 0);
-    }
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
     return stepped;
+}
+
+const char *step_obstacle(void)
+{
+    if (!has_atomics()) return "the processor has no atomic instructions (LSE) to step over";
+    return is_stepped() ? NULL : "ptrace does not step through a program here";
 }

@@ -54,8 +54,8 @@ struct step_result {
     char problem[512];
 };
 
-/** Whether this system lets processes be stepped. */
-bool step_is_possible(void);
+/** What keeps processes from being stepped on this system; NULL if nothing does. Static. */
+const char *step_obstacle(void);
 /** Step a child through plan->operate. False: result->problem says what is wrong. */
 bool step_run(const struct step_plan *plan, struct step_result *result);
 /** Stop a child in plan->operate before the instruction that is the `stop_at`-th of those that may

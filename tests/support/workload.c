@@ -443,6 +443,7 @@ bool workload_run(struct workload *work, struct sim *machine, const struct workl
     work->options = workload_options(plan);
     sim_set_compare(machine, !plan->real_tiers);
     sim_set_threads(machine, plan->background);
+    sim_set_page_bytes(machine, plan->system_page_bytes);
     work->window.may_be_absent = true;
     /* What a new heap holds is known once it is made, and is allowed from the start. */
     struct sim_log *log = sim_log(machine);

@@ -53,8 +53,9 @@ struct workload_plan {
     unsigned fault_kinds;
     uint64_t checkpoint_bytes, journal_max_bytes, size_max_bytes, private_max_bytes;
     uint64_t bulk_pages; /* new pages from which on they are written home at once; 0: as ever */
-    bool background;     /* a background thread checkpoints */
-    bool real_tiers;     /* dirty pages by the kernel's means instead of comparing all */
+    bool background;            /* a background thread checkpoints */
+    uint64_t system_page_bytes; /* 0: 4096 */
+    bool real_tiers;            /* dirty pages by the kernel's means instead of comparing all */
 };
 
 struct workload {

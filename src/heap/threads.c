@@ -88,6 +88,10 @@ static void threads_park(evh_heap *heap, struct cache *cache)
         live_park(cache);
         return;
     }
+    if (cache->magazines) { /* nobody is in a hurry for it now */
+        magazine_give_all(cache);
+        remote_drain(cache);
+    }
     heap_lock_take(&heap->slices.lock);
     cache->has_thread = false;
     cache->next_parked = heap->slices.parked;

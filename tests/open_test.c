@@ -321,7 +321,7 @@ TEST(options_that_cannot_be_are_refused_before_anything_is_made)
         {{.size_max_bytes = (1ull << 47) + 1}, EVH_LIMIT},
         {{.size_max_bytes = 1}, EVH_INVALID},
         {{.checkpoint_bytes = 2 << 20, .journal_max_bytes = 1 << 20}, EVH_INVALID},
-        {{.reserved = {0, 0, 0, 0, 0, 0, 1}}, EVH_INVALID},
+        {{.reserved = {0, 0, 0, 0, 0, 1}}, EVH_INVALID},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         CHECK(evh_open(path, &cases[i].options) == NULL);

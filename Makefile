@@ -116,7 +116,7 @@ TSAN := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # Children that tests fork end with _exit(), which would lose what they counted: see test.c.
 COVER := -O0 -g -DNDEBUG --coverage -fprofile-update=atomic -D_exit=test_exit -DTEST_COVERAGE
 # Planted bugs are built without assertions: the simulator must find them, not an assert().
-PLANTS := 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15
+PLANTS := 1 2 3 4 5 6 7 8 9 10 11 12 22 23 24
 
 $(eval $(call flavour,release,$(RELEASE),$(BUILD)/release))
 $(eval $(call flavour,debug,$(DEBUG),$(BUILD)))

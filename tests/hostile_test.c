@@ -566,6 +566,18 @@ static void edit_limit_above(struct region_header *header)
     header->size_max_bytes = REGION_SIZE_MAX + 1;
 }
 
+static void edit_mark_odd(struct region_header *header)
+{
+    header->incompatible = REGION_FEATURE_BULK;
+    header->bulk_bytes = header->heap_bytes + PAGE_BYTES;
+}
+
+static void edit_mark_above(struct region_header *header)
+{
+    header->incompatible = REGION_FEATURE_BULK;
+    header->bulk_bytes = REGION_SIZE_MAX + SLICE_BYTES;
+}
+
 static void edit_no_catalog(struct region_header *header)
 {
     header->catalog = 0;
@@ -640,6 +652,8 @@ TEST(a_header_that_cannot_be_is_refused_at_its_field)
         {edit_heap_below, EVH_CORRUPT, FIELD(heap_bytes), "cannot be"},
         {edit_heap_above, EVH_CORRUPT, FIELD(heap_bytes), "cannot be"},
         {edit_limit_above, EVH_CORRUPT, FIELD(heap_bytes), "cannot be"},
+        {edit_mark_odd, EVH_CORRUPT, FIELD(bulk_bytes), "cannot have been written up to"},
+        {edit_mark_above, EVH_CORRUPT, FIELD(bulk_bytes), "cannot have been written up to"},
         {edit_no_catalog, EVH_CORRUPT, FIELD(catalog), "the catalog cannot be"},
         {edit_tail_odd, EVH_CORRUPT, FIELD(tail_offset), "cannot continue at"},
         {edit_tail_low, EVH_CORRUPT, FIELD(tail_offset), "cannot continue at"},

@@ -9,12 +9,12 @@
 # the code's own checks. The test that is known to find a bug runs first, the others only if it
 # does not. Exit status 0 if every bug was found.
 #
-# 13 and above are bugs of live heaps (docs/live.md): 14 to 16 are for the explorer of interleavings,
+# 13 to 21 are bugs of live heaps (docs/live.md): 14 to 16 are for the explorer of interleavings,
 # the others for the test that kills at every instruction.
 set -u
 build=$1
 shift
-numbers=${*:-1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21}
+numbers=${*:-1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24}
 compiler=${CC:-cc}
 objects=$build/objects/debug
 flags="-std=c17 -fPIC -fvisibility=hidden -ftls-model=initial-exec -pthread -O1 -g -DNDEBUG -Iinclude -Isrc"
@@ -51,6 +51,7 @@ finder_of() {
     21) echo a_process_that_is_stopped ;;
     14 | 15) echo pairs_of_operations ;;
     16) echo a_thread_killed ;;
+    22 | 23 | 24) echo a_crash_while_new_pages ;;
     *) echo a_crash_leaves ;;
     esac
 }

@@ -83,7 +83,7 @@ static evh_status bulk_mark(struct journal *journal, uint64_t end_bytes)
     const bool is_marked = (region->header.incompatible & REGION_FEATURE_BULK) &&
                            region->header.bulk_bytes >= end_bytes;
     bool flush_failed = false;
-    if (!status && !is_marked && !PLANTED(15)) {
+    if (!status && !is_marked && !PLANTED(24)) {
         struct region_header next = region->header;
         next.incompatible |= REGION_FEATURE_BULK;
         next.bulk_bytes = end_bytes;
@@ -274,7 +274,7 @@ void bulk_clear(struct journal *journal, uint64_t end_bytes)
     assert(end_bytes % SLICE_BYTES == 0);
     assert(evh_last_error()->status != EVH_OK);
     journal->bulk_is_under_way = false;
-    if (journal->is_poisoned || PLANTED(14)) return; /* reopening does it */
+    if (journal->is_poisoned || PLANTED(23)) return; /* reopening does it */
     const evh_error failure = *evh_last_error();
     if (bulk_zero(journal->region, journal->last_state.heap_bytes, end_bytes, true))
         (void)flush_poison(journal);
@@ -286,7 +286,7 @@ evh_status bulk_recover(struct journal *journal, uint64_t heap_bytes)
     const struct region *region = journal->region;
     assert(region->mode == EVH_DURABLE);
     assert(journal->watch == NULL);
-    if (!(region->header.incompatible & REGION_FEATURE_BULK) || PLANTED(14)) return EVH_OK;
+    if (!(region->header.incompatible & REGION_FEATURE_BULK) || PLANTED(23)) return EVH_OK;
     /* Behind its end a file is zero, whatever the mark says. The region knows of whole slices only:
      * the power may have gone in the middle of one. */
     struct os_file_info info;

@@ -506,7 +506,7 @@ static evh_status commit_flush_before(struct journal *journal,
     const uint64_t heap_bytes = pending->state.heap_bytes;
     assert(heap_bytes % SLICE_BYTES == 0);
     const uint64_t file_bytes = region_file_bytes(journal->region);
-    const bool has_bulk = pending->bulk_bytes != 0 && !PLANTED(13);
+    const bool has_bulk = pending->bulk_bytes != 0 && !PLANTED(22);
     if (heap_bytes <= journal->sized_bytes && !has_bulk) return EVH_OK;
     assert(heap_bytes <= file_bytes);
     os->mutex_unlock(journal->mutex);

@@ -141,6 +141,41 @@ TEST(a_heap_whose_name_another_has_leaves_the_others_ephemeral_file)
     close_live(copy);
 }
 
+/* ---- addresses ---- */
+
+TEST(who_has_fewer_addresses_than_the_heap_takes_breaks_nothing)
+{
+    const char *path = test_path("heap");
+    const evh_options few = {
+        .mode = EVH_LIVE, .misuse = EVH_MISUSE_STATUS, .size_max_bytes = 128 << 20};
+    evh_heap *heap = open_live(path);
+    evh_heap *small = evh_open(path, &few);
+    CHECK(small != NULL);
+    /* The metadata of the segments behind lies before the block, where both see it. */
+    char *large = evh_malloc(heap, 300 << 20);
+    CHECK(large != NULL);
+    const evh_ref ref = evh_ref_to(heap, large);
+    evh_ref *behind = evh_root(heap, "behind", sizeof *behind);
+    CHECK(behind && evh_malloc_to(heap, behind, 1 << 20) == EVH_OK);
+    CHECK(behind->offset > 128 << 20);
+    for (unsigned i = 0; i < 300; i++) { /* it takes whatever it takes for free */
+        void *block = evh_malloc(small, 60000);
+        if (block) memset(block, 255, 60000);
+    }
+    CHECK(evh_malloc(small, 2 << 20) == NULL);
+    CHECK(evh_at(small, *behind) == NULL);
+    CHECK(evh_realloc(small, evh_at(small, ref), 100 << 20) == NULL);
+    CHECK_EQUAL(evh_last_error()->status, EVH_NO_MEMORY);
+    CHECK_EQUAL(evh_get_info(small, &(evh_info){0}), EVH_NO_MEMORY);
+    CHECK_EQUAL(evh_check(small, NULL, NULL), EVH_NO_MEMORY);
+    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+    CHECK_EQUAL(evh_close(small), EVH_OK);
+    small = open_live(path);
+    CHECK(evh_usable_size(small, evh_at(small, *behind)) >= 1 << 20);
+    close_live(small);
+    close_live(heap);
+}
+
 /* ---- space ---- */
 
 /* What cp --sparse=always does. */

@@ -24,7 +24,10 @@ extern "C" {
  *   evh_root, ...               any process, at any time; who makes the same root at the same time
  *                               gets the same block; a kill in the middle leaks none
  *   a growing heap              others need do nothing. evh_at() takes any ref below the reserved
- *                               range for one inside the heap
+ *                               range for one inside the heap. Who has reserved fewer addresses
+ *                               than the heap takes (size_max_bytes, or a limit of the system) goes
+ *                               on with what is in sight: evh_at() of the rest is NULL, and what
+ *                               would have to see it is EVH_NO_MEMORY: close and open it again
  *   fork                        the child goes on with the heap as one more process. (A child of
  *                               _Fork() or clone() must not use it.)
  *   signals                     no calls from a handler that may interrupt one of the same thread

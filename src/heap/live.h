@@ -147,6 +147,13 @@ EVH_INTERNAL void live_free_tails(struct live *live, const struct cache *cache, 
                                   uint64_t from, uint64_t to);
 /** The end of the heap, in slices. */
 EVH_INTERNAL uint64_t live_end(const struct live *live);
+/** Whether others have let it grow beyond the addresses that this process has reserved: it sees
+ *  only a part, and must not judge what it cannot see. */
+EVH_INTERNAL bool live_is_beyond(const struct live *live);
+/** EVH_NO_MEMORY, and says so. */
+EVH_INTERNAL evh_status live_refuse_beyond(const struct live *live);
+/** Whether a large block lies in the heap: EVH_CORRUPT; or is not all in sight: EVH_NO_MEMORY. */
+EVH_INTERNAL evh_status live_check_run(const struct live *live, uint64_t head, uint64_t count);
 /** What is known of `slice` besides: hints. */
 EVH_INTERNAL void live_hint_taken(struct live *live, uint64_t slice, bool taken);
 EVH_INTERNAL void live_hint_free_from(struct live *live, uint64_t slice);

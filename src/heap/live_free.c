@@ -73,7 +73,8 @@ EVH_INTERNAL evh_status live_find_block(struct live *live, uint64_t offset,
     case HEAP_MEDIUM: return free_find_in_blocks(live, offset, place);
     case HEAP_LARGE:
         place->size = (uint64_t)descriptor_count(place->descriptor) << SLICE_SHIFT;
-        return offset % SLICE_BYTES ? EVH_BAD_POINTER : EVH_OK;
+        if (offset % SLICE_BYTES) return EVH_BAD_POINTER;
+        return live_check_run(live, place->head, descriptor_count(place->descriptor));
     case HEAP_FREE: return offset % 16 ? EVH_BAD_POINTER : EVH_DOUBLE_FREE;
     default: return EVH_BAD_POINTER;
     }

@@ -46,24 +46,13 @@ static bool inspect_walk_blocks(evh_heap *heap, uint64_t number, const struct si
     return true;
 }
 
-/* A large block lies in the heap. `place` is its descriptor's. */
-static evh_status inspect_run(struct live *live, uint64_t number, const uint64_t *place,
-                              uint64_t run)
-{
-    assert(number > 0);
-    assert(place != NULL);
-    if (run > 0 && base_in_range(number, run, live_end(live))) return EVH_OK;
-    return base_fail(EVH_CORRUPT, evh_ref_to(live->heap, place).offset,
-                     "%s: slice %llu: a block of %llu slices ends behind the heap",
-                     heap_path(live->heap), (unsigned long long)number, (unsigned long long)run);
-}
-
 EVH_INTERNAL evh_status live_walk(evh_heap *heap, evh_visit *visit, void *context)
 {
     assert(heap->live != NULL);
     assert(visit != NULL);
     struct live *live = heap->live;
     const uint64_t end = live_end(live);
+    if (live_is_beyond(live)) return live_refuse_beyond(live);
     for (uint64_t number = 1; number < end; number++) {
         const uint64_t *place = live_descriptor(live, number);
         if (!place) return evh_last_error()->status;
@@ -74,7 +63,7 @@ EVH_INTERNAL evh_status live_walk(evh_heap *heap, evh_visit *visit, void *contex
             if (!inspect_walk_blocks(heap, number, class, bits, visit, context)) return EVH_OK;
         } else if (descriptor_kind(descriptor) == HEAP_LARGE) {
             const uint64_t run = descriptor_count(descriptor);
-            const evh_status status = inspect_run(live, number, place, run);
+            const evh_status status = live_check_run(live, number, run);
             if (status) return status;
             const evh_block block = {.address = heap->view.base + (number << SLICE_SHIFT),
                                      .ref = {number << SLICE_SHIFT},
@@ -130,6 +119,7 @@ EVH_INTERNAL evh_status live_info(evh_heap *heap, evh_info *info)
     struct live *live = heap->live;
     const uint64_t end = live_end(live);
     uint64_t run = 0;
+    if (live_is_beyond(live)) return live_refuse_beyond(live);
     info->heap_bytes = end << SLICE_SHIFT;
     info->metadata_bytes = SLICE_BYTES;
     for (uint64_t number = 1; number < end; number++) {
@@ -143,7 +133,7 @@ EVH_INTERNAL evh_status live_info(evh_heap *heap, evh_info *info)
         }
         inspect_end_free(info, &run);
         const evh_status status =
-            kind == HEAP_LARGE ? inspect_run(live, number, place, descriptor_count(descriptor))
+            kind == HEAP_LARGE ? live_check_run(live, number, descriptor_count(descriptor))
                                : EVH_OK;
         if (status) return status;
         inspect_count_slice(live, number, descriptor, info);

@@ -58,9 +58,8 @@ EVH_INTERNAL evh_status live_large_free(struct live *live, const struct cache *c
     uint64_t before = base_load(descriptor, __ATOMIC_ACQUIRE);
     if (descriptor_kind(before) != HEAP_LARGE) return EVH_DOUBLE_FREE;
     const uint64_t count = descriptor_count(before);
-    if (!base_in_range(head, count, live_end(live)))
-        return base_fail(EVH_CORRUPT, head << SLICE_SHIFT, "%s: a block that ends behind the heap",
-                         heap_path(live->heap));
+    const evh_status status = live_check_run(live, head, count);
+    if (status) return status;
     if (!base_compare_exchange(descriptor, &before, HEAP_FREE, false, __ATOMIC_ACQ_REL,
                                __ATOMIC_RELAXED))
         return EVH_DOUBLE_FREE;

@@ -15,6 +15,36 @@ EVH_INTERNAL uint64_t live_end(const struct live *live)
     return base_min(end, live->slice_max);
 }
 
+EVH_INTERNAL bool live_is_beyond(const struct live *live)
+{
+    assert(live != NULL);
+    assert(live->area != NULL);
+    return base_load(&live->area->end_slices, __ATOMIC_ACQUIRE) > live->slice_max;
+}
+
+EVH_INTERNAL evh_status live_refuse_beyond(const struct live *live)
+{
+    assert(live->heap != NULL);
+    assert(live->heap->live == live);
+    return base_fail(EVH_NO_MEMORY, NO_OFFSET,
+                     "%s: others have let the heap grow beyond the %llu bytes of addresses that "
+                     "this process has reserved for it; close and open it again",
+                     heap_path(live->heap), (unsigned long long)(live->slice_max << SLICE_SHIFT));
+}
+
+EVH_INTERNAL evh_status live_check_run(const struct live *live, uint64_t head, uint64_t count)
+{
+    assert(head > 0);
+    assert(live->area != NULL);
+    if (count > 0 && base_in_range(head, count, live_end(live))) return EVH_OK;
+    if (count > 0 &&
+        base_in_range(head, count, base_load(&live->area->end_slices, __ATOMIC_ACQUIRE)))
+        return live_refuse_beyond(live);
+    return base_fail(EVH_CORRUPT, head << SLICE_SHIFT,
+                     "%s: slice %llu: a block of %llu slices ends behind the heap",
+                     heap_path(live->heap), (unsigned long long)head, (unsigned long long)count);
+}
+
 /* ---- descriptors and places ---- */
 
 /* The descriptors of a segment. Where they are never changes once the directory says so. */
@@ -191,7 +221,9 @@ static bool live_is_named(struct live *live, uint64_t slice, uint32_t kind)
 {
     assert(kind == HEAP_META || kind == HEAP_DIRECTORY);
     uint64_t *entries = slices_directory_entry(live->heap, 0);
-    const uint64_t segments = slices_segment_count(live->slice_max);
+    /* Also of segments that only others have addresses for: their metadata may lie here. */
+    const uint64_t segments =
+        HEAP_DIRECT_SEGMENTS + (uint64_t)HEAP_INDIRECT_ENTRIES * HEAP_INDIRECT_SEGMENTS;
     assert(entries != NULL);
     if (kind == HEAP_DIRECTORY) {
         for (uint32_t i = 0; i < HEAP_INDIRECT_ENTRIES; i++)

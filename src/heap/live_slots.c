@@ -67,11 +67,14 @@ static void slots_unlock(const struct live *live, uint32_t process)
     (void)os->lock(live->heap->region->lock_file, REGION_LOCK_PROCESSES + process, 1, OS_UNLOCK);
 }
 
-/* All that the process had becomes nobody's. Its byte is locked by us. */
-static void slots_reap(struct live *live, uint32_t process)
+/* All that the process had becomes nobody's. Its byte is locked by us. False: not by us, because
+ * the refs in the intents of another may be where we have no addresses, and would seem to name
+ * nothing. */
+static bool slots_reap(struct live *live, uint32_t process, bool is_own)
 {
     assert(process < LIVE_PROCESSES_MAX);
     assert(live->session != NULL);
+    if (!is_own && live_is_beyond(live)) return false;
     for (uint32_t i = 0; i < LIVE_THREADS_MAX; i++) {
         struct live_thread *thread = &live->threads[i];
         const uint64_t word = base_load(&thread->word, __ATOMIC_ACQUIRE);
@@ -82,6 +85,7 @@ static void slots_reap(struct live *live, uint32_t process)
         if (!PLANTED(18)) base_store(&thread->word, slots_next(word), __ATOMIC_RELEASE);
     }
     base_store(&live->processes[process].state, 0, __ATOMIC_RELEASE);
+    return true;
 }
 
 EVH_INTERNAL bool live_reap(struct live *live)
@@ -97,10 +101,9 @@ EVH_INTERNAL bool live_reap(struct live *live)
     for (uint32_t i = 0; i < LIVE_PROCESSES_MAX; i++) {
         if (i == live->process || !base_load(&live->processes[i].state, __ATOMIC_ACQUIRE)) continue;
         if (!slots_lock(live, i)) continue;
-        if (base_load(&live->processes[i].state, __ATOMIC_ACQUIRE)) {
-            slots_reap(live, i);
+        if (base_load(&live->processes[i].state, __ATOMIC_ACQUIRE) &&
+            slots_reap(live, i, false))
             found = true;
-        }
         slots_unlock(live, i);
     }
     base_store(&live->reaping, 0, __ATOMIC_RELEASE);
@@ -116,7 +119,10 @@ EVH_INTERNAL evh_status live_take_process(struct live *live)
             struct live_process *process = &live->processes[i];
             const bool is_used = base_load(&process->state, __ATOMIC_ACQUIRE) != 0;
             if ((round == 0 && is_used) || !slots_lock(live, i)) continue;
-            slots_reap(live, i); /* whoever had it is dead */
+            if (!slots_reap(live, i, false)) { /* whoever had it is dead */
+                slots_unlock(live, i);
+                return live_refuse_beyond(live);
+            }
             base_store(&process->pid, os->process(), __ATOMIC_RELAXED);
             base_store(&process->since, os->time_ns(), __ATOMIC_RELAXED);
             base_store(&process->state, 1, __ATOMIC_RELEASE);
@@ -275,6 +281,6 @@ EVH_INTERNAL void live_drop_process(struct live *live)
     assert(live->session != NULL);
     if (base_load(&live->is_child, __ATOMIC_RELAXED)) return; /* it never had one */
     assert(live->process < LIVE_PROCESSES_MAX);
-    slots_reap(live, live->process);
+    (void)slots_reap(live, live->process, true);
     slots_unlock(live, live->process);
 }

@@ -156,6 +156,7 @@ EVH_INTERNAL evh_status slices_check(evh_heap *heap, evh_report *report, void *c
     assert(heap->compact == NULL);
     evh_status first = EVH_OK;
     if (heap->live) {
+        if (live_is_beyond(heap->live)) return live_refuse_beyond(heap->live);
         const uint64_t end = live_end(heap->live);
         base_store(&heap->state.heap_bytes, end << SLICE_SHIFT, __ATOMIC_RELAXED);
     }

@@ -128,8 +128,8 @@ def main():
     environment = dict(os.environ)
     for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
         environment.pop(name, None)
-    # A sanitizer's run is several times slower, and so is an emulator's: 1200 s.
-    timeout = arguments.timeout * (4 if arguments.flavour or arguments.emulator else 1)
+    # A sanitizer's run is several times slower: 1200 s. An emulator's is ten times slower: 3600 s.
+    timeout = arguments.timeout * (12 if arguments.emulator else 4 if arguments.flavour else 1)
     emulator = arguments.emulator.split()
     environment.setdefault("TSAN_OPTIONS", "halt_on_error=1")
     environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")

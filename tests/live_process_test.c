@@ -392,7 +392,7 @@ static void expect_mended(const char *path, enum stage stage, size_t size, bool 
     const bool is_live = evh_usable_size(heap, evh_at(heap, refs[1])) > 0;
     CHECK_EQUAL(is_live, stage == STAGE_NAMED);
     for (unsigned i = 0; i < LIVE_THREADS_MAX; i++)
-        CHECK_EQUAL(live_intent_block(&heap->live->intents[i]), 0);
+        CHECK_EQUAL(heap->live->intents[i].block, 0);
     if (is_live) CHECK_EQUAL(evh_free_from(heap, &refs[0]), EVH_OK);
     /* The space serves others, and nobody takes it away again. */
     evh_ref *mine = evh_root(heap, "mine", 200 * sizeof *mine);

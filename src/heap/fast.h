@@ -222,7 +222,7 @@ FAST_INLINE void fast_free_place(struct cache *cache, void *block, const struct 
 
 /* Push a block on the magazine of its slice. `full` does so where it is full, or there is none;
  * `other` where the pointer is into no slice of the thread's own. */
-FAST_INLINE void fast_push(evh_heap *heap, void *block,
+FAST_INLINE __attribute__((unused)) void fast_push(evh_heap *heap, void *block,
                            void (*full)(struct cache *, struct slice *, void *),
                            void (*other)(evh_heap *, void *))
 {

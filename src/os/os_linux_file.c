@@ -88,13 +88,12 @@ EVH_INTERNAL char *os_absolute_path(const char *path)
     assert(path != NULL);
     char *directory = path[0] == '/' ? NULL : getcwd(NULL, 0);
     /* One that cannot be named any more begins with "(unreachable)". */
-    if (directory == NULL || directory[0] != '/') {
-        free(directory);
-        return strdup(path);
-    }
-    const size_t size = strlen(directory) + strlen(path) + 2;
-    char *whole = malloc(size);
-    if (whole != NULL) (void)snprintf(whole, size, "%s/%s", directory, path);
+    const bool has_directory = directory != NULL && directory[0] == '/';
+    const size_t size = (has_directory ? strlen(directory) + 1 : 0) + strlen(path) + 1;
+    char *whole = os->memory_allocate(size);
+    if (whole != NULL)
+        (void)snprintf(whole, size, "%s%s%s", has_directory ? directory : "",
+                       has_directory ? "/" : "", path);
     free(directory);
     return whole;
 }

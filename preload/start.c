@@ -141,8 +141,8 @@ static evh_heap *start_open_memory(void)
     uint64_t size = base_min(1ull << 40, limit.rlim_cur / 4 * 3);
     for (; !heap && size >= 1ull << 24; size = size / 4 * 3) {
         const uint64_t bytes = base_round_down(size, STEP_BYTES);
-        heap = check ? evh_open_memory(NULL, bytes, &options)
-                     : heap_open_magazines(bytes, &options);
+        heap =
+            check ? evh_open_memory(NULL, bytes, &options) : heap_open_magazines(bytes, &options);
     }
     return heap;
 }

@@ -1,5 +1,6 @@
 /* live_file_test.c -- the file of a live heap is renamed, unlinked, replaced, copied with holes, or
  * limited, and a program that has it open changes its directory. */
+#include "support/live_heap.h"
 #include "test.h"
 
 #include <everheap.h>
@@ -11,21 +12,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static evh_heap *open_live(const char *path)
-{
-    const evh_options options = {.mode = EVH_LIVE, .misuse = EVH_MISUSE_STATUS};
-    evh_heap *heap = evh_open(path, &options);
-    if (!heap) test_fail(__FILE__, __LINE__, "%s", evh_last_error()->message);
-    CHECK(heap != NULL);
-    return heap;
-}
-
-static void close_live(evh_heap *heap)
-{
-    CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
-    CHECK_EQUAL(evh_close(heap), EVH_OK);
-}
 
 /* A new directory, and a path in it. Static, as test_path(). */
 static const char *new_directory(char inside[1024])
@@ -64,9 +50,9 @@ static struct places go_elsewhere(void)
     CHECK(places.start >= 0);
     const char *here = new_directory(places.here);
     const char *there = new_directory(places.there);
-    places.other = open_live(places.there);
+    places.other = live_open(places.there);
     CHECK_EQUAL(chdir(here), 0);
-    places.heap = open_live("heap");
+    places.heap = live_open("heap");
     CHECK_EQUAL(chdir(there), 0);
     return places;
 }
@@ -90,21 +76,21 @@ TEST(a_program_that_changes_its_directory_saves_its_own_heap)
     CHECK(copy != NULL);
     CHECK(evh_root_find(copy, "ours", NULL) != NULL);
     CHECK(evh_root_find(copy, "other", NULL) == NULL);
-    close_live(copy);
-    close_live(places.heap);
-    close_live(places.other);
+    live_close(copy);
+    live_close(places.heap);
+    live_close(places.other);
 }
 
 TEST(a_program_that_changes_its_directory_removes_its_own_ephemeral_file)
 {
     struct places places = go_elsewhere();
     char name[1100];
-    close_live(places.heap);
+    live_close(places.heap);
     go_back(&places);
     snprintf(name, sizeof name, "%s.live", places.here);
     CHECK(access(name, F_OK) != 0);
-    close_live(open_live(places.there)); /* who comes to the other finds its file */
-    close_live(places.other);
+    live_close(live_open(places.there)); /* who comes to the other finds its file */
+    live_close(places.other);
 }
 
 TEST(a_forked_child_goes_on_wherever_the_heap_is)
@@ -118,8 +104,8 @@ TEST(a_forked_child_goes_on_wherever_the_heap_is)
     CHECK(child_can_work(places.heap, evh_malloc(places.heap, 10)));
     CHECK_EQUAL(unlink(places.there), 0);
     CHECK(child_can_work(places.heap, evh_malloc(places.heap, 10)));
-    close_live(places.heap);
-    close_live(places.other);
+    live_close(places.heap);
+    live_close(places.other);
 }
 
 TEST(a_heap_whose_name_another_has_leaves_the_others_ephemeral_file)
@@ -128,17 +114,17 @@ TEST(a_heap_whose_name_another_has_leaves_the_others_ephemeral_file)
     (void)new_directory(path);
     snprintf(moved, sizeof moved, "%s.moved", path);
     snprintf(saved, sizeof saved, "%s.saved", path);
-    evh_heap *old = open_live(path);
+    evh_heap *old = live_open(path);
     CHECK(evh_root(old, "old", 8) != NULL);
     CHECK_EQUAL(rename(path, moved), 0);
-    evh_heap *heap = open_live(path);
+    evh_heap *heap = live_open(path);
     CHECK_EQUAL(evh_save(old, saved), EVH_OK);
-    close_live(old);
-    close_live(open_live(path)); /* joins */
-    close_live(heap);
+    live_close(old);
+    live_close(live_open(path)); /* joins */
+    live_close(heap);
     evh_heap *copy = evh_open(saved, NULL);
     CHECK(copy && evh_root_find(copy, "old", NULL));
-    close_live(copy);
+    live_close(copy);
 }
 
 /* ---- addresses ---- */
@@ -148,7 +134,7 @@ TEST(who_has_fewer_addresses_than_the_heap_takes_breaks_nothing)
     const char *path = test_path("heap");
     const evh_options few = {
         .mode = EVH_LIVE, .misuse = EVH_MISUSE_STATUS, .size_max_bytes = 128 << 20};
-    evh_heap *heap = open_live(path);
+    evh_heap *heap = live_open(path);
     evh_heap *small = evh_open(path, &few);
     CHECK(small != NULL);
     /* The metadata of the segments behind lies before the block, where both see it. */
@@ -170,10 +156,10 @@ TEST(who_has_fewer_addresses_than_the_heap_takes_breaks_nothing)
     CHECK_EQUAL(evh_check(small, NULL, NULL), EVH_NO_MEMORY);
     CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
     CHECK_EQUAL(evh_close(small), EVH_OK);
-    small = open_live(path);
+    small = live_open(path);
     CHECK(evh_usable_size(small, evh_at(small, *behind)) >= 1 << 20);
-    close_live(small);
-    close_live(heap);
+    live_close(small);
+    live_close(heap);
 }
 
 /* ---- space ---- */
@@ -212,23 +198,23 @@ TEST(a_copy_with_holes_gets_its_space_before_it_is_stored_to)
     uint64_t freed = 0;
     (void)new_directory(path);
     snprintf(copied, sizeof copied, "%s.copied", path);
-    evh_heap *heap = open_live(path);
+    evh_heap *heap = live_open(path);
     evh_ref *ref = evh_root(heap, "block", sizeof *ref);
     CHECK(ref != NULL);
     void *gone = evh_malloc(heap, HOLE);
     CHECK_EQUAL(evh_malloc_to(heap, ref, BLOCK), EVH_OK);
     evh_free(heap, gone);
     CHECK_EQUAL(evh_trim(heap, &freed), EVH_OK);
-    close_live(heap);
+    live_close(heap);
     const uint64_t before = allocated_bytes(path);
     copy_with_holes(path, copied);
     if (allocated_bytes(copied) >= before) SKIP("this file system keeps no holes");
-    heap = open_live(copied);
+    heap = live_open(copied);
     CHECK(allocated_bytes(copied) >= before); /* what was a hole of the heap's own may be one */
     if (freed >= HOLE) CHECK(allocated_bytes(copied) < before + HOLE);
     ref = evh_root_find(heap, "block", NULL);
     CHECK(ref && evh_usable_size(heap, evh_at(heap, *ref)) >= BLOCK);
-    close_live(heap);
+    live_close(heap);
 }
 
 /* In a child, because a limit cannot be raised again: how it ended, as waitpid() says. */

@@ -6,6 +6,7 @@
 #include "heap/heap.h"
 #include "live_board.h"
 #include "support/os_fail.h"
+#include "support/live_heap.h"
 #include "test.h"
 
 #include <errno.h>
@@ -18,33 +19,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static evh_heap *live_open(const char *path)
-{
-    const evh_options options = {
-        .mode = EVH_LIVE, .misuse = EVH_MISUSE_STATUS, .size_max_bytes = 256 << 20};
-    evh_heap *heap = evh_open(path, &options);
-    if (!heap) test_fail(__FILE__, __LINE__, "%s", evh_last_error()->message);
-    CHECK(heap != NULL);
-    return heap;
-}
-
-static bool live_finding(const evh_finding *finding, void *context)
-{
-    (void)context;
-    test_fail(__FILE__, __LINE__, "%s at 0x%llx: %s", finding->object,
-              (unsigned long long)finding->offset, finding->message);
-    return true;
-}
-
-static void live_close(evh_heap *heap)
-{
-    CHECK_EQUAL(evh_check(heap, live_finding, NULL), EVH_OK);
-    CHECK_EQUAL(evh_close(heap), EVH_OK);
-}
-
 /* ---- calls that fail ---- */
 
-enum { LIFE_SLOTS = 12, FAULTS_MAX = 3000 };
+enum { LIFE_SLOTS = 12, FAULTS_MAX = 3000, LIFE_BYTES_MAX = 256 << 20 };
 
 static evh_status life_of(evh_heap *heap)
 {
@@ -68,7 +45,7 @@ static evh_status life_of(evh_heap *heap)
 static evh_status life_run(const char *path)
 {
     const evh_options options = {
-        .mode = EVH_LIVE, .misuse = EVH_MISUSE_STATUS, .size_max_bytes = 256 << 20};
+        .mode = EVH_LIVE, .misuse = EVH_MISUSE_STATUS, .size_max_bytes = LIFE_BYTES_MAX};
     evh_heap *heap = evh_open(path, &options);
     if (!heap) return evh_last_error()->status;
     const evh_status status = life_of(heap);
@@ -92,7 +69,7 @@ static void life_count_internal(uint64_t offset, void *context)
 /* All blocks are named. */
 static void life_check(const char *path, const char *what)
 {
-    evh_heap *heap = live_open(path);
+    evh_heap *heap = live_open_sized(path, LIFE_BYTES_MAX);
     int64_t count = 0;
     CHECK_EQUAL(evh_walk(heap, life_count, &count), EVH_OK);
     live_roots_each_internal(heap, life_count_internal, &count);
@@ -194,7 +171,7 @@ static void expect_no_cancel_inside(evh_heap *heap)
 TEST(no_thread_ends_inside_an_allocation)
 {
     (void)alarm(120); /* a lock that a cancelled thread has is waited for for ever */
-    evh_heap *heap = live_open(test_path("live"));
+    evh_heap *heap = live_open_sized(test_path("live"), LIFE_BYTES_MAX);
     expect_no_cancel_inside(heap);
     live_close(heap);
     heap = evh_open(test_path("durable"), NULL);
@@ -248,7 +225,7 @@ TEST(more_processes_than_there_are_slots_are_refused_and_nothing_else)
     if (!is_crowded) SKIP("the system does not let so many processes run");
     CHECK_EQUAL(seen.attached, LIVE_PROCESSES_MAX);
     CHECK_EQUAL(seen.refused, CROWD - LIVE_PROCESSES_MAX);
-    evh_heap *heap = live_open(path);
+    evh_heap *heap = live_open_sized(path, LIFE_BYTES_MAX);
     void *block = evh_malloc(heap, 100);
     CHECK(block != NULL);
     evh_free(heap, block);
@@ -272,7 +249,8 @@ TEST(slots_of_ended_threads_are_there_for_other_processes)
     static pthread_t threads[LIVE_THREADS_MAX];
     pthread_attr_t small;
     pthread_barrier_t barrier;
-    struct ending all = {.heap = live_open(test_path("heap")), .barrier = &barrier};
+    struct ending all = {.heap = live_open_sized(test_path("heap"), LIFE_BYTES_MAX),
+                         .barrier = &barrier};
     CHECK_EQUAL(pthread_barrier_init(&barrier, NULL, LIVE_THREADS_MAX), 0);
     CHECK_EQUAL(pthread_attr_init(&small), 0);
     CHECK_EQUAL(pthread_attr_setstacksize(&small, 256 << 10), 0);
@@ -313,7 +291,7 @@ TEST(those_who_grow_at_once_take_what_they_need)
         pthread_t threads[GROWERS];
         char path[512];
         snprintf(path, sizeof path, "%s", test_path("heap"));
-        struct ending all = {.heap = live_open(path), .barrier = &barrier};
+        struct ending all = {.heap = live_open_sized(path, LIFE_BYTES_MAX), .barrier = &barrier};
         CHECK(evh_malloc(all.heap, FIRST) != NULL); /* next is another segment */
         for (unsigned i = 0; i < GROWERS; i++)
             CHECK_EQUAL(pthread_create(&threads[i], NULL, grow_run, &all), 0);
@@ -335,7 +313,8 @@ TEST(who_grows_beside_a_stopped_grower_skips_no_segment)
     enum { FIRST = 60 << 20, CLAIMED = 300 };
     char path[512];
     snprintf(path, sizeof path, "%s", test_path("heap"));
-    evh_heap *heap = live_open(path), *other = live_open(path);
+    evh_heap *heap = live_open_sized(path, LIFE_BYTES_MAX),
+             *other = live_open_sized(path, LIFE_BYTES_MAX);
     CHECK(evh_malloc(heap, FIRST) != NULL);
     CHECK(evh_malloc(other, 100) != NULL);
     const struct cache *stopped = threads_attach(other);

@@ -5,6 +5,7 @@
  */
 #include "heap/heap.h"
 #include "live_board.h"
+#include "support/live_heap.h"
 #include "test.h"
 
 #include <assert.h>
@@ -18,36 +19,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static evh_heap *live_open(const char *path)
-{
-    const evh_options options = {.mode = EVH_LIVE, .misuse = EVH_MISUSE_STATUS};
-    evh_heap *heap = evh_open(path, &options);
-    if (!heap) test_fail(__FILE__, __LINE__, "%s", evh_last_error()->message);
-    CHECK(heap != NULL);
-    return heap;
-}
-
-static bool live_finding(const evh_finding *finding, void *context)
-{
-    (void)context;
-    test_fail(__FILE__, __LINE__, "%s at 0x%llx: %s", finding->object,
-              (unsigned long long)finding->offset, finding->message);
-    return true;
-}
-
-static void live_close(evh_heap *heap)
-{
-    CHECK_EQUAL(evh_check(heap, live_finding, NULL), EVH_OK);
-    CHECK_EQUAL(evh_close(heap), EVH_OK);
-}
-
-static evh_info live_look(evh_heap *heap)
-{
-    evh_info info = {0};
-    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
-    return info;
-}
 
 /* ---- opening ---- */
 

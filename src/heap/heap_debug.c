@@ -87,6 +87,7 @@ static evh_status checked_verify(evh_heap *heap, const struct debug_block *block
     char what[120];
     size_t first = 0;
     assert(block->key != 0);
+    assert(heap->debug != NULL);
     const unsigned char *bytes = checked_at(heap, block->key);
     const uint64_t canary = checked_canary_bytes(heap, block);
     if (canary && !debug_has_canary(bytes + block->size, canary, &first)) {
@@ -299,6 +300,7 @@ static void checked_rolled_back(evh_heap *heap)
     struct heap_debug *debug = heap->debug;
     struct debug_table kept = {0};
     assert(debug != NULL);
+    assert(kept.slots == 0);
     heap_lock_take(&debug->lock);
     for (size_t i = 0; i < debug->table.slots; i++) {
         const struct debug_block *block = &debug->table.blocks[i];

@@ -118,6 +118,7 @@ EVH_INTERNAL bool live_is_anybody_freeing(const struct live *live)
     uint64_t any = 0;
     for (uint32_t i = 0; i < LIVE_THREADS_MAX / 64; i++)
         any |= base_load(&live->session->freeing[i], __ATOMIC_SEQ_CST);
+    assert(live->heap != NULL);
     return any != 0;
 }
 

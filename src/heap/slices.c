@@ -52,6 +52,7 @@ static uint64_t *slices_directory(const evh_heap *heap)
 EVH_INTERNAL uint64_t *slices_directory_entry(evh_heap *heap, uint64_t segment)
 {
     assert(heap->compact == NULL);
+    assert(heap->view.base != NULL);
     uint64_t *directory = slices_directory(heap);
     if (segment < HEAP_DIRECT_SEGMENTS) return &directory[segment];
 
@@ -350,6 +351,7 @@ EVH_INTERNAL struct cache *slices_first_cache(evh_heap *heap)
     struct cache *first = heap->slices.caches;
     heap_lock_drop(&heap->slices.lock);
     assert(!first || first->heap == heap);
+    assert(heap->compact == NULL || !first);
     return first;
 }
 

@@ -24,7 +24,7 @@
 
 /*
  * 8 MiB. Below, what the two flushes cost is more than what writing once saves
- * (docs/decisions/0012).
+ * (docs/decisions/0014).
  */
 EVH_INTERNAL uint64_t journal_bulk_pages_min = 2048;
 

@@ -264,7 +264,9 @@ EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
         inspect_count(heap, first, end, &run, info);
         heap_lock_drop(&heap->slices.lock);
         is_last = end == heap_end;
-        if (is_last) info->metadata_bytes += inspect_extents_behind(heap, heap_end);
+        if (!is_last) continue;
+        info->metadata_bytes += inspect_extents_behind(heap, heap_end);
+        info->heap_bytes = heap_end << SLICE_SHIFT; /* it may have grown since this began */
     }
     inspect_end_run(info, &run);
     if (heap->has_magazines) inspect_count_magazines(heap, info);

@@ -62,7 +62,7 @@ void heap_set_end(evh_heap *heap, uint64_t heap_bytes)
     assert(heap->compact == NULL);
     assert(heap_bytes % SLICE_BYTES == 0);
     assert(heap_bytes <= heap->region->reserved_bytes);
-    heap->state.heap_bytes = heap_bytes;
+    base_store(&heap->state.heap_bytes, heap_bytes, __ATOMIC_RELAXED); /* evh_get_info() looks */
     base_store(&heap->view.end_bytes, heap_bytes, __ATOMIC_RELAXED);
     heap_find_span(heap);
     if (heap->mode == EVH_MEMORY) heap_store_header(heap);

@@ -127,10 +127,10 @@ static void inspect_describe(evh_heap *heap, evh_info *info)
     if (heap->is_live_copy) info->processes = live_copy_processes(heap);
     info->is_compact = heap->compact != NULL;
     info->address = (uint64_t)(uintptr_t)heap->view.base;
-    info->heap_bytes = heap->state.heap_bytes;
+    info->heap_bytes = base_load(&heap->state.heap_bytes, __ATOMIC_RELAXED);
     info->commits = base_load(&heap->commits, __ATOMIC_RELAXED);
     info->format_version = REGION_FORMAT_VERSION;
-    info->size_max_bytes = heap->state.heap_bytes;
+    info->size_max_bytes = info->heap_bytes;
     if (!heap->region) return;
     const struct region *region = heap->region;
     static_assert(sizeof info->uuid == sizeof region->header.uuid, "the same thing");

@@ -489,8 +489,8 @@ static void owners_reclaim_early(struct cache *cache)
     const uint64_t end = slices->taken_end;
     const bool is_time = end >= slices->reclaim_at;
     if (is_time) slices->reclaim_at = end + base_max(STEP_MIN, end / STEP_PART);
-    heap_lock_drop(&slices->lock);
     assert(slices->reclaim_at > 0);
+    heap_lock_drop(&slices->lock);
     if (is_time) (void)owners_reclaim(cache);
 }
 

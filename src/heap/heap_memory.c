@@ -46,17 +46,8 @@ static void memory_begin_header(struct region *region)
     assert(region->base != NULL);
     assert(!region_has_file(region));
     assert(region->mapped_bytes >= REGION_NEW_BYTES);
-    region->header = (struct region_header){
-        .magic = REGION_MAGIC,
-        .format_version = REGION_FORMAT_VERSION,
-        .byte_order = REGION_BYTE_ORDER,
-        .page_bytes = PAGE_BYTES,
-        .slice_shift = SLICE_SHIFT,
-        .mode = EVH_MEMORY,
-        .generation = 1,
-        .size_max_bytes = region->reserved_bytes,
-        .tail_offset = REGION_FIRST_EXTENT_OFFSET,
-    };
+    region->header = region_new_header(EVH_MEMORY, region->reserved_bytes);
+    region->header.generation = 1;
     memset(region->base, 0, REGION_FIRST_EXTENT_OFFSET);
 }
 

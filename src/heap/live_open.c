@@ -17,20 +17,11 @@ static void open_write_header(unsigned char *image, const evh_options *options)
 {
     assert(image != NULL);
     assert(options->mode == EVH_LIVE);
-    struct region_header header = {
-        .magic = REGION_MAGIC,
-        .format_version = REGION_FORMAT_VERSION,
-        .byte_order = REGION_BYTE_ORDER,
-        .page_bytes = PAGE_BYTES,
-        .slice_shift = SLICE_SHIFT,
-        .mode = EVH_LIVE,
-        .generation = 1,
-        .created_ns = os->time_ns(),
-        .preferred_address = options->preferred_address,
-        .size_max_bytes = options->size_max_bytes,
-        .heap_bytes = REGION_NEW_BYTES,
-        .tail_offset = REGION_FIRST_EXTENT_OFFSET,
-    };
+    struct region_header header = region_new_header(EVH_LIVE, options->size_max_bytes);
+    header.generation = 1;
+    header.created_ns = os->time_ns();
+    header.preferred_address = options->preferred_address;
+    header.heap_bytes = REGION_NEW_BYTES;
     os->random(header.uuid, sizeof header.uuid);
     header.crc = base_crc32c(0, &header, offsetof(struct region_header, crc));
     memcpy(image, &header, sizeof header);

@@ -130,20 +130,11 @@ static void save_header(const struct region *source, const struct journal_state 
     assert(target != source);
     assert(source->base != NULL);
     struct region_header *header = &target->header;
-    *header = (struct region_header){
-        .magic = REGION_MAGIC,
-        .format_version = REGION_FORMAT_VERSION,
-        .byte_order = REGION_BYTE_ORDER,
-        .page_bytes = PAGE_BYTES,
-        .slice_shift = SLICE_SHIFT,
-        .mode = EVH_DURABLE,
-        .created_ns = os->time_ns(),
-        .preferred_address = (uint64_t)(uintptr_t)source->base,
-        .size_max_bytes = source->header.size_max_bytes,
-        .heap_bytes = state->heap_bytes,
-        .catalog = state->catalog,
-        .tail_offset = REGION_FIRST_EXTENT_OFFSET,
-    };
+    *header = region_new_header(EVH_DURABLE, source->header.size_max_bytes);
+    header->created_ns = os->time_ns();
+    header->preferred_address = (uint64_t)(uintptr_t)source->base;
+    header->heap_bytes = state->heap_bytes;
+    header->catalog = state->catalog;
     for (unsigned i = 0; i < REGION_EXTENT_MAX; i++)
         header->extents[i] = region_extent_at(source, i);
     os->random(header->uuid, sizeof header->uuid);

@@ -149,6 +149,8 @@ EVH_INTERNAL void region_each_run(const struct region *region, uint64_t end_byte
 
 /* ---- header and status (region_header.c) ---- */
 
+/** What every new heap's header says; all else in it is zero. */
+EVH_INTERNAL struct region_header region_new_header(uint32_t mode, uint64_t size_max_bytes);
 /** Read both slots, keep the newest valid one. EVH_NOT_HEAP, EVH_TRUNCATED, EVH_VERSION,
  *  EVH_BYTE_ORDER, EVH_CORRUPT, EVH_IO; the message names file and offset. */
 EVH_INTERNAL evh_status region_read_header(struct region *region);

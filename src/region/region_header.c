@@ -23,6 +23,21 @@ static uint32_t header_crc(const struct region_header *header)
     return base_crc32c(0, header, offsetof(struct region_header, crc));
 }
 
+struct region_header region_new_header(uint32_t mode, uint64_t size_max_bytes)
+{
+    assert(mode == EVH_DURABLE || mode == EVH_LIVE || mode == EVH_MEMORY);
+    return (struct region_header){
+        .magic = REGION_MAGIC,
+        .format_version = REGION_FORMAT_VERSION,
+        .byte_order = REGION_BYTE_ORDER,
+        .page_bytes = PAGE_BYTES,
+        .slice_shift = SLICE_SHIFT,
+        .mode = mode,
+        .size_max_bytes = size_max_bytes,
+        .tail_offset = REGION_FIRST_EXTENT_OFFSET,
+    };
+}
+
 /* The journal extents must be slice-aligned, apart from each other, and inside the file. */
 static evh_status header_check_extents(const struct region_header *header, const char *path,
                                        uint64_t offset, uint64_t file_bytes)

@@ -373,19 +373,10 @@ evh_status region_create(const char *path, const evh_options *options, struct re
     status = open_identify(region, options);
     if (status) goto failed;
     struct region_header *header = &region->header;
-    *header = (struct region_header){
-        .magic = REGION_MAGIC,
-        .format_version = REGION_FORMAT_VERSION,
-        .byte_order = REGION_BYTE_ORDER,
-        .page_bytes = PAGE_BYTES,
-        .slice_shift = SLICE_SHIFT,
-        .mode = EVH_DURABLE,
-        .created_ns = os->time_ns(),
-        .preferred_address = options->preferred_address,
-        .size_max_bytes = options->size_max_bytes,
-        .heap_bytes = REGION_NEW_BYTES,
-        .tail_offset = REGION_FIRST_EXTENT_OFFSET,
-    };
+    *header = region_new_header(EVH_DURABLE, options->size_max_bytes);
+    header->created_ns = os->time_ns();
+    header->preferred_address = options->preferred_address;
+    header->heap_bytes = REGION_NEW_BYTES;
     os->random(header->uuid, sizeof header->uuid);
     os->random(&header->chain_salt, sizeof header->chain_salt);
     region->slot = REGION_SLOT_COUNT - 1; /* so that slot A is written first */

@@ -197,9 +197,8 @@ EVH_INTERNAL evh_status slices_walk(evh_heap *heap, evh_visit *visit, void *cont
 EVH_INTERNAL evh_status slices_check(evh_heap *heap, evh_report *report, void *context);
 EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info);
 
-/** Call `run` for every maximal run of free slices of at least `minimum` slices that are
- * no holes. */
-EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap, uint64_t minimum,
+/** Call `run` for every maximal run of free slices that are no holes. */
+EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap,
                                              evh_status (*run)(uint64_t first_slice, uint64_t count,
                                                                void *context),
                                              void *context);

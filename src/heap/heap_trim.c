@@ -16,7 +16,6 @@
 #include <stdlib.h>
 
 enum {
-    TRIM_SLICES_MIN = 1,   /* every free slice; with 16, a fragmented heap kept twice as much */
     TRIM_WORDS_MAX = 4096, /* marks in one commit: 4 segments */
 };
 
@@ -32,7 +31,7 @@ struct trim {
 
 static evh_status trim_add(struct trim *trim, uint64_t first, uint64_t count)
 {
-    assert(count >= TRIM_SLICES_MIN);
+    assert(count > 0);
     if (trim->run_count == trim->run_capacity) {
         const size_t capacity = trim->run_capacity ? trim->run_capacity * 2 : 64;
         void *runs = os->memory_resize(trim->runs, capacity * sizeof *trim->runs);
@@ -70,10 +69,11 @@ static evh_status trim_is_free(struct trim *trim, uint64_t slice, bool *is_free)
     return EVH_OK;
 }
 
-/* Of a run that is free now, list the parts that are free in the last commit too. */
+/* Of a run that is free now, list the parts that are free in the last commit too, however short:
+ * of runs of 16 and more only, a fragmented heap kept twice as much. */
 static evh_status trim_each_run(uint64_t first, uint64_t count, void *context)
 {
-    assert(count >= TRIM_SLICES_MIN);
+    assert(count > 0);
     assert(context != NULL);
     struct trim *trim = context;
     uint64_t begin = first;
@@ -83,7 +83,7 @@ static evh_status trim_each_run(uint64_t first, uint64_t count, void *context)
             slice < first + count ? trim_is_free(trim, slice, &is_free) : EVH_OK;
         if (status) return status;
         if (is_free) continue;
-        if (slice - begin >= TRIM_SLICES_MIN) {
+        if (slice > begin) {
             const evh_status added = trim_add(trim, begin, slice - begin);
             if (added) return added;
         }
@@ -171,7 +171,7 @@ static evh_status trim_run(struct trim *trim, uint64_t *freed_bytes)
     evh_heap *heap = trim->heap;
     trim->committed_bytes = journal_last_state(heap->journal).heap_bytes;
     slices_fold(heap);
-    evh_status status = slices_each_free_run(heap, TRIM_SLICES_MIN, trim_each_run, trim);
+    evh_status status = slices_each_free_run(heap, trim_each_run, trim);
     if (!status && trim->run_count > 0) {
         status = trim_mark(trim);
         if (!status) status = journal_checkpoint(heap->journal);

@@ -276,7 +276,7 @@ EVH_INTERNAL evh_status slices_info(evh_heap *heap, evh_info *info)
 
 /* ---- free runs, for trimming ---- */
 
-EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap, uint64_t minimum,
+EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap,
                                              evh_status (*run)(uint64_t first_slice, uint64_t count,
                                                                void *context),
                                              void *context)
@@ -300,7 +300,7 @@ EVH_INTERNAL evh_status slices_each_free_run(evh_heap *heap, uint64_t minimum,
             count++;
             continue;
         }
-        if (count >= base_max(minimum, 1)) {
+        if (count > 0) {
             const evh_status status = run(number - count, count, context);
             if (status) return status;
         }

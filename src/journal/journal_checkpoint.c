@@ -477,14 +477,18 @@ static void checkpoint_publish_settled(struct journal *journal)
 
 /* Say how far home is about to be written: older commits cannot be shown from then on, not even
  * when this process is killed and its locks are gone. */
-static void checkpoint_publish_settling(struct journal *journal, uint64_t target)
+static evh_status checkpoint_publish_settling(struct journal *journal, uint64_t target)
 {
     assert(journal->is_checkpointing);
     assert(target > journal->settled.sequence);
     os->mutex_lock(journal->mutex);
-    journal->region->status.settling_sequence = target;
-    if (!journal->is_poisoned) region_publish_status(journal->region);
+    const evh_status status = flush_poisoned(journal); /* then nothing goes home */
+    if (!status) {
+        journal->region->status.settling_sequence = target;
+        region_publish_status(journal->region);
+    }
     os->mutex_unlock(journal->mutex);
+    return status;
 }
 
 /* Without the mutex: settle as far as views allow, then finish if asked to. The header's mark stays
@@ -500,7 +504,7 @@ static evh_status checkpoint_do(struct journal *journal, enum checkpoint_kind ki
     evh_status status = EVH_OK;
     if (target > from) {
         if (kind != CHECKPOINT_FORCE) status = checkpoint_lock_views(journal, from, &target);
-        if (!status) checkpoint_publish_settling(journal, target);
+        if (!status) status = checkpoint_publish_settling(journal, target);
         if (!status) status = checkpoint_settle(journal, checksums, target);
     }
     if (kind == CHECKPOINT_SETTLE) return status;

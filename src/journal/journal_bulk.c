@@ -82,17 +82,13 @@ static evh_status bulk_mark(struct journal *journal, uint64_t end_bytes)
     evh_status status = flush_poisoned(journal);
     const bool is_marked = (region->header.incompatible & REGION_FEATURE_BULK) &&
                            region->header.bulk_bytes >= end_bytes;
-    bool flush_failed = false;
     if (!status && !is_marked && !PLANTED(24)) {
         struct region_header next = region->header;
         next.incompatible |= REGION_FEATURE_BULK;
         next.bulk_bytes = end_bytes;
         os->mutex_unlock(journal->mutex);
-        status = region_write_header(region, &next, &flush_failed);
+        status = ring_write_header(journal, &next);
         os->mutex_lock(journal->mutex);
-        if (!status) region_adopt_header(region, &next);
-        if (status && flush_failed) (void)flush_poison(journal);
-        if (!status && !journal->is_poisoned) region_publish_status(region);
     }
     if (!status) journal->bulk_is_under_way = true;
     checkpoint_release(journal);
@@ -226,8 +222,7 @@ evh_status bulk_write(struct commit_builder *builder, const struct bulk *bulk)
 
 /* ---- what is left behind ---- */
 
-/* Make [offset, offset + size) of the file read as zeroes, where it cannot be punched. */
-static int bulk_write_zeroes(const struct region *region, uint64_t offset, uint64_t size)
+int bulk_write_zeroes(const struct region *region, uint64_t offset, uint64_t size)
 {
     assert(offset % PAGE_BYTES == 0);
     assert(size > 0);

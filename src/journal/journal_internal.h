@@ -376,6 +376,9 @@ EVH_INTERNAL bool ring_place(struct journal *journal, uint64_t bytes, uint64_t *
  *  meanwhile. */
 EVH_INTERNAL evh_status ring_make_room(struct journal *journal, uint64_t bytes);
 EVH_INTERNAL void ring_add_live(struct journal *journal, struct journal_live *live);
+/** Write, adopt and publish a header that leaves its commit as it is; poisons the heap if a flush
+ *  fails. Header and home are claimed; the mutex is not held. */
+EVH_INTERNAL evh_status ring_write_header(struct journal *journal, struct region_header *next);
 
 /* ---- journal_commit.c: building records ---- */
 
@@ -435,6 +438,8 @@ EVH_INTERNAL evh_status bulk_write(struct commit_builder *builder, const struct 
 EVH_INTERNAL void bulk_clear(struct journal *journal, uint64_t end_bytes);
 /** The same for what a crash has left: `heap_bytes` is the end of the last commit's heap. */
 EVH_INTERNAL evh_status bulk_recover(struct journal *journal, uint64_t heap_bytes);
+/** Write zeroes to `size` bytes of the file. Returns an errno value, 0 if it succeeded. */
+EVH_INTERNAL int bulk_write_zeroes(const struct region *region, uint64_t offset, uint64_t size);
 /** Zero [from, end) of the file but for the journal's own slices, durably; what a flush that fails
  *  means is the caller's to say. `keeps_space`: the space stays allocated, if it can. */
 EVH_INTERNAL evh_status bulk_zero(const struct region *region, uint64_t from, uint64_t end,

@@ -115,12 +115,9 @@ static evh_status open_begin_session(struct live *live)
         return base_fail_os(error, NO_OFFSET, "%s: cannot make %s", heap_path(live->heap),
                             live->path);
     }
-    evh_status status = EVH_OK;
-    {
-        const uint64_t end = base_load(&live->area->end_slices, __ATOMIC_ACQUIRE);
-        live->mapped_bytes = UINT64_MAX;
-        status = live_extend_file(live, end);
-    }
+    live->mapped_bytes = UINT64_MAX;
+    evh_status status =
+        live_extend_file(live, base_load(&live->area->end_slices, __ATOMIC_ACQUIRE));
     if (!status) status = open_map_session(live);
     if (!status) status = open_fill_file(live);
     if (status) return status;

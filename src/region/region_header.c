@@ -259,6 +259,25 @@ evh_status region_read_header(struct region *region)
     return EVH_OK;
 }
 
+/* What a write that failed has left in a slot is not known: perhaps the header that was to come, and
+ * the next one to read the file would take it for the one in use. Write the one in use there, as a
+ * newer one. */
+static bool header_restore(struct region *region, unsigned slot, uint64_t generation)
+{
+    assert(slot < REGION_SLOT_COUNT);
+    assert(generation == region->header.generation + 1);
+    bool flush_failed = false;
+    struct region_header header = region->header;
+    header.generation = generation;
+    header.crc = header_crc(&header);
+    const struct os_part part = {&header, sizeof header};
+    if (os->write_sync(region->file, header_slot_offset(slot), &part, 1, &flush_failed))
+        return false;
+    region->slot = slot;
+    region->header.generation = generation;
+    return true;
+}
+
 evh_status region_write_header(struct region *region, struct region_header *next,
                                bool *flush_failed)
 {
@@ -273,11 +292,15 @@ evh_status region_write_header(struct region *region, struct region_header *next
     const struct os_part part = {next, sizeof *next};
     const int error =
         os->write_sync(region->file, header_slot_offset(slot), &part, 1, flush_failed);
-    if (error)
-        return base_fail_os(error, header_slot_offset(slot), "%s: cannot write its header",
-                            region->path);
-    region->slot = slot;
-    return EVH_OK;
+    if (!error) {
+        region->slot = slot;
+        return EVH_OK;
+    }
+    const evh_status status =
+        base_fail_os(error, header_slot_offset(slot), "%s: cannot write its header", region->path);
+    if (!*flush_failed && !PLANTED(25) && !header_restore(region, slot, next->generation))
+        *flush_failed = true;
+    return status;
 }
 
 void region_adopt_header(struct region *region, const struct region_header *next)

@@ -154,15 +154,6 @@ static evh_status trim_mark(struct trim *trim)
 
 /* ---- the whole ---- */
 
-static evh_status trim_punch(const struct trim *trim, uint64_t *freed_bytes)
-{
-    assert(freed_bytes != NULL);
-    assert(trim->run_count > 0);
-    const evh_status status =
-        journal_punch(trim->heap->journal, trim->runs, trim->run_count, freed_bytes);
-    return status ? status : journal_punched(trim->heap->journal);
-}
-
 /* All writers are still. */
 static evh_status trim_run(struct trim *trim, uint64_t *freed_bytes)
 {
@@ -175,7 +166,8 @@ static evh_status trim_run(struct trim *trim, uint64_t *freed_bytes)
     if (!status && trim->run_count > 0) {
         status = trim_mark(trim);
         if (!status) status = journal_checkpoint(heap->journal);
-        if (!status) status = trim_punch(trim, freed_bytes);
+        if (!status)
+            status = journal_punch(heap->journal, trim->runs, trim->run_count, freed_bytes);
     }
     if (status) return status;
     uint64_t journal_bytes = 0;

@@ -104,7 +104,7 @@ struct journal_run {
 };
 
 /** Return the space of runs of slices (free in the last commit, marked by journal_patch() and
- *  checkpointed; ascending) to the file system. `*freed_bytes` grows by what was. One flush. */
+ *  checkpointed; ascending) to the file system, durably. `*freed_bytes` grows by what was. */
 EVH_INTERNAL evh_status journal_punch(struct journal *journal, const struct journal_run *runs,
                                       size_t count, uint64_t *freed_bytes);
 
@@ -112,9 +112,6 @@ EVH_INTERNAL evh_status journal_punch(struct journal *journal, const struct jour
  *  lie behind the heap and nothing is live. The file gets shorter. While a reader has a view,
  *  nothing happens. All threads are still. `*freed_bytes` is what was freed. */
 EVH_INTERNAL evh_status journal_shrink(struct journal *journal, uint64_t *freed_bytes);
-
-/** Make the holes durable, before anything is written over them. */
-EVH_INTERNAL evh_status journal_punched(struct journal *journal);
 
 /** The committed bytes of a page: composed from its home and the journal. */
 EVH_INTERNAL evh_status journal_committed_page(struct journal *journal, uint64_t page,

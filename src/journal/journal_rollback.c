@@ -185,6 +185,39 @@ static evh_status punch_run(struct journal *journal, const struct journal_run *r
     return base_fail_os(error, run->offset, "%s: cannot give space back", region->path);
 }
 
+/* A process that is killed before the holes are durable leaves a cache that shows them and a disk
+ * that may not: while that is so, the status page says that the cache is not to be believed, and the
+ * successor flushes. Its commits' ranges would be laid over what was there before. The mutex is
+ * held. */
+static void punch_announce(struct journal *journal, bool is_under_way)
+{
+    struct region_status *status = &journal->region->status;
+    assert(journal->is_checkpointing);
+    if (PLANTED(26)) return;
+    if (is_under_way || !os->boot(status->boot)) memset(status->boot, 0, sizeof status->boot);
+    region_publish_status(journal->region);
+}
+
+/* Whatever was punched is made durable before anything is written over it. */
+static evh_status punch_runs(struct journal *journal, const struct journal_run *runs, size_t count,
+                             uint64_t *freed_bytes)
+{
+    struct region *region = journal->region;
+    evh_status status = EVH_OK;
+    assert(count > 0);
+    for (size_t i = 0; i < count && !status; i++) {
+        status = punch_run(journal, &runs[i]);
+        if (!status) *freed_bytes += runs[i].size;
+    }
+    const evh_error failure = *evh_last_error();
+    const int error = os->flush(region->file);
+    if (error) {
+        (void)base_fail_os(error, runs[0].offset, "%s: trim: the flush failed", region->path);
+        return flush_poison_unlocked(journal);
+    }
+    return status ? base_fail(failure.status, failure.offset, "%s", failure.message) : EVH_OK;
+}
+
 evh_status journal_punch(struct journal *journal, const struct journal_run *runs, size_t count,
                          uint64_t *freed_bytes)
 {
@@ -202,29 +235,15 @@ evh_status journal_punch(struct journal *journal, const struct journal_run *runs
     if (!status && region->header.sequence < journal->patch_sequence)
         status = base_fail(EVH_BUSY, runs[0].offset,
                            "%s: a reader's view is older than its free space", region->path);
+    if (!status) punch_announce(journal, true);
+    const bool is_announced = !status;
     os->mutex_unlock(journal->mutex);
     if (!status) status = punch_checksums(journal, &checksums, runs, count);
-    for (size_t i = 0; i < count && !status; i++) {
-        status = punch_run(journal, &runs[i]);
-        if (!status) *freed_bytes += runs[i].size;
-    }
+    if (!status) status = punch_runs(journal, runs, count, freed_bytes);
     os->mutex_lock(journal->mutex);
+    if (is_announced && !journal->is_poisoned) punch_announce(journal, false);
     if (has_checksums) checksum_snapshot_end(&checksums);
     checkpoint_release(journal);
     os->mutex_unlock(journal->mutex);
     return status;
-}
-
-evh_status journal_punched(struct journal *journal)
-{
-    assert(journal->watch != NULL);
-    os->mutex_lock(journal->mutex);
-    evh_status status = flush_poisoned(journal);
-    os->mutex_unlock(journal->mutex);
-    if (status) return status;
-    const int error = os->flush(journal->region->lock_file);
-    assert(journal->region->mode == EVH_DURABLE);
-    if (!error) return EVH_OK;
-    (void)base_fail_os(error, NO_OFFSET, "%s: trim: the flush failed", journal->region->path);
-    return flush_poison_unlocked(journal);
 }

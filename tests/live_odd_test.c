@@ -257,6 +257,8 @@ TEST(slots_of_ended_threads_are_there_for_other_processes)
     for (unsigned i = 0; i < LIVE_THREADS_MAX; i++)
         CHECK_EQUAL(pthread_create(&threads[i], &small, ended_run, &all), 0);
     for (unsigned i = 0; i < LIVE_THREADS_MAX; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    /* One slice of 64 KiB each, and what a heap of that size grows by once or twice. */
+    CHECK(live_end(all.heap->live) < 2 * LIVE_THREADS_MAX);
     fflush(NULL);
     const pid_t child = fork();
     CHECK(child >= 0);
@@ -270,6 +272,24 @@ TEST(slots_of_ended_threads_are_there_for_other_processes)
 }
 
 /* ---- all grow at once ---- */
+
+TEST(a_heap_that_others_have_let_grow_meanwhile_is_looked_at_again)
+{
+    evh_heap *heap = live_open_sized(test_path("heap"), LIFE_BYTES_MAX);
+    CHECK(evh_malloc(heap, 5000) != NULL);
+    const uint64_t before = live_end(heap->live);
+    while (live_end(heap->live) == before) CHECK(evh_malloc(heap, 5000) != NULL);
+    const uint64_t after = live_end(heap->live);
+    uint64_t first = 1;
+    CHECK_EQUAL(live_grow(heap_thread.cache, 1, 1, before, &first), EVH_OK);
+    CHECK_EQUAL(first, 0);
+    CHECK_EQUAL(live_end(heap->live), after);
+    CHECK_EQUAL(live_grow(heap_thread.cache, 1, 1, after, &first), EVH_OK);
+    CHECK(first >= after);
+    CHECK(live_end(heap->live) > after);
+    live_let_go(heap->live, first);
+    live_close(heap);
+}
 
 enum { GROWERS = 48 };
 

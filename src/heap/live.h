@@ -187,9 +187,10 @@ EVH_INTERNAL bool live_sweep(struct cache *cache, uint32_t class_index, struct s
 /* ---- live_grow.c ---- */
 
 /** The heap gets `count` more slices in a row, claimed, the first a multiple of `alignment`: in
- *  `*first`. `count` 0: some free ones. EVH_FULL and so on. */
+ *  `*first`. `end`: where the heap ended when they were looked for in vain; if it has grown since,
+ *  `*first` is 0, and it is time to look again. EVH_FULL and so on. */
 EVH_INTERNAL evh_status live_grow(struct cache *cache, uint64_t count, uint64_t alignment,
-                                  uint64_t *first);
+                                  uint64_t end, uint64_t *first);
 /** Let the ephemeral file reach over `slice_count` slices. */
 EVH_INTERNAL evh_status live_extend_file(struct live *live, uint64_t slice_count);
 

@@ -470,9 +470,9 @@ EVH_INTERNAL evh_status live_find_slice(struct cache *cache, uint32_t class_inde
             /* If somebody else has let it grow meanwhile, that may do. */
             if (found || live_end(cache->heap->live) != end) continue;
         }
-        if (!first && !status) status = live_grow(cache, count, 1, &first);
+        if (!first && !status) status = live_grow(cache, count, 1, end, &first);
         if (status) return status;
-        assert(first > 0);
+        if (!first) continue;
         *slice = find_publish(cache, first, class_index, &status);
         if (*slice || status) return status;
     }
@@ -483,11 +483,18 @@ EVH_INTERNAL uint64_t live_find_run(struct cache *cache, uint64_t count, uint64_
     assert(count > 0);
     assert(base_is_power_of_two(alignment));
     evh_status status = EVH_OK;
-    const uint64_t end = live_end(cache->heap->live);
-    uint64_t first = find_claim(cache, count, alignment, false, &status);
-    if (!first && !status && (live_sweep(cache, 0, NULL) || live_end(cache->heap->live) != end))
+    uint64_t first = 0;
+    bool has_swept = false;
+    while (!first && !status) { /* each turn has swept, or the heap has grown */
+        const uint64_t end = live_end(cache->heap->live);
         first = find_claim(cache, count, alignment, false, &status);
-    if (!first && !status) status = live_grow(cache, count, alignment, &first);
+        if (first || status) break;
+        if (!has_swept) {
+            has_swept = true;
+            if (live_sweep(cache, 0, NULL)) continue;
+        }
+        status = live_grow(cache, count, alignment, end, &first);
+    }
     assert(status || first % alignment == 0);
     return status ? 0 : first;
 }

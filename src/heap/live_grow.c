@@ -4,6 +4,9 @@
  * segments that it reaches get their metadata; then the end is raised over all of it. Each of these
  * is one compare-exchange, and a grower that dies between them leaves claims that are stale and
  * segments that are prepared.
+ *
+ * Who finds that the end has moved since he looked for space looks again: forty threads that find
+ * a heap full at the same time would let it grow by an eighth forty times.
  */
 #include "heap/heap.h"
 
@@ -280,14 +283,16 @@ static bool live_grow_publish(struct live_growth *growth)
 }
 
 EVH_INTERNAL evh_status live_grow(struct cache *cache, uint64_t count, uint64_t alignment,
-                                  uint64_t *first)
+                                  uint64_t end, uint64_t *first)
 {
     assert(count > 0);
     assert(base_is_power_of_two(alignment));
     struct live *live = cache->heap->live;
     struct live_growth growth = {
         .cache = cache, .live = live, .count = count, .alignment = alignment};
+    *first = 0;
     for (;;) { /* again only if another process claims there; each time further up */
+        if (live_end(live) != end) return EVH_OK;
         if (!live_grow_plan(&growth))
             return base_fail(EVH_FULL, NO_OFFSET,
                              "%s: full: no room for %llu bytes below its largest size of %llu",

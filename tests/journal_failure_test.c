@@ -4,6 +4,7 @@
 #include "support/os_sim.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -177,6 +178,171 @@ TEST(a_reader_after_a_kill_sees_no_mixture_though_a_later_commit_had_failed)
         CHECK_EQUAL(*raw_word(&reader, page, 0), *raw_word(&reader, 0, 0));
     CHECK_EQUAL(journal_check(reader.journal, NULL, NULL), EVH_OK);
     raw_close(&reader);
+}
+
+/* ---- headers that are written, and said not to be ---- */
+
+static unsigned headers_to_fail;
+
+static int header_lands_and_fails(int file, uint64_t offset, const struct os_part *parts,
+                                  unsigned count, bool *flush_failed)
+{
+    const int error = os_linux()->write_sync(file, offset, parts, count, flush_failed);
+    const bool is_header = offset < REGION_SLOT_COUNT * REGION_SLOT_STRIDE;
+    if (error || !is_header || headers_to_fail == 0) return error;
+    headers_to_fail--;
+    return EIO;
+}
+
+/* The header that the next to open the file takes. */
+static struct region_header newest_header(const char *path)
+{
+    struct region_header newest = {.generation = 0};
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(file >= 0);
+    for (unsigned slot = 0; slot < REGION_SLOT_COUNT; slot++) {
+        struct region_header header;
+        CHECK_EQUAL(pread(file, &header, sizeof header, (off_t)(slot * REGION_SLOT_STRIDE)),
+                    sizeof header);
+        if (header.magic == REGION_MAGIC && header.generation > newest.generation) newest = header;
+    }
+    CHECK_EQUAL(close(file), 0);
+    return newest;
+}
+
+TEST(a_header_that_could_not_be_written_is_not_found_by_who_comes_next)
+{
+    const char *path = test_path("header");
+    evh_heap *heap = heap_open(path, &quietly);
+    heap_root(heap)[0] = 1;
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    const uint64_t before = newest_header(path).sequence;
+    hooked_begin();
+    hooked.write_sync = header_lands_and_fails;
+    headers_to_fail = 1;
+    CHECK_EQUAL(evh_checkpoint(heap), EVH_IO);
+    CHECK_EQUAL(headers_to_fail, 0);
+
+    CHECK_EQUAL(newest_header(path).sequence, before);
+    CHECK_EQUAL(newest_header(path).generation, heap->region->header.generation);
+
+    heap_root(heap)[0] = 2; /* it goes on */
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    heap_is_sound(heap_killed(path));
+    CHECK_EQUAL(evh_checkpoint(heap), EVH_OK);
+    CHECK(newest_header(path).sequence > before);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    os_use(NULL);
+    heap_is_sound(path);
+}
+
+TEST(a_heap_whose_header_is_unsure_goes_no_further)
+{
+    const char *path = test_path("unsure");
+    evh_heap *heap = heap_open(path, &quietly);
+    heap_root(heap)[0] = 1;
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    hooked_begin();
+    hooked.write_sync = header_lands_and_fails;
+    headers_to_fail = 2; /* the second is the attempt to put the old one back */
+    CHECK_EQUAL(evh_checkpoint(heap), EVH_IO);
+    heap_root(heap)[0] = 2;
+    CHECK_EQUAL(evh_commit(heap), EVH_POISONED);
+    CHECK_EQUAL(evh_close(heap), EVH_POISONED);
+    os_use(NULL);
+    heap_is_sound(path);
+}
+
+/* ---- giving space back, halfway ---- */
+
+static unsigned flushes, syncs, punches;
+
+static int count_flush(int file)
+{
+    flushes++;
+    return os_linux()->flush(file);
+}
+
+static int count_sync(int file, uint64_t offset, const struct os_part *parts, unsigned count,
+                      bool *flush_failed)
+{
+    syncs++;
+    return os_linux()->write_sync(file, offset, parts, count, flush_failed);
+}
+
+static int punch_and_die(int file, uint64_t offset, uint64_t size)
+{
+    (void)os_linux()->punch(file, offset, size);
+    (void)kill(getpid(), SIGKILL);
+    return 0;
+}
+
+static int punch_one(int file, uint64_t offset, uint64_t size)
+{
+    flushes = 0;
+    return ++punches == 2 ? EIO : os_linux()->punch(file, offset, size);
+}
+
+/* Free slices in two places. */
+static evh_heap *punch_make(const char *path)
+{
+    void *blocks[5];
+    evh_heap *heap = heap_open(path, &quietly);
+    for (int i = 0; i < 5; i++) {
+        blocks[i] = evh_malloc(heap, 1 << 20);
+        CHECK(blocks[i] != NULL);
+        words_fill(blocks[i], 1 << 20, (uint64_t)i);
+    }
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    evh_free(heap, blocks[1]);
+    evh_free(heap, blocks[3]);
+    CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    return heap;
+}
+
+TEST(who_comes_after_one_killed_while_giving_space_back_makes_the_holes_last_first)
+{
+    const char *path = test_path("holes");
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        evh_heap *heap = punch_make(path);
+        hooked_begin();
+        hooked.punch = punch_and_die;
+        (void)evh_trim(heap, NULL);
+        _exit(3);
+    }
+    int result = 0;
+    CHECK(waitpid(child, &result, 0) == child);
+    CHECK(WIFSIGNALED(result));
+
+    hooked_begin();
+    hooked.flush = count_flush;
+    hooked.write_sync = count_sync;
+    flushes = syncs = 0;
+    evh_heap *heap = heap_open(path, &quietly);
+
+    CHECK(flushes > 0);
+    CHECK_EQUAL(syncs, 0);
+    os_use(NULL);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    heap_is_sound(path);
+}
+
+TEST(holes_are_made_to_last_though_a_later_one_cannot_be_made)
+{
+    const char *path = test_path("holes");
+    evh_heap *heap = punch_make(path);
+    hooked_begin();
+    hooked.punch = punch_one;
+    hooked.flush = count_flush;
+    punches = 0;
+    CHECK_EQUAL(evh_trim(heap, NULL), EVH_IO);
+    CHECK_EQUAL(punches, 2);
+    CHECK(flushes > 0);
+    os_use(NULL);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    heap_is_sound(path);
 }
 
 /* ---- journals that grow ---- */

@@ -298,8 +298,7 @@ evh_status region_write_header(struct region *region, struct region_header *next
     }
     const evh_status status =
         base_fail_os(error, header_slot_offset(slot), "%s: cannot write its header", region->path);
-    if (!*flush_failed && !PLANTED(25) && !header_restore(region, slot, next->generation))
-        *flush_failed = true;
+    if (!*flush_failed && !header_restore(region, slot, next->generation)) *flush_failed = true;
     return status;
 }
 

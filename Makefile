@@ -309,7 +309,8 @@ aarch64: ## cross-compile for aarch64; run unit, model and explorer tests under 
 	@mkdir -p $(AARCH64_BUILD)
 	@printf '#!/bin/sh\nexec %s %s "$$@"\n' $(QEMU_AARCH64) $(AARCH64_BUILD)/everheap >$(AARCH64_BUILD)/everheap.sh
 	@chmod +x $(AARCH64_BUILD)/everheap.sh
-	+@$(MAKE) --no-print-directory -k $(JOBS) CC=$(AARCH64)-gcc CXX=$(AARCH64)-g++ AR=$(AARCH64)-ar \
+	+@ulimit -n $$(ulimit -H -n); \
+	$(MAKE) --no-print-directory -k $(JOBS) CC=$(AARCH64)-gcc CXX=$(AARCH64)-g++ AR=$(AARCH64)-ar \
 		BUILD=$(BUILD)/aarch64 WERROR=1 all tests examples; \
 		$(AARCH64_ENVIRONMENT) $(PYTHON) tools/run_tests.py --build $(BUILD)/aarch64 --build-status $$? \
 		--emulator $(QEMU_AARCH64) $(AARCH64_NO_CXX) --leave-out "$(AARCH64_LEFT_OUT)" $(if $(ONLY),--only $(ONLY))

@@ -150,6 +150,7 @@ TEST(handlers_of_forks_that_others_set_first_may_allocate)
                          "__attribute__((constructor)) static void set(void)\\n"
                          "{ pthread_atfork(before, after, after); }\\n";
     snprintf(command, sizeof command, "printf '%s' > h.c && cc -shared -fPIC -o h.so h.c", source);
+    if (emulator()[0]) SKIP("cc compiles for another processor");
     if (run_shell("command -v cc", output) != 0) SKIP("cc is not installed");
     const int made = run_shell(command, output);
     if (made) test_fail(__FILE__, __LINE__, "%d: %s", made, output);
@@ -171,6 +172,7 @@ TEST(programs_start_where_addresses_or_data_are_limited)
     static const char *const limits[] = {"-v 3000000", "-v 200000", "-d 1000000", "-d 100000"};
     static char output[OUTPUT_SIZE];
     char command[2 * PATH_SIZE];
+    if (emulator()[0]) SKIP("the emulator needs more than these limits");
     for (unsigned i = 0; i < sizeof limits / sizeof limits[0]; i++) {
         snprintf(command, sizeof command, "ulimit %s && LD_PRELOAD='%s' '%s' null", limits[i],
                  library_path(), beside_test("programs/preload_program"));

@@ -209,7 +209,7 @@ static evh_status punch_runs(struct journal *journal, const struct journal_run *
         if (!status) *freed_bytes += runs[i].size;
     }
     const evh_error failure = *evh_last_error();
-    const int error = os->flush(region->file);
+    const int error = os->flush(region->lock_file);
     if (error) {
         (void)base_fail_os(error, runs[0].offset, "%s: trim: the flush failed", region->path);
         return flush_poison_unlocked(journal);

@@ -233,8 +233,9 @@ TEST(a_full_heap_that_is_freed_in_any_order_gives_its_lowest_run)
         model.count += (size_t)info.free_bytes / 16; /* too little for one more, at the end */
         for (size_t i = 0; i < count; i++) {
             const size_t other = i + test_random(&random) % (count - i);
-            unsigned char **const next =
-                &blocks[kind % 3 == 0 ? i : kind % 3 == 1 ? count - 1 - i : other];
+            unsigned char **const next = &blocks[kind % 3 == 0   ? i
+                                                 : kind % 3 == 1 ? count - 1 - i
+                                                                 : other];
             fit_set(&model, *next, size, false);
             evh_free(heap, *next);
             if (kind % 3 == 2) *next = blocks[i];

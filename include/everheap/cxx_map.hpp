@@ -179,10 +179,22 @@ class keyed : public collection<typename Calls::handle>
     }
 };
 
+/* The calls of the C interface that take no key. */
+template <typename Handle, typename Cursor, auto Next, auto Count, auto ValueSize, auto Clear,
+          auto Check>
+struct keyless_calls {
+    using handle = Handle;
+    using cursor = Cursor;
+    static constexpr auto next = Next;
+    static constexpr auto count = Count;
+    static constexpr auto value_size = ValueSize;
+    static constexpr auto clear = Clear;
+    static constexpr auto check = Check;
+};
+
 /** The C interface of a hash table. */
-struct map_calls {
-    using handle = evh_map;
-    using cursor = evh_map_cursor;
+struct map_calls : keyless_calls<evh_map, evh_map_cursor, evh_map_next, evh_map_count,
+                                 evh_map_value_size, evh_map_clear, evh_map_check> {
     template <typename K> static constexpr bool takes = !std::is_floating_point_v<K>;
 
     template <typename K>
@@ -221,26 +233,6 @@ struct map_calls {
             return K{static_cast<evh_symbol>(cursor.key)};
         else
             return static_cast<K>(cursor.key);
-    }
-    static bool next(const evh_heap *heap, const evh_map *map, cursor *cursor)
-    {
-        return evh_map_next(heap, map, cursor);
-    }
-    static std::size_t count(const evh_heap *heap, const evh_map *map)
-    {
-        return evh_map_count(heap, map);
-    }
-    static std::size_t value_size(const evh_heap *heap, const evh_map *map)
-    {
-        return evh_map_value_size(heap, map);
-    }
-    static evh_status clear(evh_heap *heap, evh_map *map)
-    {
-        return evh_map_clear(heap, map);
-    }
-    static evh_status check(evh_heap *heap, const evh_map *map)
-    {
-        return evh_map_check(heap, map);
     }
 };
 

@@ -299,6 +299,51 @@ TEST(a_tree_that_empties_keeps_no_node)
     evh_close(heap);
 }
 
+/* Strategy: a heap that holds little but one tree's leaves, of each size that leaves can have. */
+TEST(a_tree_that_fills_its_heap_is_walked_to_both_ends)
+{
+    for (size_t value_size = 0; value_size <= 400; value_size += 8) {
+        evh_heap *heap = evh_open_memory(NULL, 200 << 10, &(evh_options){.compact = true});
+        CHECK(heap);
+        evh_tree tree = {0};
+        uint64_t count = 0;
+        while (evh_tree_put(heap, &tree, count, value_size)) count++;
+        CHECK(count > 100);
+        evh_tree_cursor cursor = {0};
+        for (uint64_t i = 0; i < count; i++) {
+            CHECK(evh_tree_next(heap, &tree, &cursor));
+            CHECK_EQUAL(cursor.key, i);
+        }
+        CHECK(!evh_tree_next(heap, &tree, &cursor));
+        for (uint64_t i = count; i > 0; i--) {
+            CHECK(evh_tree_previous(heap, &tree, &cursor));
+            CHECK_EQUAL(cursor.key, i - 1);
+        }
+        for (uint64_t i = 0; i < count; i++) CHECK(evh_tree_next(heap, &tree, &cursor));
+        CHECK(!evh_tree_next(heap, &tree, &cursor));
+        CHECK_EQUAL(evh_close(heap), EVH_OK);
+    }
+}
+
+TEST(a_cursor_goes_to_and_fro_as_often_as_one_likes)
+{
+    evh_heap *heap = evh_open_memory(NULL, 64 << 10, &(evh_options){.compact = true});
+    CHECK(heap);
+    evh_tree tree = {0};
+    for (uint64_t key = 0; key < 1000; key++) put_number(heap, &tree, key);
+    for (uint64_t key = 0; key < 1000; key++) { /* two of them on both sides of a boundary */
+        evh_tree_cursor cursor;
+        evh_tree_seek(heap, &tree, &cursor, key);
+        for (int i = 0; i < 200; i++) {
+            CHECK(evh_tree_next(heap, &tree, &cursor));
+            CHECK_EQUAL(cursor.key, key);
+            CHECK(evh_tree_previous(heap, &tree, &cursor));
+            CHECK_EQUAL(cursor.key, key);
+        }
+    }
+    evh_close(heap);
+}
+
 /* ---- beside a model ---- */
 
 enum { KEYS = 4000 }; /* in their order */

@@ -67,8 +67,13 @@ class keyed : public collection<typename Calls::handle>
         auto *value =
             static_cast<V *>(Calls::template put<K>(this->here(), this->handle(), key, sizeof(V)));
         if (!value) fail_allocation();
-        if constexpr (!is_zero_made)
-            if (size() != before) ::new (static_cast<void *>(value)) V();
+        if constexpr (!is_zero_made) {
+            if (size() != before) {
+                unmade guard{*this, key};
+                ::new (static_cast<void *>(value)) V();
+                guard.is_made = true;
+            }
+        }
         return *value;
     }
     /** Set the value of `key`. */
@@ -145,6 +150,18 @@ class keyed : public collection<typename Calls::handle>
     }
 
   private:
+    /* A value whose constructor throws is not there. */
+    struct unmade {
+        keyed &all;
+        const K &key;
+        bool is_made = false;
+
+        ~unmade()
+        {
+            if (!is_made) (void)Calls::template erase<K>(all.here(), all.handle(), key);
+        }
+    };
+
     void *get(const K &key) const
     {
         if (!this->is_made()) return nullptr;

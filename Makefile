@@ -111,6 +111,21 @@ $(3)/tests/programs/%: $(BUILD)/objects/$(1)/tests/programs/%.o $(BUILD)/objects
 	$$(Q)$$(CC) -pthread $(2) $$(LDFLAGS) $$^ $$(LDLIBS) -o $$@
 endef
 
+# $(call sanitized_examples,name,flags): examples of one file, as $(BUILD)/name/examples/...
+define sanitized_examples
+$(BUILD)/$(1)/examples/%: examples/%.c $(BUILD)/objects/$(1)/libeverheap.a
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CC    $(1) $$<")
+	$$(Q)$$(CC) $$(STANDARD) -pthread $(2) $$(PUBLIC_PATHS) $$(CPPFLAGS) $$(CFLAGS) $$(LDFLAGS) \
+		-MMD -MP -MF $$@.d $$(filter %.c %.cpp %.a,$$^) $$(LDLIBS) -o $$@
+
+$(BUILD)/$(1)/examples/%: examples/%.cpp $(BUILD)/objects/$(1)/libeverheap.a
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CXX   $(1) $$<")
+	$$(Q)$$(CXX) $$(CXX_STANDARD) -pthread $(2) $$(PUBLIC_PATHS) $$(CPPFLAGS) $$(CXXFLAGS) $$(LDFLAGS) \
+		-MMD -MP -MF $$@.d $$(filter %.c %.cpp %.a,$$^) $$(LDLIBS) -o $$@
+endef
+
 ASAN := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # Children that tests fork end with _exit(), which would lose what they counted: see test.c.
@@ -123,6 +138,8 @@ $(eval $(call flavour,debug,$(DEBUG),$(BUILD)))
 $(eval $(call flavour,asan,$(ASAN),$(BUILD)/asan))
 $(eval $(call flavour,tsan,$(TSAN),$(BUILD)/tsan))
 $(eval $(call flavour,cover,$(COVER),$(BUILD)/cover))
+$(eval $(call sanitized_examples,asan,$(ASAN)))
+$(eval $(call sanitized_examples,tsan,$(TSAN)))
 $(foreach n,$(PLANTS),$(eval $(call flavour,plant$(n),-O1 -g -DNDEBUG -DEVERHEAP_PLANT=$(n),$(BUILD)/plant$(n))))
 .SECONDARY:
 
@@ -279,15 +296,20 @@ test: ## run every test: lint, layers, examples, the two-file build; ends in one
 		$(if $(ONLY),--only $(ONLY))
 
 .PHONY: san
-san: ## run the tests under ASan and UBSan, then those with threads under TSan
+san: ## run the tests and quick starts under ASan and UBSan, then those with threads under TSan
 	+@$(MAKE) --no-print-directory -k $(JOBS) sanitized; \
 		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --flavour asan,tsan $(NO_CXX)
 
-# The tests that start threads, directly or by the library's.
-TSAN_SOURCES = $(shell grep -lE 'pthread_create|thread_start|evh_enter|std::thread' $(TEST_SOURCES) /dev/null)
+# The tests that start threads, directly or by the library's, and those of headers that promise them.
+TSAN_SOURCES = $(sort $(filter tests/compat_%,$(TEST_SOURCES)) \
+	$(shell grep -lE 'pthread_create|thread_start|evh_enter|std::thread' $(TEST_SOURCES) /dev/null))
+# The quick starts of the compatibility headers, and what shows the collections.
+QUICK_STARTS := examples/vector_of_strings examples/strings examples/wordindex \
+	$(if $(HAS_CXX),$(addprefix examples/,manager_quickstart strings_cxx wordindex_cxx hello_cxx))
 .PHONY: sanitized
-sanitized: all $(addprefix $(BUILD)/asan/,$(basename $(TEST_SOURCES))) $(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
-	$(addprefix $(BUILD)/tsan/,$(basename $(TSAN_SOURCES))) $(PROGRAM_SOURCES:%.c=$(BUILD)/tsan/%)
+sanitized: all $(addprefix $(BUILD)/asan/,$(basename $(TEST_SOURCES)) $(QUICK_STARTS)) \
+	$(PROGRAM_SOURCES:%.c=$(BUILD)/asan/%) \
+	$(addprefix $(BUILD)/tsan/,$(basename $(TSAN_SOURCES)) $(QUICK_STARTS)) $(PROGRAM_SOURCES:%.c=$(BUILD)/tsan/%)
 
 # Cross-compiled, and run under qemu's user mode. It keeps a record of each page of addresses that a
 # program has, 8 GiB are what that can be afforded for; its `dc zva` loses bytes where a store faults,

@@ -14,11 +14,14 @@
  */
 EVH_MAP(numbers, uint64_t, uint64_t);
 
-enum { ROUNDS = 7, ROUND_ITEMS = 1000000, BATCHES = 5, BATCH_ITEMS = 100000, COLLIDING = 20000 };
+enum { ROUNDS = 7, ROUND_ITEMS = 1000000, COLLIDING = 20000 };
 
 static struct bench_option options[] = {
     {"max", "largest number of items (default 1000000)", true, NULL},
-    {"items", "items of the stores that batches update (default 1000000)", true, NULL},
+    {"items", "largest number of items of the stores that batches update (default 1000000)", true,
+     NULL},
+    {"sorted", "update the keys of a batch in ascending order", false, NULL},
+    {"only", "std, fronts or stores: measure nothing else", true, NULL},
     {NULL, NULL, false, NULL},
 };
 
@@ -143,92 +146,188 @@ static void beside_std(bool is_ordered, size_t count_max)
 
 /* ---- batches beside LMDB and SQLite ---- */
 
+/*
+ * Values of keys that are there are changed, a batch in a transaction. The stores take turns batch
+ * by batch, so that what disturbs one disturbs all, and each batch has keys and values of its own.
+ * Durable batches wait for the disk; the others may be lost by a power cut (LMDB's MDB_NOSYNC,
+ * SQLite's synchronous=OFF, evh_commit_begin() without a wait). Shown is the median.
+ */
+struct heap_store {
+    evh_heap *heap;
+    bool is_relaxed;
+};
+
 static void *open_heap_store(const char *path)
 {
-    evh_heap *const opened = evh_open(path, NULL);
-    bench_require(opened && evh_root(opened, "map", sizeof(numbers)), "open");
-    bench_require(evh_root(opened, "tree", sizeof(evh_tree)), "root");
-    return opened;
+    struct heap_store *const store = bench_memory(1, sizeof *store);
+    store->heap = evh_open(path, NULL);
+    bench_require(store->heap && evh_root(store->heap, "map", sizeof(numbers)), "open");
+    bench_require(evh_root(store->heap, "tree", sizeof(evh_tree)), "root");
+    return store;
+}
+
+static void commit_heap_store(struct heap_store *store)
+{
+    evh_ticket ticket;
+    bench_require((store->is_relaxed ? evh_commit_begin(store->heap, &ticket)
+                                     : evh_commit(store->heap)) == EVH_OK,
+                  "commit");
 }
 
 static void put_map(void *store, const uint64_t *keys, const uint64_t *values, size_t count)
 {
-    numbers *const map = evh_root_find(store, "map", NULL);
+    evh_heap *const stored = ((struct heap_store *)store)->heap;
+    numbers *const map = evh_root_find(stored, "map", NULL);
     for (size_t i = 0; i < count; i++) {
-        uint64_t *const value = numbers_put(store, map, keys[i]);
+        uint64_t *const value = numbers_put(stored, map, keys[i]);
         bench_require(value, "put");
         *value = values[i];
     }
-    bench_require(evh_commit(store) == EVH_OK, "commit");
+    commit_heap_store(store);
 }
 
 static void put_tree(void *store, const uint64_t *keys, const uint64_t *values, size_t count)
 {
-    evh_tree *const tree = evh_root_find(store, "tree", NULL);
+    evh_heap *const stored = ((struct heap_store *)store)->heap;
+    evh_tree *const tree = evh_root_find(stored, "tree", NULL);
     for (size_t i = 0; i < count; i++) {
-        uint64_t *const value = evh_tree_put(store, tree, keys[i], sizeof *value);
+        uint64_t *const value = evh_tree_put(stored, tree, keys[i], sizeof *value);
         bench_require(value, "put");
         *value = values[i];
     }
-    bench_require(evh_commit(store) == EVH_OK, "commit");
+    commit_heap_store(store);
+}
+
+static void relax_heap_store(void *store, bool is_relaxed)
+{
+    struct heap_store *const relaxed = store;
+    relaxed->is_relaxed = is_relaxed;
+    if (!is_relaxed) commit_heap_store(relaxed);
 }
 
 static void close_heap_store(void *store)
 {
-    bench_require(evh_close(store) == EVH_OK, "close");
+    bench_require(evh_close(((struct heap_store *)store)->heap) == EVH_OK, "close");
+    free(store);
 }
 
-static const struct collect_store heap_map = {"everheap map", open_heap_store, put_map,
+static const struct collect_store heap_map = {"map", open_heap_store, put_map, relax_heap_store,
                                               close_heap_store};
-static const struct collect_store heap_tree = {"everheap tree", open_heap_store, put_tree,
+static const struct collect_store heap_tree = {"tree", open_heap_store, put_tree, relax_heap_store,
                                                close_heap_store};
 
-/* Thousands of updates per second, over batches of values for random keys that are there. */
-static void batches(const struct collect_store *kind, const uint64_t *keys, size_t count)
+enum { STORES = 4, OURS = 2, BATCH_KINDS = 4, LOADED = 100000 };
+
+static const struct collect_store *const kinds[STORES] = {&heap_map, &heap_tree, &collect_lmdb,
+                                                          &collect_sqlite};
+
+static int compare_numbers(const void *a, const void *b)
 {
-    if (!kind->open) {
-        printf("%-20s not built in\n", kind->name);
-        return;
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+/* Medians of `rounds` batches, in nanoseconds per update. */
+static void batches(void *const stores[STORES], const uint64_t *keys, size_t count,
+                    size_t batch_items, size_t rounds, double medians[STORES])
+{
+    static uint64_t random = 7;
+    uint64_t *const some = bench_memory(batch_items, sizeof *some);
+    uint64_t *const values = bench_memory(batch_items, sizeof *values);
+    double *const times[STORES] = {
+        bench_memory(rounds, sizeof(double)), bench_memory(rounds, sizeof(double)),
+        bench_memory(rounds, sizeof(double)), bench_memory(rounds, sizeof(double))};
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < batch_items; i++) {
+            some[i] = keys[bench_random(&random) % count];
+            values[i] = bench_random(&random);
+        }
+        if (bench_option(options, "sorted"))
+            qsort(some, batch_items, sizeof *some, compare_numbers);
+        for (unsigned i = 0; i < STORES; i++) {
+            if (!stores[i]) continue;
+            const uint64_t start = bench_now_ns();
+            kinds[i]->put(stores[i], some, values, batch_items);
+            times[i][round] = (double)(bench_now_ns() - start) / (double)batch_items;
+        }
     }
-    char *const path = bench_file("collect.data");
-    void *const store = kind->open(path);
-    uint64_t *const some = bench_memory(BATCH_ITEMS, sizeof *some);
-    double times[BATCHES];
-    uint64_t random = 7;
-    for (size_t i = 0; i < count; i += BATCH_ITEMS)
-        kind->put(store, keys + i, keys + i, count - i < BATCH_ITEMS ? count - i : BATCH_ITEMS);
-    for (unsigned batch = 0; batch < BATCHES; batch++) {
-        for (size_t i = 0; i < BATCH_ITEMS; i++) some[i] = keys[bench_random(&random) % count];
-        uint64_t *const values = bench_memory(BATCH_ITEMS, sizeof *values);
-        for (size_t i = 0; i < BATCH_ITEMS; i++) values[i] = bench_random(&random);
-        const uint64_t start = bench_now_ns();
-        kind->put(store, some, values, BATCH_ITEMS);
-        times[batch] = (double)(bench_now_ns() - start);
-        free(values);
+    for (unsigned i = 0; i < STORES; i++) {
+        medians[i] = bench_median(times[i], rounds);
+        free(times[i]);
     }
-    const double median = bench_median(times, BATCHES);
-    printf("%-20s %10s a batch  %10.0f thousand updates/s\n", kind->name, bench_time_text(median),
-           BATCH_ITEMS / median * 1e6);
-    fflush(stdout);
-    kind->close(store);
+    free(values);
     free(some);
-    bench_file_end(path);
-    bench_file_end(bench_file("collect.data-lock"));
-    bench_file_end(bench_file("collect.data-wal"));
-    bench_file_end(bench_file("collect.data-shm"));
+}
+
+static void print_batches(size_t count, size_t batch_items, bool is_relaxed,
+                          const double medians[STORES])
+{
+    printf("%9zu %7zu  %-7s", count, batch_items, is_relaxed ? "relaxed" : "durable");
+    for (unsigned i = 0; i < STORES; i++) printf(" %10s", bench_time_text(medians[i]));
+    for (unsigned i = 0; i < OURS; i++)
+        for (unsigned k = OURS; k < STORES; k++)
+            printf(" %8s", bench_ratio_text(medians[k], medians[i]));
+    printf("\n");
+    fflush(stdout);
+}
+
+static void store_path(unsigned number, const char *suffix, char *name, size_t size)
+{
+    snprintf(name, size, "collect-%u.data%s", number, suffix);
+}
+
+static void end_store_files(unsigned number)
+{
+    static const char *const suffixes[] = {"", "-lock", "-wal", "-shm"};
+    char name[32];
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        store_path(number, suffixes[i], name, sizeof name);
+        bench_file_end(bench_file(name));
+    }
 }
 
 static void beside_stores(size_t count)
 {
-    printf("\nbatches of %d updates of random keys among %zu, each durable (median of %d)\n",
-           BATCH_ITEMS, count, BATCHES);
+    static const size_t sizes[BATCH_KINDS] = {1, 100, 10000, 100000};
+    static const size_t rounds[BATCH_KINDS] = {101, 51, 15, 7};
     uint64_t *const keys = bench_memory(count, sizeof *keys);
     uint64_t random = 3;
     for (size_t i = 0; i < count; i++) keys[i] = bench_random(&random);
-    const struct collect_store *const kinds[] = {&heap_map, &heap_tree, &collect_lmdb,
-                                                 &collect_sqlite};
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) batches(kinds[i], keys, count);
+    void *stores[STORES] = {0};
+    for (unsigned i = 0; i < STORES; i++) {
+        char name[32];
+        store_path(i, "", name, sizeof name);
+        char *const path = bench_file(name);
+        if (kinds[i]->open) stores[i] = kinds[i]->open(path);
+        for (size_t k = 0; stores[i] && k < count; k += LOADED)
+            kinds[i]->put(stores[i], keys + k, keys + k, count - k < LOADED ? count - k : LOADED);
+        free(path);
+    }
+    for (int relaxed = 0; relaxed < 2; relaxed++) {
+        for (unsigned i = 0; i < STORES; i++)
+            if (stores[i]) kinds[i]->relax(stores[i], relaxed);
+        for (unsigned kind = 0; kind < BATCH_KINDS; kind++) {
+            double medians[STORES];
+            batches(stores, keys, count, sizes[kind], rounds[kind], medians);
+            print_batches(count, sizes[kind], relaxed, medians);
+        }
+    }
+    for (unsigned i = 0; i < STORES; i++) {
+        if (stores[i]) kinds[i]->close(stores[i]);
+        end_store_files(i);
+    }
     free(keys);
+}
+
+static void beside_all_stores(size_t count_max)
+{
+    printf("\nupdates of random keys%s in batches, time per update (median)\n",
+           bench_option(options, "sorted") ? ", in ascending order," : "");
+    printf("%9s %7s  %-7s %10s %10s %10s %10s   LMDB, SQLite / map     / tree\n", "items", "batch",
+           "", "map", "tree", "LMDB", "SQLite");
+    for (size_t count = 10000; count <= count_max; count *= 10) beside_stores(count);
 }
 
 /* ---- the front of a vec and of a tree ---- */
@@ -324,23 +423,31 @@ static void collisions(void)
     free(texts);
 }
 
+static bool is_wanted(const char *part)
+{
+    const char *const only = bench_option(options, "only");
+    return !only || strcmp(only, part) == 0;
+}
+
 int main(int argc, char **argv)
 {
     bench_options_read(argc, argv, options,
                        "Measure map and tree beside std::unordered_map and std::map, and batches "
                        "beside LMDB and SQLite.");
     bench_print_machine("collections");
-    char *const path = bench_file("collect.heap");
-    heap = evh_open(path, NULL);
-    bench_require(heap, "open");
     const size_t count_max = bench_option_number(options, "max", 1000000);
-    beside_std(false, count_max);
-    beside_std(true, count_max);
-    fronts();
-    collisions();
-    evh_close(heap);
-    bench_file_end(path);
-    beside_stores(bench_option_number(options, "items", 1000000));
+    if (is_wanted("std") || is_wanted("fronts")) {
+        char *const path = bench_file("collect.heap");
+        heap = evh_open(path, NULL);
+        bench_require(heap, "open");
+        if (is_wanted("std")) beside_std(false, count_max);
+        if (is_wanted("std")) beside_std(true, count_max);
+        if (is_wanted("fronts")) fronts();
+        if (is_wanted("fronts")) collisions();
+        evh_close(heap);
+        bench_file_end(path);
+    }
+    if (is_wanted("stores")) beside_all_stores(bench_option_number(options, "items", 1000000));
     bench_print_command(argc, argv);
     return 0;
 }

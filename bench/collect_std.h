@@ -24,8 +24,11 @@ bool collect_std_run(bool is_ordered, const uint64_t *keys, const uint64_t *quer
 struct collect_store {
     const char *name;
     void *(*open)(const char *path); /* NULL: not built in */
-    /** Put the values, in one durable transaction. */
+    /** Put the values, in one transaction. */
     void (*put)(void *store, const uint64_t *keys, const uint64_t *values, size_t count);
+    /** Whether the transactions from now on may be lost by a power cut, not by a kill: none waits
+     *  for the disk. False makes all durable that were made before. */
+    void (*relax)(void *store, bool is_relaxed);
     void (*close)(void *store);
 };
 

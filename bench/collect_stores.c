@@ -46,6 +46,13 @@ static void lmdb_put_numbers(void *store, const uint64_t *keys, const uint64_t *
     lmdb_must(mdb_txn_commit(transaction), "commit");
 }
 
+static void lmdb_relax(void *store, bool is_relaxed)
+{
+    struct numbers_lmdb *const lmdb = store;
+    lmdb_must(mdb_env_set_flags(lmdb->environment, MDB_NOSYNC, is_relaxed), "flags");
+    if (!is_relaxed) lmdb_must(mdb_env_sync(lmdb->environment, 1), "sync");
+}
+
 static void lmdb_close_numbers(void *store)
 {
     struct numbers_lmdb *const lmdb = store;
@@ -53,12 +60,12 @@ static void lmdb_close_numbers(void *store)
     free(lmdb);
 }
 
-const struct collect_store collect_lmdb = {"LMDB", lmdb_open_numbers, lmdb_put_numbers,
+const struct collect_store collect_lmdb = {"LMDB", lmdb_open_numbers, lmdb_put_numbers, lmdb_relax,
                                            lmdb_close_numbers};
 
 #else
 
-const struct collect_store collect_lmdb = {"LMDB", NULL, NULL, NULL};
+const struct collect_store collect_lmdb = {"LMDB", NULL, NULL, NULL, NULL};
 
 #endif
 
@@ -113,6 +120,13 @@ static void sqlite_put_numbers(void *store, const uint64_t *keys, const uint64_t
     sqlite_run(sqlite->database, "COMMIT");
 }
 
+static void sqlite_relax(void *store, bool is_relaxed)
+{
+    struct numbers_sqlite *const sqlite = store;
+    sqlite_run(sqlite->database, is_relaxed ? "PRAGMA synchronous=OFF" : "PRAGMA synchronous=FULL");
+    if (!is_relaxed) sqlite_run(sqlite->database, "PRAGMA wal_checkpoint(PASSIVE)");
+}
+
 static void sqlite_close_numbers(void *store)
 {
     struct numbers_sqlite *const sqlite = store;
@@ -122,10 +136,11 @@ static void sqlite_close_numbers(void *store)
 }
 
 const struct collect_store collect_sqlite = {"SQLite WAL, FULL", sqlite_open_numbers,
-                                             sqlite_put_numbers, sqlite_close_numbers};
+                                             sqlite_put_numbers, sqlite_relax,
+                                             sqlite_close_numbers};
 
 #else
 
-const struct collect_store collect_sqlite = {"SQLite", NULL, NULL, NULL};
+const struct collect_store collect_sqlite = {"SQLite", NULL, NULL, NULL, NULL};
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <everheap.h>
 
+#include <pthread.h>
 #include <string.h>
 
 /* A durable heap whose journal has grown an extent within it, so that slices without access lie
@@ -163,6 +164,133 @@ TEST(refs_are_compared_with_the_widest_range_that_is_mapped)
     evh_close(heap);
 }
 
+/* As check_span(), once a ref lay outside: what is asked of any two places is answered exactly. */
+static void check_ranges(evh_heap *heap)
+{
+    const uint64_t end = heap_known_end(heap);
+    for (uint64_t slice = 0; slice <= (end >> SLICE_SHIFT) + 1; slice++) {
+        const uint64_t offset = slice << SLICE_SHIFT;
+        const bool is_mapped = slice_is_mapped(heap, slice);
+        const bool goes_on = is_mapped && slice_is_mapped(heap, slice + 1);
+        const struct heap_starts starts = heap_find_starts(heap);
+        CHECK_EQUAL(heap_span_has(heap, offset, SLICE_BYTES), is_mapped);
+        CHECK_EQUAL(heap_span_has(heap, offset, SLICE_BYTES + 1), goes_on);
+        CHECK_EQUAL(heap_span_has(heap, offset + SLICE_BYTES - 512, HEAP_SPAN_SMALL), goes_on);
+        CHECK_EQUAL(heap_starts_have(starts, offset + SLICE_BYTES - 16, 16), is_mapped);
+        CHECK_EQUAL(heap_starts_have(starts, offset + SLICE_BYTES - 16, 32), goes_on);
+        CHECK(!heap_span_has(heap, offset, end));
+    }
+    CHECK(!heap_span_has(heap, 0, 0));
+    CHECK(!heap_span_has(heap, UINT64_MAX, 16));
+    CHECK(!heap_span_has(heap, SLICE_BYTES, UINT64_MAX));
+}
+
+TEST(refs_are_compared_with_every_range_once_one_lay_outside_the_widest)
+{
+    const char *path = test_path("odd.heap");
+    evh_heap *heap = open_with_extent(path);
+    (void)evh_map_get(heap, &(evh_map){heap->span_begin - 4096}, 1);
+    check_ranges(heap);
+    CHECK(evh_malloc(heap, 40 << 20)); /* behind the extents: a wider range */
+    check_ranges(heap);
+    CHECK_EQUAL(evh_rollback(heap), EVH_OK);
+    check_ranges(heap);
+    evh_heap *const reader = evh_open(path, &(evh_options){.mode = EVH_READ_ONLY});
+    CHECK(reader && !evh_map_get(reader, &(evh_map){reader->span_begin - 4096}, 1));
+    check_ranges(reader);
+    for (int i = 0; i < 3; i++) { /* and an extent more */
+        unsigned char *const block = evh_malloc(heap, 30 << 20);
+        CHECK(block);
+        memset(block, i + 1, 30 << 20);
+        CHECK_EQUAL(evh_commit(heap), EVH_OK);
+        for (size_t at = 0; at < 30 << 20; at += 64) block[at] = (unsigned char)at;
+        CHECK_EQUAL(evh_commit(heap), EVH_OK);
+        check_ranges(heap);
+        CHECK_EQUAL(evh_refresh(reader), EVH_OK);
+        check_ranges(reader);
+    }
+    CHECK_EQUAL(evh_close(reader), EVH_OK);
+    CHECK_EQUAL(evh_trim(heap, NULL), EVH_OK);
+    check_ranges(heap);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(the_table_of_ranges_follows_the_list_of_extents)
+{
+    evh_heap *heap = open_with_extent(test_path("odd.heap"));
+    heap_want_ranges(heap);
+    check_ranges(heap);
+    struct region_extent *const extents = heap->region->header.extents;
+    const struct region_extent kept = extents[0];
+    const struct region_extent others[] = {
+        {kept.first_slice, kept.slice_count - 1},     {kept.first_slice, kept.slice_count + 1},
+        {kept.first_slice + 1, kept.slice_count - 1}, {kept.first_slice - 1, kept.slice_count + 1},
+        {kept.first_slice + 3, kept.slice_count},     kept,
+    };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        extents[0] = others[i];
+        heap_find_span(heap);
+        check_ranges(heap);
+    }
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(a_heap_that_is_rolled_back_to_one_range_has_no_other)
+{
+    evh_heap *heap = evh_open(test_path("one.heap"), &(evh_options){.no_thread = true});
+    CHECK(heap);
+    uint64_t *const block = evh_malloc(heap, 1 << 20);
+    CHECK(block);
+    for (uint64_t round = 1; region_extent_at(heap->region, 0).slice_count == 0; round++) {
+        for (size_t i = 0; i < 131072; i += 8) block[i] = round;
+        CHECK_EQUAL(evh_commit(heap), EVH_OK);
+    }
+    CHECK_EQUAL(check_span(heap), 1);
+    const uint64_t end = heap_known_end(heap);
+    CHECK(evh_malloc(heap, 40 << 20));
+    heap_want_ranges(heap);
+    CHECK_EQUAL(heap->span_bytes, 0);
+    check_ranges(heap);
+    CHECK_EQUAL(evh_rollback(heap), EVH_OK);
+    CHECK_EQUAL(check_span(heap), 1);
+    CHECK_EQUAL(heap_known_end(heap), end);
+    for (uint64_t offset = end; offset < end + (40 << 20); offset += SLICE_BYTES)
+        CHECK(!heap_span_has(heap, offset, 16));
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+struct lookups {
+    evh_heap *heap;
+    evh_map map;
+    uint64_t count;
+    uint32_t is_done; /* atomic */
+};
+
+static void *look_up(void *argument)
+{
+    struct lookups *const lookups = argument;
+    for (uint64_t i = 0; !__atomic_load_n(&lookups->is_done, __ATOMIC_RELAXED); i++)
+        CHECK(evh_map_get(lookups->heap, &lookups->map, i % lookups->count));
+    return NULL;
+}
+
+/* Strategy: threads look items up on both sides of an extent, while this one makes the heap
+ * grow. */
+TEST(a_heap_may_grow_while_threads_look_items_up)
+{
+    evh_heap *heap = open_with_extent(test_path("odd.heap"));
+    struct lookups lookups = {.heap = heap, .count = 20000};
+    pthread_t threads[2];
+    for (uint64_t i = 0; i < lookups.count; i++) CHECK(evh_map_put(heap, &lookups.map, i, 8));
+    for (int i = 0; i < 2; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, look_up, &lookups), 0);
+    for (int i = 0; i < 100; i++) CHECK(evh_malloc(heap, 1 << 20));
+    __atomic_store_n(&lookups.is_done, 1, __ATOMIC_RELAXED);
+    for (int i = 0; i < 2; i++) CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    check_ranges(heap);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
 /* Strategy: maps made before and after the journal took its extents, so that their parts lie on
  * both sides. */
 TEST(a_collection_on_both_sides_of_the_journal_is_one)
@@ -180,7 +308,8 @@ TEST(a_collection_on_both_sides_of_the_journal_is_one)
         CHECK_EQUAL(evh_close(heap), EVH_OK);
         heap = open_with_extent(path);
     }
-    CHECK(check_span(heap) > 1);
+    check_ranges(heap);
+    CHECK_EQUAL(heap->span_bytes, 0); /* there are several */
     for (uint64_t i = 0; i < 2 * ITEMS; i++) {
         CHECK_EQUAL(evh_map_get(heap, &map, i) != NULL, i < ITEMS);
         CHECK_EQUAL(evh_tree_get(heap, &tree, i) != NULL, i < ITEMS);

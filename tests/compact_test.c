@@ -208,6 +208,46 @@ TEST(the_lowest_run_that_fits_is_taken_whatever_was_freed_before)
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 
+/*
+ * Strategy: fill a buffer with blocks of one size, free all of them in order, in reverse or at
+ * random, and now and then ask for a block of any size, which is freed at once.
+ * Invariant: as above. A full buffer has no run of any length: each free must say what it made.
+ */
+TEST(a_full_heap_that_is_freed_in_any_order_gives_its_lowest_run)
+{
+    static struct fit_model model;
+    static unsigned char *blocks[FIT_GRANULES];
+    uint64_t random = test_seed();
+    for (size_t kind = 0; kind < 24; kind++) {
+        const size_t size = 16 * (1 + test_random(&random) % (kind % 4 == 3 ? 80 : 8));
+        evh_heap *heap = compact_open_in(compact_buffer(BUFFER_BYTES, 16), BUFFER_BYTES);
+        size_t count = 0, probe_size = 0;
+        memset(&model, 0, sizeof model);
+        for (unsigned char *block; (block = evh_malloc(heap, size)); blocks[count++] = block) {
+            if (count == 0) model.base = block;
+            fit_set(&model, block, size, true);
+            model.count = (size_t)(block + size - model.base) / 16;
+        }
+        evh_info info;
+        CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+        model.count += (size_t)info.free_bytes / 16; /* too little for one more, at the end */
+        for (size_t i = 0; i < count; i++) {
+            const size_t other = i + test_random(&random) % (count - i);
+            unsigned char **const next = &blocks[kind % 3 == 0   ? i
+                                                 : kind % 3 == 1 ? count - 1 - i
+                                                                 : other];
+            fit_set(&model, *next, size, false);
+            evh_free(heap, *next);
+            if (kind % 3 == 2) *next = blocks[i];
+            if (test_random(&random) % 8) continue;
+            void *const probe = fit_allocate(&model, heap, &random, &probe_size);
+            if (probe) fit_set(&model, probe, probe_size, false);
+            evh_free(heap, probe);
+        }
+        CHECK_EQUAL(evh_close(heap), EVH_OK);
+    }
+}
+
 TEST(a_large_aligned_buffer_can_have_the_layout_of_small_ones)
 {
     const size_t size = 4 << 20;

@@ -470,6 +470,27 @@ TEST(free_size_recovers)
     CHECK(before - manager->free_size() <= 128);
 }
 
+TEST(what_is_used_and_free_is_never_more_than_the_whole_and_all_of_it_when_empty)
+{
+    PersistMemoryManager *manager = manager_of();
+    std::uint64_t random = test_seed();
+    std::vector<void *> blocks;
+    for (int round = 0; round < 400; round++) {
+        const std::uint64_t choice = test_random(&random);
+        if (choice % 3 || blocks.empty()) {
+            void *block = manager->allocate(1 + choice % 700, std::size_t(8) << choice % 6);
+            if (block) blocks.push_back(block);
+        } else {
+            manager->deallocate(blocks.back());
+            blocks.pop_back();
+        }
+        CHECK(manager->used_size() + manager->free_size() <= manager->total_size());
+    }
+    for (void *block : blocks) manager->deallocate(block);
+    CHECK_EQUAL(manager->used_size() + manager->free_size(), manager->total_size());
+    CHECK_EQUAL(manager->used_size(), 136);
+}
+
 /* ---- reallocate ---- */
 
 TEST(reallocate_of_null_allocates)

@@ -18,6 +18,30 @@ struct note {
     int count = 7;
 };
 
+bool picky_refuses;
+
+struct picky {
+    int number = 1;
+    picky()
+    {
+        if (picky_refuses) throw 1;
+    }
+};
+
+/* Whether the work is left by picky's exception. */
+template <typename Work> bool is_refused(Work &&work)
+{
+    picky_refuses = true;
+    bool is_thrown = false;
+    try {
+        work();
+    } catch (int) {
+        is_thrown = true;
+    }
+    picky_refuses = false;
+    return is_thrown;
+}
+
 template <typename Work> evh_status status_of(Work &&work)
 {
     try {
@@ -306,6 +330,26 @@ TEST(a_tree_keeps_every_key_type_in_order)
     all.clear();
     for (auto [word, letter] : words->between("aa", "c")) all += std::string(word) + ",";
     CHECK(all == "ab,b,");
+}
+
+TEST(a_value_whose_constructor_throws_is_not_there)
+{
+    evh::heap heap = evh::heap::in_memory();
+    evh::root<evh::map<int, picky>> map(heap, "map");
+    evh::root<evh::tree<std::string_view, picky>> tree(heap, "tree");
+    evh::root<evh::vec<picky>> vec(heap, "vec");
+    (*map)[1].number = 5;
+    (*tree)["one"].number = 5;
+    vec->emplace_back();
+    CHECK(is_refused([&] { (*map)[2]; }));
+    CHECK(is_refused([&] { (*tree)["two"]; }));
+    CHECK(is_refused([&] { vec->emplace_back(); }));
+    CHECK(is_refused([&] { vec->resize(4); }));
+    CHECK(map->size() == 1 && !map->contains(2) && map->at(1).number == 5);
+    CHECK(tree->size() == 1 && !tree->contains("two") && tree->at("one").number == 5);
+    CHECK(vec->size() == 1 && (*vec)[0].number == 1);
+    map->check();
+    tree->check();
 }
 
 TEST(collections_are_there_in_the_next_run_and_undone_by_a_rollback)

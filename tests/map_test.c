@@ -8,23 +8,9 @@
 EVH_MAP(counts, uint64_t, uint32_t);
 EVH_MAP_STR(ages, uint64_t);
 
-static evh_heap *open_memory(void)
-{
-    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
-    CHECK(heap);
-    return heap;
-}
-
-static uint64_t live_blocks(evh_heap *heap)
-{
-    evh_info info;
-    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
-    return info.live_blocks;
-}
-
 TEST(a_zero_handle_is_an_empty_map)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_map map = {0};
     evh_map_cursor cursor = {0};
     CHECK(!evh_map_get(heap, &map, 7));
@@ -40,8 +26,8 @@ TEST(a_zero_handle_is_an_empty_map)
 
 TEST(typed_maps_keep_what_is_put)
 {
-    evh_heap *heap = open_memory();
-    const uint64_t blocks = live_blocks(heap);
+    evh_heap *heap = collect_open_memory();
+    const uint64_t blocks = collect_live_blocks(heap);
     counts numbers = {0};
     ages people = {0};
     for (uint64_t i = 0; i < 3000; i++) *counts_put(heap, &numbers, i * i) = (uint32_t)i;
@@ -58,13 +44,13 @@ TEST(typed_maps_keep_what_is_put)
     CHECK_EQUAL(counts_count(heap, &numbers), 2999);
     CHECK_EQUAL(counts_clear(heap, &numbers), EVH_OK);
     CHECK_EQUAL(ages_clear(heap, &people), EVH_OK);
-    CHECK_EQUAL(live_blocks(heap), blocks);
+    CHECK_EQUAL(collect_live_blocks(heap), blocks);
     evh_close(heap);
 }
 
 TEST(a_key_of_another_kind_is_refused)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_map map = {0};
     CHECK(evh_map_put_symbol(heap, &map, 7, 8));
     CHECK_EQUAL(evh_map_key_kind(heap, &map), EVH_KEY_SYMBOL);
@@ -82,7 +68,7 @@ TEST(a_key_of_another_kind_is_refused)
 
 TEST(a_set_is_a_map_to_nothing)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_map set = {0};
     for (uint64_t i = 0; i < 10000; i += 3) CHECK(evh_map_put(heap, &set, i, 0));
     for (uint64_t i = 0; i < 10000; i++)
@@ -94,7 +80,7 @@ TEST(a_set_is_a_map_to_nothing)
 TEST(values_of_many_sizes_are_kept)
 {
     static const size_t sizes[] = {1, 7, 8, 9, 100, 4096, EVH_ITEM_SIZE_MAX};
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         evh_map map = {0};
         const uint64_t count = sizes[s] > 4096 ? 100 : 1000;
@@ -117,7 +103,7 @@ TEST(values_of_many_sizes_are_kept)
 TEST(an_iteration_may_erase_what_it_sees)
 {
     enum { ITEMS = 30000 };
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_map map = {0};
     for (uint64_t i = 0; i < ITEMS; i++) CHECK(evh_map_put(heap, &map, i, 8));
     static unsigned char seen[ITEMS];
@@ -131,7 +117,7 @@ TEST(an_iteration_may_erase_what_it_sees)
     for (uint64_t i = 0; i < ITEMS; i++) CHECK_EQUAL(seen[i], 1);
     CHECK_EQUAL(evh_map_count(heap, &map), 0);
     CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
-    CHECK_EQUAL(live_blocks(heap), 1 + 2); /* the catalog; the head and one part */
+    CHECK_EQUAL(collect_live_blocks(heap), 1 + 2); /* the catalog; the head and one part */
     evh_close(heap);
 }
 
@@ -145,7 +131,7 @@ TEST(an_iteration_misses_and_repeats_nothing_while_others_are_erased)
     enum { ITEMS = 6000 };
     uint64_t random = test_seed();
     for (int round = 0; round < 20; round++) {
-        evh_heap *heap = open_memory();
+        evh_heap *heap = collect_open_memory();
         evh_map map = {0};
         static unsigned char seen[ITEMS], erased[ITEMS];
         memset(seen, 0, sizeof seen);
@@ -176,7 +162,7 @@ TEST(an_iteration_shows_nothing_twice_when_the_parts_ahead_of_it_empty)
     enum { ITEMS = 6000 };
     uint64_t random = test_seed();
     for (int round = 0; round < 200; round++) {
-        evh_heap *heap = open_memory();
+        evh_heap *heap = collect_open_memory();
         evh_map map = {0};
         static uint64_t order[ITEMS];
         static unsigned char seen[ITEMS];
@@ -202,15 +188,15 @@ TEST(an_iteration_shows_nothing_twice_when_the_parts_ahead_of_it_empty)
 
 TEST(a_map_that_empties_gives_its_parts_back)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_map map = {0};
     for (int round = 0; round < 3; round++) {
         for (uint64_t i = 0; i < 20000; i++) CHECK(evh_map_put(heap, &map, i, 8));
-        CHECK(live_blocks(heap) > 40);
+        CHECK(collect_live_blocks(heap) > 40);
         CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
         for (uint64_t i = 0; i < 20000; i++) CHECK(evh_map_erase(heap, &map, i));
         CHECK_EQUAL(evh_map_check(heap, &map), EVH_OK);
-        CHECK_EQUAL(live_blocks(heap), 1 + 2);
+        CHECK_EQUAL(collect_live_blocks(heap), 1 + 2);
     }
     evh_close(heap);
 }
@@ -304,10 +290,6 @@ TEST(no_two_maps_hash_alike)
 
 enum { KEYS = 5000 };
 
-struct map_model {
-    uint64_t values[KEYS]; /* 0: the key is not there */
-};
-
 /* Keys in patterns: small numbers, multiples, large ones. */
 static uint64_t number_key(uint64_t i)
 {
@@ -322,53 +304,19 @@ static size_t text_key(uint64_t i, char text[64])
                                   "/a/rather/long/prefix/of/a/path/to/it", (unsigned long long)i);
 }
 
-/* Which of the two kinds a root's map is. */
-static uint64_t *put_key(evh_heap *heap, evh_map *map, bool is_text, uint64_t i)
-{
-    char text[64];
-    if (!is_text) return evh_map_put(heap, map, number_key(i), 8);
-    const size_t size = text_key(i, text);
-    return evh_map_put_bytes(heap, map, text, size, 8);
-}
+#include "support/collect_keyed.h"
 
-static uint64_t *get_key(evh_heap *heap, const evh_map *map, bool is_text, uint64_t i)
-{
-    char text[64];
-    if (!is_text) return evh_map_get(heap, map, number_key(i));
-    const size_t size = text_key(i, text);
-    return evh_map_get_bytes(heap, map, text, size);
-}
-
-static bool erase_key(evh_heap *heap, evh_map *map, bool is_text, uint64_t i)
-{
-    char text[64];
-    if (!is_text) return evh_map_erase(heap, map, number_key(i));
-    const size_t size = text_key(i, text);
-    return evh_map_erase_bytes(heap, map, text, size);
-}
+KEYED_CALLS(map);
 
 static bool map_step(evh_heap *heap, void *root, void *model, uint64_t random, bool is_text)
 {
-    struct map_model *const all = model;
-    const uint64_t i = (random >> 8) % ((random >> 50) % 3 ? KEYS : 20);
-    /* More puts than erasures in some stretches, fewer in others: it grows and shrinks. */
-    const bool puts = random % 16 < ((all->values[0] & 1) ? 11 : 5);
-    if (puts) {
-        uint64_t *const value = heap ? put_key(heap, root, is_text, i) : NULL;
-        if (heap && !value) return false;
-        if (heap) CHECK_EQUAL(*value, all->values[i]);
-        if (heap) *value = random | 2;
-        all->values[i] = random | 2;
-    } else {
-        if (heap) CHECK_EQUAL(erase_key(heap, root, is_text, i), all->values[i] != 0);
-        all->values[i] = 0;
-    }
-    return true;
+    return change_key(heap, root, model, is_text, (random >> 8) % ((random >> 50) % 3 ? KEYS : 20),
+                      random);
 }
 
 static void map_verify(evh_heap *heap, void *root, const void *model, bool is_text)
 {
-    const struct map_model *const all = model;
+    const struct keyed_model *const all = model;
     uint64_t count = 0;
     for (uint64_t i = 0; i < KEYS; i++) {
         const uint64_t *const value = get_key(heap, root, is_text, i);
@@ -398,42 +346,8 @@ static void map_exercise(evh_heap *heap, void *root, uint64_t random, bool is_te
         if (i % 7 == 0) (void)erase_key(heap, root, is_text, i % KEYS);
 }
 
-static evh_status map_check(evh_heap *heap, void *root)
-{
-    return evh_map_check(heap, root);
-}
-
-static evh_status map_clear(evh_heap *heap, void *root)
-{
-    return evh_map_clear(heap, root);
-}
-
-#define MAP_KIND(kind_name, is_text)                                                               \
-    static bool kind_name##_step(evh_heap *heap, void *root, void *model, uint64_t random)         \
-    {                                                                                              \
-        return map_step(heap, root, model, random, is_text);                                       \
-    }                                                                                              \
-    static void kind_name##_verify(evh_heap *heap, void *root, const void *model)                  \
-    {                                                                                              \
-        map_verify(heap, root, model, is_text);                                                    \
-    }                                                                                              \
-    static void kind_name##_exercise(evh_heap *heap, void *root, uint64_t random)                  \
-    {                                                                                              \
-        map_exercise(heap, root, random, is_text);                                                 \
-    }                                                                                              \
-    static const struct collect_kind kind_name = {                                                 \
-        .name = #kind_name,                                                                        \
-        .model_bytes = sizeof(struct map_model),                                                   \
-        .root_bytes = sizeof(evh_map),                                                             \
-        .step = kind_name##_step,                                                                  \
-        .verify = kind_name##_verify,                                                              \
-        .exercise = kind_name##_exercise,                                                          \
-        .check = map_check,                                                                        \
-        .clear = map_clear,                                                                        \
-    }
-
-MAP_KIND(map_of_numbers, false);
-MAP_KIND(map_of_texts, true);
+KEYED_KIND(map_of_numbers, map, false);
+KEYED_KIND(map_of_texts, map, true);
 
 TEST(maps_of_numbers_agree_with_a_model_over_commits_rollbacks_and_kills)
 {

@@ -4,16 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static evh_heap *open_memory(void)
-{
-    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
-    CHECK(heap);
-    return heap;
-}
-
 TEST(a_zero_handle_is_the_empty_string)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_str string = {0};
     size_t size = 1;
     CHECK_EQUAL(strcmp(evh_str_text(heap, &string, &size), ""), 0);
@@ -28,7 +21,7 @@ TEST(a_zero_handle_is_the_empty_string)
 
 TEST(a_string_is_assigned_appended_and_spliced)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_str string = {0};
     CHECK_EQUAL(evh_str_assign(heap, &string, "heap"), EVH_OK);
     CHECK_EQUAL(evh_str_add(heap, &string, " that lasts"), EVH_OK);
@@ -46,7 +39,7 @@ TEST(a_string_is_assigned_appended_and_spliced)
 
 TEST(a_string_may_be_made_of_its_own_parts)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_str string = {0};
     CHECK_EQUAL(evh_str_assign(heap, &string, "0123456789abcdef"), EVH_OK);
     for (int i = 0; i < 6; i++) {
@@ -64,7 +57,7 @@ TEST(a_string_may_be_made_of_its_own_parts)
 
 TEST(strings_compare_as_bytes_then_by_size)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_str a = {0}, b = {0}, none = {0};
     CHECK_EQUAL(evh_str_set(heap, &a, "a\0b", 3), EVH_OK);
     CHECK_EQUAL(evh_str_set(heap, &b, "a\0", 2), EVH_OK);
@@ -80,7 +73,7 @@ TEST(strings_compare_as_bytes_then_by_size)
 
 TEST(a_search_finds_the_first_place)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_str string = {0};
     CHECK_EQUAL(evh_str_assign(heap, &string, "abababc"), EVH_OK);
     CHECK_EQUAL(evh_str_find(heap, &string, 0, "abc", 3), 4);
@@ -115,7 +108,7 @@ TEST(a_string_in_a_read_only_heap_is_not_changed)
 
 TEST(room_that_was_reserved_is_used_in_place)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_str string = {0};
     CHECK_EQUAL(evh_str_reserve(heap, &string, 1000), EVH_OK);
     const uint64_t place = string.offset;

@@ -4,13 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static evh_heap *open_memory(void)
-{
-    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
-    CHECK(heap);
-    return heap;
-}
-
 static evh_symbol intern(evh_heap *heap, evh_symbols *symbols, const char *text)
 {
     const evh_symbol symbol = evh_symbol_intern(heap, symbols, text, strlen(text));
@@ -27,7 +20,7 @@ static bool is_text(evh_heap *heap, const evh_symbols *symbols, evh_symbol symbo
 
 TEST(equal_strings_have_one_symbol)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_symbols symbols = {0};
     const evh_symbol red = intern(heap, &symbols, "red");
     const evh_symbol green = intern(heap, &symbols, "green");
@@ -47,7 +40,7 @@ TEST(equal_strings_have_one_symbol)
 
 TEST(a_symbol_lives_as_long_as_it_is_referenced)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_symbols symbols = {0};
     const evh_symbol red = intern(heap, &symbols, "red");
     CHECK_EQUAL(intern(heap, &symbols, "red"), red);
@@ -67,7 +60,7 @@ TEST(a_symbol_lives_as_long_as_it_is_referenced)
 
 TEST(a_table_that_keeps_frees_nothing)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_symbols symbols = {0};
     CHECK_EQUAL(evh_symbols_create(heap, &symbols, 8), EVH_INVALID);
     CHECK_EQUAL(evh_symbols_create(heap, &symbols, EVH_SYMBOLS_KEEP), EVH_OK);
@@ -120,7 +113,7 @@ static unsigned matches(evh_heap *heap, const evh_symbols *symbols, evh_match ma
 
 TEST(symbols_are_found_by_prefix_and_part)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_symbols symbols = {0};
     static const char *const texts[] = {"user", "username", "last_user", "name", "", "use"};
     for (unsigned i = 0; i < 6; i++) intern(heap, &symbols, texts[i]);
@@ -136,7 +129,7 @@ TEST(symbols_are_found_by_prefix_and_part)
 
 TEST(a_null_is_refused)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_symbols symbols = {0};
     CHECK_EQUAL(evh_symbol_intern(NULL, &symbols, "x", 1), 0);
     CHECK_EQUAL(evh_last_error()->status, EVH_INVALID);

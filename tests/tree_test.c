@@ -4,20 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static evh_heap *open_memory(void)
-{
-    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
-    CHECK(heap);
-    return heap;
-}
-
-static uint64_t live_blocks(evh_heap *heap)
-{
-    evh_info info;
-    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
-    return info.live_blocks;
-}
-
 static void put_number(evh_heap *heap, evh_tree *tree, uint64_t key)
 {
     uint64_t *value = evh_tree_put(heap, tree, key, sizeof *value);
@@ -27,7 +13,7 @@ static void put_number(evh_heap *heap, evh_tree *tree, uint64_t key)
 
 TEST(a_zero_handle_is_an_empty_tree)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_tree tree = {0};
     evh_tree_cursor cursor = {0};
     CHECK(!evh_tree_get(heap, &tree, 7));
@@ -46,7 +32,7 @@ TEST(a_zero_handle_is_an_empty_tree)
 TEST(keys_come_in_order_forwards_and_backwards)
 {
     enum { KEYS = 20000 };
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_tree tree = {0};
     for (uint64_t i = 0; i < KEYS; i++) put_number(heap, &tree, i * 7919 % KEYS * 3);
     CHECK_EQUAL(evh_tree_count(heap, &tree), KEYS);
@@ -74,7 +60,7 @@ TEST(keys_come_in_order_forwards_and_backwards)
 
 TEST(a_seek_stands_before_the_first_key_that_is_not_below)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_tree tree = {0};
     for (uint64_t i = 1; i <= 5000; i++) put_number(heap, &tree, i * 10);
     evh_tree_cursor cursor;
@@ -93,7 +79,7 @@ TEST(a_seek_stands_before_the_first_key_that_is_not_below)
 
 TEST(the_largest_numbers_are_keys_like_others)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_tree tree = {0};
     for (uint64_t i = 0; i < 1000; i++) put_number(heap, &tree, UINT64_MAX - i);
     put_number(heap, &tree, 0);
@@ -139,7 +125,7 @@ TEST(bytes_are_in_the_order_of_memcmp_then_of_size)
                 {"\xff\xff\xff\xff\xff\xff\xff\xff", 8},
                 {"\xff\xff\xff\xff\xff\xff\xff\xff\xff", 9}};
     enum { KEYS = sizeof keys / sizeof keys[0] };
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_tree tree = {0};
     for (size_t i = 0; i < KEYS; i++) {
         const size_t k = i * 5 % KEYS;
@@ -159,7 +145,7 @@ TEST(bytes_are_in_the_order_of_memcmp_then_of_size)
 
 TEST(a_key_of_another_kind_is_refused)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_tree tree = {0};
     put_number(heap, &tree, 7);
     CHECK(!evh_tree_put_str(heap, &tree, "7", 8));
@@ -179,7 +165,7 @@ TEST(a_key_of_another_kind_is_refused)
 TEST(values_of_many_sizes_are_kept)
 {
     static const size_t sizes[] = {0, 1, 7, 9, 100, 4096, EVH_ITEM_SIZE_MAX};
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         evh_tree tree = {0};
         const uint64_t count = sizes[s] > 4096 ? 50 : 1000;
@@ -204,19 +190,19 @@ TEST(values_of_many_sizes_are_kept)
 TEST(ascending_keys_fill_their_leaves)
 {
     enum { KEYS = 63 * 500 };
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_tree tree = {0};
     for (uint64_t i = 0; i < KEYS; i++) put_number(heap, &tree, i);
     CHECK_EQUAL(evh_tree_check(heap, &tree), EVH_OK);
-    CHECK(live_blocks(heap) <= 1 + 1 + 500 + 500 / 63 + 2);
+    CHECK(collect_live_blocks(heap) <= 1 + 1 + 500 + 500 / 63 + 2);
     evh_close(heap);
 }
 
 TEST(an_iteration_may_erase_the_item_it_is_at)
 {
     enum { KEYS_OF_EACH = 10000 };
-    evh_heap *heap = open_memory();
-    const uint64_t blocks = live_blocks(heap);
+    evh_heap *heap = collect_open_memory();
+    const uint64_t blocks = collect_live_blocks(heap);
     for (int is_back = 0; is_back < 2; is_back++) {
         evh_tree tree = {0};
         for (uint64_t i = 0; i < KEYS_OF_EACH; i++) put_number(heap, &tree, i);
@@ -234,7 +220,7 @@ TEST(an_iteration_may_erase_the_item_it_is_at)
         CHECK_EQUAL(evh_tree_check(heap, &tree), EVH_OK);
         CHECK_EQUAL(evh_tree_clear(heap, &tree), EVH_OK);
     }
-    CHECK_EQUAL(live_blocks(heap), blocks);
+    CHECK_EQUAL(collect_live_blocks(heap), blocks);
     evh_close(heap);
 }
 
@@ -243,7 +229,7 @@ TEST(an_iteration_may_erase_the_item_it_is_at)
 TEST(an_iteration_over_bytes_may_erase_the_item_it_is_at)
 {
     enum { KEYS_OF_EACH = 3000 };
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     char text[64];
     for (int is_back = 0; is_back < 2; is_back++) {
         evh_tree tree = {0};
@@ -274,7 +260,7 @@ TEST(an_iteration_over_bytes_may_erase_the_item_it_is_at)
 
 TEST(an_iteration_sees_what_is_put_ahead_of_it)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_tree tree = {0};
     put_number(heap, &tree, 1);
     put_number(heap, &tree, 2);
@@ -291,8 +277,8 @@ TEST(an_iteration_sees_what_is_put_ahead_of_it)
 
 TEST(a_tree_that_empties_keeps_no_node)
 {
-    evh_heap *heap = open_memory();
-    const uint64_t blocks = live_blocks(heap);
+    evh_heap *heap = collect_open_memory();
+    const uint64_t blocks = collect_live_blocks(heap);
     uint64_t random = test_seed();
     evh_tree tree = {0};
     static uint64_t keys[20000];
@@ -303,23 +289,64 @@ TEST(a_tree_that_empties_keeps_no_node)
             const uint64_t key = keys[k];
             keys[k] = keys[i - 1];
             CHECK(evh_tree_erase(heap, &tree, key));
-            if (i == 1000) CHECK(live_blocks(heap) - blocks < 1000 / 15 + 20);
+            if (i == 1000) CHECK(collect_live_blocks(heap) - blocks < 1000 / 15 + 20);
         }
         CHECK(evh_tree_erase(heap, &tree, keys[0]));
         CHECK_EQUAL(evh_tree_count(heap, &tree), 0);
-        CHECK_EQUAL(live_blocks(heap), blocks + 1);
+        CHECK_EQUAL(collect_live_blocks(heap), blocks + 1);
         CHECK_EQUAL(evh_tree_check(heap, &tree), EVH_OK);
+    }
+    evh_close(heap);
+}
+
+/* Strategy: a heap that holds little but one tree's leaves, of each size that leaves can have. */
+TEST(a_tree_that_fills_its_heap_is_walked_to_both_ends)
+{
+    for (size_t value_size = 0; value_size <= 400; value_size += 8) {
+        evh_heap *heap = evh_open_memory(NULL, 200 << 10, &(evh_options){.compact = true});
+        CHECK(heap);
+        evh_tree tree = {0};
+        uint64_t count = 0;
+        while (evh_tree_put(heap, &tree, count, value_size)) count++;
+        CHECK(count > 100);
+        evh_tree_cursor cursor = {0};
+        for (uint64_t i = 0; i < count; i++) {
+            CHECK(evh_tree_next(heap, &tree, &cursor));
+            CHECK_EQUAL(cursor.key, i);
+        }
+        CHECK(!evh_tree_next(heap, &tree, &cursor));
+        for (uint64_t i = count; i > 0; i--) {
+            CHECK(evh_tree_previous(heap, &tree, &cursor));
+            CHECK_EQUAL(cursor.key, i - 1);
+        }
+        for (uint64_t i = 0; i < count; i++) CHECK(evh_tree_next(heap, &tree, &cursor));
+        CHECK(!evh_tree_next(heap, &tree, &cursor));
+        CHECK_EQUAL(evh_close(heap), EVH_OK);
+    }
+}
+
+TEST(a_cursor_goes_to_and_fro_as_often_as_one_likes)
+{
+    evh_heap *heap = evh_open_memory(NULL, 64 << 10, &(evh_options){.compact = true});
+    CHECK(heap);
+    evh_tree tree = {0};
+    for (uint64_t key = 0; key < 1000; key++) put_number(heap, &tree, key);
+    for (uint64_t key = 0; key < 1000; key++) { /* two of them on both sides of a boundary */
+        evh_tree_cursor cursor;
+        evh_tree_seek(heap, &tree, &cursor, key);
+        for (int i = 0; i < 200; i++) {
+            CHECK(evh_tree_next(heap, &tree, &cursor));
+            CHECK_EQUAL(cursor.key, key);
+            CHECK(evh_tree_previous(heap, &tree, &cursor));
+            CHECK_EQUAL(cursor.key, key);
+        }
     }
     evh_close(heap);
 }
 
 /* ---- beside a model ---- */
 
-enum { KEYS = 4000 };
-
-struct tree_model {
-    uint64_t values[KEYS]; /* 0: the key is not there; in the order of the keys */
-};
+enum { KEYS = 4000 }; /* in their order */
 
 static uint64_t number_key(uint64_t i)
 {
@@ -339,29 +366,9 @@ static size_t text_key(uint64_t i, char text[64])
     return (size_t)size;
 }
 
-static uint64_t *put_key(evh_heap *heap, evh_tree *tree, bool is_text, uint64_t i)
-{
-    char text[64];
-    if (!is_text) return evh_tree_put(heap, tree, number_key(i), 8);
-    const size_t size = text_key(i, text);
-    return evh_tree_put_bytes(heap, tree, text, size, 8);
-}
+#include "support/collect_keyed.h"
 
-static uint64_t *get_key(evh_heap *heap, const evh_tree *tree, bool is_text, uint64_t i)
-{
-    char text[64];
-    if (!is_text) return evh_tree_get(heap, tree, number_key(i));
-    const size_t size = text_key(i, text);
-    return evh_tree_get_bytes(heap, tree, text, size);
-}
-
-static bool erase_key(evh_heap *heap, evh_tree *tree, bool is_text, uint64_t i)
-{
-    char text[64];
-    if (!is_text) return evh_tree_erase(heap, tree, number_key(i));
-    const size_t size = text_key(i, text);
-    return evh_tree_erase_bytes(heap, tree, text, size);
-}
+KEYED_CALLS(tree);
 
 static void seek_key(evh_heap *heap, const evh_tree *tree, bool is_text, uint64_t i,
                      evh_tree_cursor *cursor)
@@ -376,7 +383,7 @@ static void seek_key(evh_heap *heap, const evh_tree *tree, bool is_text, uint64_
 }
 
 /* Step a few items forwards or backwards from a random key, beside the model. */
-static void range_agrees(evh_heap *heap, const evh_tree *tree, const struct tree_model *all,
+static void range_agrees(evh_heap *heap, const evh_tree *tree, const struct keyed_model *all,
                          bool is_text, uint64_t random)
 {
     evh_tree_cursor cursor;
@@ -400,27 +407,15 @@ static void range_agrees(evh_heap *heap, const evh_tree *tree, const struct tree
 
 static bool tree_step(evh_heap *heap, void *root, void *model, uint64_t random, bool is_text)
 {
-    struct tree_model *const all = model;
     uint64_t i = (random >> 8) % KEYS;
     if ((random >> 50) % 4 == 0) i = i / 200 * 200; /* some keys more often */
-    const bool puts = random % 16 < ((all->values[0] & 1) ? 11 : 5);
-    if (heap && random % 7 == 0) range_agrees(heap, root, all, is_text, random >> 3);
-    if (puts) {
-        uint64_t *const value = heap ? put_key(heap, root, is_text, i) : NULL;
-        if (heap && !value) return false;
-        if (heap) CHECK_EQUAL(*value, all->values[i]);
-        if (heap) *value = random | 2;
-        all->values[i] = random | 2;
-    } else {
-        if (heap) CHECK_EQUAL(erase_key(heap, root, is_text, i), all->values[i] != 0);
-        all->values[i] = 0;
-    }
-    return true;
+    if (heap && random % 7 == 0) range_agrees(heap, root, model, is_text, random >> 3);
+    return change_key(heap, root, model, is_text, i, random);
 }
 
 static void tree_verify(evh_heap *heap, void *root, const void *model, bool is_text)
 {
-    const struct tree_model *const all = model;
+    const struct keyed_model *const all = model;
     uint64_t count = 0;
     evh_tree_cursor cursor = {0};
     for (uint64_t i = 0; i < KEYS; i++) {
@@ -450,42 +445,8 @@ static void tree_exercise(evh_heap *heap, void *root, uint64_t random, bool is_t
     while (evh_tree_next(heap, root, &cursor)) random += cursor.key;
 }
 
-static evh_status tree_check(evh_heap *heap, void *root)
-{
-    return evh_tree_check(heap, root);
-}
-
-static evh_status tree_clear(evh_heap *heap, void *root)
-{
-    return evh_tree_clear(heap, root);
-}
-
-#define TREE_KIND(kind_name, is_text)                                                              \
-    static bool kind_name##_step(evh_heap *heap, void *root, void *model, uint64_t random)         \
-    {                                                                                              \
-        return tree_step(heap, root, model, random, is_text);                                      \
-    }                                                                                              \
-    static void kind_name##_verify(evh_heap *heap, void *root, const void *model)                  \
-    {                                                                                              \
-        tree_verify(heap, root, model, is_text);                                                   \
-    }                                                                                              \
-    static void kind_name##_exercise(evh_heap *heap, void *root, uint64_t random)                  \
-    {                                                                                              \
-        tree_exercise(heap, root, random, is_text);                                                \
-    }                                                                                              \
-    static const struct collect_kind kind_name = {                                                 \
-        .name = #kind_name,                                                                        \
-        .model_bytes = sizeof(struct tree_model),                                                  \
-        .root_bytes = sizeof(evh_tree),                                                            \
-        .step = kind_name##_step,                                                                  \
-        .verify = kind_name##_verify,                                                              \
-        .exercise = kind_name##_exercise,                                                          \
-        .check = tree_check,                                                                       \
-        .clear = tree_clear,                                                                       \
-    }
-
-TREE_KIND(tree_of_numbers, false);
-TREE_KIND(tree_of_texts, true);
+KEYED_KIND(tree_of_numbers, tree, false);
+KEYED_KIND(tree_of_texts, tree, true);
 
 TEST(trees_of_numbers_agree_with_a_model_over_commits_rollbacks_and_kills)
 {

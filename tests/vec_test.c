@@ -10,20 +10,6 @@ struct point {
 
 EVH_VEC(points, struct point);
 
-static evh_heap *open_memory(void)
-{
-    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
-    CHECK(heap);
-    return heap;
-}
-
-static uint64_t live_blocks(evh_heap *heap)
-{
-    evh_info info;
-    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
-    return info.live_blocks;
-}
-
 static int compare_numbers(const void *first, const void *second, void *context)
 {
     uint64_t a, b;
@@ -37,7 +23,7 @@ static int compare_numbers(const void *first, const void *second, void *context)
 
 TEST(a_zero_handle_is_an_empty_vec)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_vec vec = {0};
     size_t count = 7;
     CHECK(!evh_vec_at(heap, &vec, 0));
@@ -54,8 +40,8 @@ TEST(a_zero_handle_is_an_empty_vec)
 
 TEST(a_typed_vec_keeps_what_is_pushed)
 {
-    evh_heap *heap = open_memory();
-    const uint64_t blocks = live_blocks(heap);
+    evh_heap *heap = collect_open_memory();
+    const uint64_t blocks = collect_live_blocks(heap);
     points all = {0};
     for (int i = 0; i < 1000; i++) CHECK(points_push(heap, &all, (struct point){i, -i}));
     CHECK(points_insert(heap, &all, 0, (struct point){-1, 1}));
@@ -71,13 +57,13 @@ TEST(a_typed_vec_keeps_what_is_pushed)
     CHECK_EQUAL(count, 500);
     CHECK_EQUAL(data->x, 499);
     CHECK_EQUAL(points_clear(heap, &all), EVH_OK);
-    CHECK_EQUAL(live_blocks(heap), blocks);
+    CHECK_EQUAL(collect_live_blocks(heap), blocks);
     evh_close(heap);
 }
 
 TEST(items_of_another_size_are_refused)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_vec vec = {0};
     CHECK(!evh_vec_push(heap, &vec, 0, NULL));
     CHECK(!evh_vec_push(heap, &vec, EVH_ITEM_SIZE_MAX + 1, NULL));
@@ -96,7 +82,7 @@ TEST(items_of_another_size_are_refused)
 
 TEST(a_reserved_vec_does_not_move)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_vec vec = {0};
     CHECK_EQUAL(evh_vec_reserve(heap, &vec, 8, 5000), EVH_OK);
     const uint64_t place = vec.offset;
@@ -107,7 +93,7 @@ TEST(a_reserved_vec_does_not_move)
 
 TEST(a_vec_that_is_resized_is_cut_off_or_filled_with_zeroes)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_vec vec = {0};
     for (uint64_t i = 1; i <= 100; i++) CHECK(evh_vec_push(heap, &vec, 8, &i));
     CHECK_EQUAL(evh_vec_resize(heap, &vec, 8, 10), EVH_OK);
@@ -119,7 +105,7 @@ TEST(a_vec_that_is_resized_is_cut_off_or_filled_with_zeroes)
 
 TEST(a_sorted_vec_is_searched_and_kept_sorted)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_vec vec = {0};
     int comparisons = 0;
     for (uint64_t i = 0; i < 1000; i++) {
@@ -147,7 +133,7 @@ TEST(a_sorted_vec_is_searched_and_kept_sorted)
  * with as many stores, and one that is filled behind and emptied before stays small. */
 TEST(the_front_of_a_vec_is_as_cheap_as_its_end)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_vec vec = {0};
     for (uint64_t i = 0; i < 1000000; i++) CHECK(evh_vec_push(heap, &vec, 8, &i));
     for (uint64_t i = 0; i < 999000; i++) {
@@ -375,7 +361,7 @@ struct bitset_model {
 
 TEST(bits_are_set_found_and_cleared)
 {
-    evh_heap *heap = open_memory();
+    evh_heap *heap = collect_open_memory();
     evh_bitset bits = {0};
     CHECK(!evh_bitset_get(heap, &bits, 5));
     CHECK_EQUAL(evh_bitset_next(heap, &bits, 0), EVH_NO_BIT);

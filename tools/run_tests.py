@@ -106,7 +106,8 @@ def find_binaries(arguments, flavour):
     if not arguments.no_cplusplus:
         sources += sorted((ROOT / "tests").glob("*_test.cpp"))
     if flavour == "tsan":
-        sources = [s for s in sources if THREADS.search(s.read_text())]
+        sources = [s for s in sources
+                   if THREADS.search(s.read_text()) or s.stem.startswith("compat_")]
     directory = pathlib.Path(arguments.build) / flavour / "tests"
     return [directory / s.stem for s in sources
             if arguments.only in s.stem and s.stem not in arguments.leave_out.split()]
@@ -145,6 +146,10 @@ def main():
         for result in steps(arguments, environment):
             result.show()
             results.append(result)
+    for flavour in {"asan", "tsan"}.intersection(arguments.flavour.split(",")):
+        command = ["sh", "tools/check_examples.sh", f"{arguments.build}/{flavour}", "some"]
+        results.append(run_step(f"examples ({flavour})", command, environment))
+        results[-1].show()
     if arguments.no_cplusplus:
         count = len(list((ROOT / "tests").glob("*_test.cpp")))
         results.append(Result("C++", 0, 0, count, 0, f"no C++ compiler: {count} programs left out\n"))

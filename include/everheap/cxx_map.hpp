@@ -67,8 +67,13 @@ class keyed : public collection<typename Calls::handle>
         auto *value =
             static_cast<V *>(Calls::template put<K>(this->here(), this->handle(), key, sizeof(V)));
         if (!value) fail_allocation();
-        if constexpr (!is_zero_made)
-            if (size() != before) ::new (static_cast<void *>(value)) V();
+        if constexpr (!is_zero_made) {
+            if (size() != before) {
+                unmade guard{*this, key};
+                ::new (static_cast<void *>(value)) V();
+                guard.is_made = true;
+            }
+        }
         return *value;
     }
     /** Set the value of `key`. */
@@ -145,6 +150,18 @@ class keyed : public collection<typename Calls::handle>
     }
 
   private:
+    /* A value whose constructor throws is not there. */
+    struct unmade {
+        keyed &all;
+        const K &key;
+        bool is_made = false;
+
+        ~unmade()
+        {
+            if (!is_made) (void)Calls::template erase<K>(all.here(), all.handle(), key);
+        }
+    };
+
     void *get(const K &key) const
     {
         if (!this->is_made()) return nullptr;
@@ -179,10 +196,22 @@ class keyed : public collection<typename Calls::handle>
     }
 };
 
+/* The calls of the C interface that take no key. */
+template <typename Handle, typename Cursor, auto Next, auto Count, auto ValueSize, auto Clear,
+          auto Check>
+struct keyless_calls {
+    using handle = Handle;
+    using cursor = Cursor;
+    static constexpr auto next = Next;
+    static constexpr auto count = Count;
+    static constexpr auto value_size = ValueSize;
+    static constexpr auto clear = Clear;
+    static constexpr auto check = Check;
+};
+
 /** The C interface of a hash table. */
-struct map_calls {
-    using handle = evh_map;
-    using cursor = evh_map_cursor;
+struct map_calls : keyless_calls<evh_map, evh_map_cursor, evh_map_next, evh_map_count,
+                                 evh_map_value_size, evh_map_clear, evh_map_check> {
     template <typename K> static constexpr bool takes = !std::is_floating_point_v<K>;
 
     template <typename K>
@@ -221,26 +250,6 @@ struct map_calls {
             return K{static_cast<evh_symbol>(cursor.key)};
         else
             return static_cast<K>(cursor.key);
-    }
-    static bool next(const evh_heap *heap, const evh_map *map, cursor *cursor)
-    {
-        return evh_map_next(heap, map, cursor);
-    }
-    static std::size_t count(const evh_heap *heap, const evh_map *map)
-    {
-        return evh_map_count(heap, map);
-    }
-    static std::size_t value_size(const evh_heap *heap, const evh_map *map)
-    {
-        return evh_map_value_size(heap, map);
-    }
-    static evh_status clear(evh_heap *heap, evh_map *map)
-    {
-        return evh_map_clear(heap, map);
-    }
-    static evh_status check(evh_heap *heap, const evh_map *map)
-    {
-        return evh_map_check(heap, map);
     }
 };
 

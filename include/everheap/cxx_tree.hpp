@@ -11,9 +11,8 @@ namespace detail
 {
 
 /** The C interface of a tree: numbers in the order of their type. */
-struct tree_calls {
-    using handle = evh_tree;
-    using cursor = evh_tree_cursor;
+struct tree_calls : keyless_calls<evh_tree, evh_tree_cursor, evh_tree_next, evh_tree_count,
+                                  evh_tree_value_size, evh_tree_clear, evh_tree_check> {
     template <typename K> static constexpr bool takes = !std::is_same_v<K, symbol>;
 
     template <typename K> static std::uint64_t number(K key) noexcept
@@ -81,26 +80,6 @@ struct tree_calls {
             return K(cursor.bytes, cursor.size);
         else
             return from_number<K>(cursor.key);
-    }
-    static bool next(const evh_heap *heap, const evh_tree *tree, cursor *cursor)
-    {
-        return evh_tree_next(heap, tree, cursor);
-    }
-    static std::size_t count(const evh_heap *heap, const evh_tree *tree)
-    {
-        return evh_tree_count(heap, tree);
-    }
-    static std::size_t value_size(const evh_heap *heap, const evh_tree *tree)
-    {
-        return evh_tree_value_size(heap, tree);
-    }
-    static evh_status clear(evh_heap *heap, evh_tree *tree)
-    {
-        return evh_tree_clear(heap, tree);
-    }
-    static evh_status check(evh_heap *heap, const evh_tree *tree)
-    {
-        return evh_tree_check(heap, tree);
     }
 };
 

@@ -128,7 +128,7 @@ template <typename T> class vec : public detail::collection<evh_vec>
         } else {
             /* Made in its place: such an item finds its heap by where it lies. */
             T *item = place(evh_vec_push(here(), &handle_, sizeof(T), nullptr));
-            take_back guard{this};
+            take_back guard{this, size() - 1};
             make_at(item, std::forward<Arguments>(arguments)...);
             guard.items = nullptr;
             return *item;
@@ -172,8 +172,12 @@ template <typename T> class vec : public detail::collection<evh_vec>
         const std::size_t before = size();
         if (count < before) std::destroy(begin() + count, end());
         detail::check(evh_vec_resize(here(), &handle_, sizeof(T), count));
-        if constexpr (!is_zero_valid<T>::value)
-            if (count > before) std::uninitialized_value_construct(begin() + before, end());
+        if constexpr (!is_zero_valid<T>::value) {
+            if (count <= before) return;
+            take_back guard{this, before};
+            std::uninitialized_value_construct(begin() + before, end());
+            guard.items = nullptr;
+        }
     }
     void reserve(std::size_t count)
     {
@@ -211,12 +215,14 @@ template <typename T> class vec : public detail::collection<evh_vec>
         else
             ::new (static_cast<void *>(item)) T{std::forward<Arguments>(arguments)...};
     }
-    /* The last item, whose constructor failed. */
+    /* Items whose constructor throws are not there. */
     struct take_back {
         vec *items;
+        std::size_t kept;
+
         ~take_back()
         {
-            if (items) (void)evh_vec_pop(items->here(), &items->handle_, nullptr);
+            if (items) (void)evh_vec_resize(items->here(), &items->handle_, sizeof(T), kept);
         }
     };
     void check_index(std::size_t index) const

@@ -13,11 +13,14 @@
 namespace evh
 {
 
-/** What failed: thrown by all that fails, except allocations. */
-class error : public std::exception
+namespace detail
+{
+
+/* An exception of this library: `Base`, and the reason. */
+template <typename Base> class with_reason : public Base
 {
   public:
-    explicit error(const evh_error &why) noexcept : why_(why)
+    explicit with_reason(const evh_error &why) noexcept : why_(why)
     {
     }
     const char *what() const noexcept override
@@ -38,28 +41,18 @@ class error : public std::exception
     evh_error why_;
 };
 
-/** An allocation that failed: a std::bad_alloc, so that what handles those handles it. */
-class bad_alloc : public std::bad_alloc
-{
-  public:
-    explicit bad_alloc(const evh_error &why) noexcept : why_(why)
-    {
-    }
-    const char *what() const noexcept override
-    {
-        return why_.message;
-    }
-    evh_status status() const noexcept
-    {
-        return why_.status;
-    }
-    const evh_error &why() const noexcept
-    {
-        return why_;
-    }
+} // namespace detail
 
-  private:
-    evh_error why_;
+/** What failed: thrown by all that fails, except allocations. */
+class error : public detail::with_reason<std::exception>
+{
+    using with_reason::with_reason;
+};
+
+/** An allocation that failed: a std::bad_alloc, so that what handles those handles it. */
+class bad_alloc : public detail::with_reason<std::bad_alloc>
+{
+    using with_reason::with_reason;
 };
 
 namespace detail

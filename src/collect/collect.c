@@ -15,6 +15,7 @@ bool collect_is_mapped(const evh_heap *heap, uint64_t offset, uint64_t bytes)
     /* Another process made this live heap grow. */
     assert(offset >= 16);
     if (heap->live) heap_find_span((evh_heap *)(uintptr_t)heap);
+    heap_want_ranges((evh_heap *)(uintptr_t)heap);
     for (unsigned i = 0; heap->journal && i < REGION_EXTENT_MAX; i++) {
         const struct region_extent extent = region_extent_at(heap->region, i);
         const uint64_t first = (uint64_t)extent.first_slice << SLICE_SHIFT;

@@ -50,7 +50,9 @@ static inline __attribute__((always_inline)) struct collect_map *map_quick_head(
     if (UNLIKELY(!map || !heap)) return NULL;
     *starts = heap_find_starts(heap);
     const uint64_t offset = map->offset;
-    if (UNLIKELY(offset % 16 != 0 || !heap_starts_have(*starts, offset))) return NULL;
+    if (UNLIKELY(offset % 16 != 0 ||
+                 !heap_starts_have(*starts, offset, sizeof(struct collect_map))))
+        return NULL;
     struct collect_map *const head = (struct collect_map *)(void *)(heap->view.base + offset);
     uint64_t begins; /* word and key_kind */
     memcpy(&begins, head, sizeof begins);

@@ -64,7 +64,7 @@ static inline __attribute__((always_inline)) bool map_place_of(const evh_heap *h
     uint64_t word = table->root;
     if (table->depth > 0) {
         const uint64_t at = word + 8 * (hash >> ((64u - table->depth) & 63));
-        if (UNLIKELY(!heap_starts_have(starts, at))) return false;
+        if (UNLIKELY(!heap_starts_have(starts, at, sizeof word))) return false;
         memcpy(&word, heap->view.base + at, sizeof word);
     }
     place->first = (word & ~15ull) + sizeof(struct hash_part);
@@ -156,7 +156,7 @@ static inline __attribute__((always_inline)) unsigned char *map_find_first(
     if (UNLIKELY(head->value_size - 1 >= 8)) return NULL;
     if (UNLIKELY(!map_place_of(heap, starts, &head->table, hash, &place))) return NULL;
     const uint64_t at = place.first + place.group * STRIDE;
-    if (UNLIKELY(!heap_starts_have(starts, at))) return NULL;
+    if (UNLIKELY(!heap_starts_have(starts, at, STRIDE))) return NULL;
     unsigned char *const group = heap->view.base + at;
     __builtin_prefetch(group + STRIDE / 2); /* half of the items are in the second line */
     uint64_t control;

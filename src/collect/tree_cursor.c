@@ -20,7 +20,7 @@ enum cursor_flag {
  *   leaf      ref of the leaf of the item behind the cursor; index, in that leaf
  *   changes   the tree's count of changes when that was so, plus 1; 0: never placed
  *   number    the anchor's key, or its first bytes; text, ref of its str, if it has bytes
- *   visited   leaves since the last change: bounds the steps
+ *   visited   steps to other leaves since the tree changed or the cursor turned: bounds them
  *   flags     enum cursor_flag
  */
 
@@ -108,7 +108,7 @@ static inline struct tree_node *cursor_leaf(const evh_heap *heap, const struct c
 
 /* The way to the first item of the next leaf, or to the last of the one before. Leaves that are
  * visited more often than the heap has room for are those of a damaged tree, which leads to them
- * again and again. */
+ * again and again; a cursor that goes back asks twice for each. */
 static bool cursor_other_leaf(const evh_heap *heap, const struct collect_tree *head,
                               struct tree_node *leaf, bool is_back, evh_tree_place *place,
                               struct tree_path *path)
@@ -118,7 +118,7 @@ static bool cursor_other_leaf(const evh_heap *heap, const struct collect_tree *h
     bool is_there;
     const struct tree_key key = tree_item_key(heap, head, leaf, 0);
     if (tree_has_bytes(head) && !key.bytes) return false;
-    if (++place->visited > collect_end(heap) / (TREE_NODE_BYTES / 2)) {
+    if (++place->visited * tree_node_bytes(head, 0) / 2 > collect_end(heap)) {
         (void)collect_corrupt(place->leaf, "a tree has more leaves than the heap has room for");
         return false;
     }
@@ -146,6 +146,7 @@ bool evh_tree_next(const evh_heap *heap, const evh_tree *tree, evh_tree_cursor *
     const struct collect_tree *const head = tree_head(heap, tree);
     if (!head || !cursor) return false;
     evh_tree_place *const place = &cursor->place;
+    if (place->flags & (CURSOR_AFTER | CURSOR_BEGIN)) place->visited = 0; /* it turns */
     struct tree_node *const leaf = cursor_leaf(heap, head, place);
     const bool is_shown = leaf && cursor_show(heap, head, leaf, place->index, cursor);
     if (is_shown) assert(place->index < leaf->count);
@@ -186,6 +187,7 @@ bool evh_tree_previous(const evh_heap *heap, const evh_tree *tree, evh_tree_curs
     const struct collect_tree *const head = tree_head(heap, tree);
     if (!head || !cursor) return false;
     evh_tree_place *const place = &cursor->place;
+    if (!(place->flags & CURSOR_AFTER)) place->visited = 0; /* it turns */
     struct tree_node *const leaf = cursor_back(heap, head, place);
     const bool is_shown = leaf && cursor_show(heap, head, leaf, place->index, cursor);
     if (is_shown) assert(place->index < leaf->count);

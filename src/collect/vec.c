@@ -356,12 +356,23 @@ void *evh_vec_insert_sorted(evh_heap *heap, evh_vec *vec, size_t item_size, cons
     return place;
 }
 
-evh_status evh_vec_erase(evh_heap *heap, evh_vec *vec, size_t index, size_t count)
+/* A change begins: `*head` is NULL if the vec is empty. */
+static evh_status vec_change(evh_heap *heap, const evh_vec *vec, struct collect_items **head)
 {
+    assert(head != NULL);
+    *head = NULL;
     const evh_status status = collect_writable(heap, vec);
     if (status) return status;
-    struct collect_items *const head = vec_head(heap, vec);
-    if (!head && vec->offset) return EVH_CORRUPT;
+    *head = vec_head(heap, vec);
+    assert(vec != NULL);
+    return *head || vec->offset == 0 ? EVH_OK : EVH_CORRUPT;
+}
+
+evh_status evh_vec_erase(evh_heap *heap, evh_vec *vec, size_t index, size_t count)
+{
+    struct collect_items *head;
+    const evh_status status = vec_change(heap, vec, &head);
+    if (status) return status;
     const uint64_t present = head ? head->count : 0;
     if (!base_in_range(index, count, present))
         return base_fail(EVH_INVALID, NO_OFFSET, "no such items in a vec of %llu",
@@ -398,10 +409,9 @@ bool evh_vec_pop(evh_heap *heap, evh_vec *vec, void *item)
 
 evh_status evh_vec_resize(evh_heap *heap, evh_vec *vec, size_t item_size, size_t count)
 {
-    const evh_status status = collect_writable(heap, vec);
+    struct collect_items *head;
+    const evh_status status = vec_change(heap, vec, &head);
     if (status) return status;
-    struct collect_items *head = vec_head(heap, vec);
-    if (!head && vec->offset) return EVH_CORRUPT;
     if (!items_size_fits(head, item_size)) return EVH_INVALID;
     const uint64_t present = head ? head->count : 0;
     if (count <= present) return evh_vec_erase(heap, vec, count, present - count);
@@ -416,10 +426,9 @@ evh_status evh_vec_resize(evh_heap *heap, evh_vec *vec, size_t item_size, size_t
 
 evh_status evh_vec_reserve(evh_heap *heap, evh_vec *vec, size_t item_size, size_t count)
 {
-    const evh_status status = collect_writable(heap, vec);
+    struct collect_items *head;
+    const evh_status status = vec_change(heap, vec, &head);
     if (status) return status;
-    struct collect_items *const head = vec_head(heap, vec);
-    if (!head && vec->offset) return EVH_CORRUPT;
     if (!items_size_fits(head, item_size)) return EVH_INVALID;
     if (head) assert(head->first <= head->capacity);
     if (count == 0 || (head && count <= head->capacity - head->first)) return EVH_OK;

@@ -13,15 +13,26 @@ struct compact; /* the layout for small buffers: compact.c */
 struct heap_hook;
 struct heap_debug; /* heap_debug.c */
 
+/* Which range of a heap that is divided by the journal's extents a slice lies in. */
+struct heap_ranges {
+    uint64_t slice_count;                 /* labelled; 0: heap_span_has() alone is asked. Atomic */
+    unsigned char *labels;                /* by slice number; 0: no blocks there. NULL: none */
+    uint64_t ends[REGION_EXTENT_MAX + 2]; /* by label, in bytes; of label 0: 0. Atomic */
+    struct region_extent extents[REGION_EXTENT_MAX]; /* as they were when slices were labelled */
+    uint32_t is_wanted; /* a ref lay outside the widest range. Atomic */
+};
+
 struct evh_heap {
     struct evh_heap_view view; /* first: evh_at() reads it. end_bytes grows, atomically (relaxed) */
 
     /* The widest range of offsets in which all is mapped and blocks may lie: of the ranges between
-     * slice 0, the journal's extents and the heap's end. heap_span_has() reads it, and
-     * heap_find_span() sets it. */
+     * slice 0, the journal's extents and the heap's end. Where a table tells of several ranges,
+     * this one is empty: then a processor guesses rightly where to look. heap_span_has() reads
+     * both, and heap_find_span() sets them. */
     uint64_t span_begin;
     uint64_t span_bytes;
     uint64_t span_starts; /* bytes of it where HEAP_SPAN_SMALL more follow */
+    struct heap_ranges ranges;
 
     /* What the allocation fast path reads. A thread's cache belongs to this heap in its present
      * state if and only if the stamps agree: every open and every rollback takes a stamp that no
@@ -79,11 +90,6 @@ EVH_INTERNAL uint64_t heap_new_stamp(void);
  *  them while a heap is open. Under slices.lock, or with all other threads still. */
 EVH_INTERNAL void heap_set_end(evh_heap *heap, uint64_t heap_bytes);
 
-/** Find the widest range of offsets for heap_span_has(), after the heap's end has changed and when
- *  it was opened. Likewise under slices.lock or with all other threads still; of a live heap at any
- *  time, where the range only becomes longer. */
-EVH_INTERNAL void heap_find_span(evh_heap *heap);
-
 /** What messages call the heap: its path, or "memory". */
 EVH_INTERNAL const char *heap_path(const evh_heap *heap);
 
@@ -98,6 +104,16 @@ EVH_INTERNAL evh_status heap_end(evh_heap *heap);
 
 /** End a heap that did not open, keeping the error that says why. Its file stays as it is. */
 EVH_INTERNAL void heap_abandon(evh_heap *heap);
+
+/* ---- heap_ranges.c: where blocks may lie ---- */
+
+/** Find the ranges of offsets for heap_span_has(), after the heap's end has changed and when it was
+ *  opened. Under slices.lock or with all other threads still; of a live heap at any time, where
+ *  there is one range, which only becomes longer. */
+EVH_INTERNAL void heap_find_span(evh_heap *heap);
+
+/** A ref lay outside the widest range: have a table of all ranges. Any thread. */
+EVH_INTERNAL void heap_want_ranges(evh_heap *heap);
 
 /* ---- heap_hooks.c: who is told of commits ---- */
 
@@ -312,12 +328,23 @@ static inline uint64_t heap_end_bytes(const evh_heap *heap)
 /* What one comparison suffices for: nodes, heads, groups of items. */
 enum { HEAP_SPAN_SMALL = 1024 };
 
+/** Whether all of [offset, offset + bytes) lies in one labelled range. */
+static inline __attribute__((always_inline)) bool heap_ranges_have(const evh_heap *heap,
+                                                                   uint64_t offset, uint64_t bytes)
+{
+    const struct heap_ranges *const ranges = &heap->ranges;
+    const uint64_t slice = offset >> SLICE_SHIFT;
+    if (slice >= base_load(&ranges->slice_count, __ATOMIC_ACQUIRE)) return false;
+    const uint64_t end = base_load(&ranges->ends[ranges->labels[slice]], __ATOMIC_RELAXED);
+    return offset < end && bytes <= end - offset;
+}
+
 /**
- * Whether all of [offset, offset + bytes) is mapped and blocks may lie there, for the widest range
- * of such offsets; false tells nothing. Refs that come from the file are compared with it, so it is
- * short. While other threads use the heap a new range is never shorter than the one before, and its
- * lengths are stored last and loaded first: begin and length that do not belong together name a
- * part of the new one.
+ * Whether all of [offset, offset + bytes) is mapped and blocks may lie there: in the widest range
+ * of such offsets, or in one that is labelled; false tells nothing. Refs that come from the file
+ * are compared with them, so it is short. While other threads use the heap a new widest range is
+ * never shorter than the one before, or empty; and its lengths are stored last and loaded first:
+ * begin and length that do not belong together name a part of the new one.
  */
 static inline __attribute__((always_inline)) bool heap_span_has(const evh_heap *heap,
                                                                 uint64_t offset, uint64_t bytes)
@@ -327,18 +354,20 @@ static inline __attribute__((always_inline)) bool heap_span_has(const evh_heap *
     const uint64_t length =
         base_load(is_small ? &heap->span_starts : &heap->span_bytes, __ATOMIC_ACQUIRE);
     const uint64_t distance = offset - base_load(&heap->span_begin, __ATOMIC_RELAXED);
-    return is_small ? distance < length : base_in_range(distance, bytes, length);
+    if (is_small ? distance < length : base_in_range(distance, bytes, length)) return true;
+    return heap_ranges_have(heap, offset, bytes);
 }
 
-/** The range for several small comparisons: heap_starts_have(). */
+/** The widest range for several small comparisons: heap_starts_have(). */
 struct heap_starts {
+    const evh_heap *heap;
     uint64_t begin;
     uint64_t bytes;
 };
 
 static inline struct heap_starts heap_find_starts(const evh_heap *heap)
 {
-    struct heap_starts starts;
+    struct heap_starts starts = {.heap = heap};
     assert(heap != NULL);
     starts.bytes = base_load(&heap->span_starts, __ATOMIC_ACQUIRE);
     starts.begin = base_load(&heap->span_begin, __ATOMIC_RELAXED);
@@ -346,9 +375,11 @@ static inline struct heap_starts heap_find_starts(const evh_heap *heap)
 }
 
 /** As heap_span_has() of at most HEAP_SPAN_SMALL bytes. */
-static inline bool heap_starts_have(struct heap_starts starts, uint64_t offset)
+static inline __attribute__((always_inline)) bool heap_starts_have(struct heap_starts starts,
+                                                                   uint64_t offset, uint64_t bytes)
 {
-    return offset - starts.begin < starts.bytes;
+    assert(bytes <= HEAP_SPAN_SMALL);
+    return offset - starts.begin < starts.bytes || heap_ranges_have(starts.heap, offset, bytes);
 }
 
 static inline bool heap_is_zero(const void *data, size_t size)

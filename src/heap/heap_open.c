@@ -68,45 +68,6 @@ void heap_set_end(evh_heap *heap, uint64_t heap_bytes)
     if (heap->mode == EVH_MEMORY) heap_store_header(heap);
 }
 
-/* Where the range that begins at `begin` ends: at a journal extent, or at `end`. */
-static uint64_t span_end(const evh_heap *heap, uint64_t begin, uint64_t end)
-{
-    assert(begin > 0);
-    assert(!heap->journal || heap->region);
-    for (unsigned i = 0; heap->journal && i < REGION_EXTENT_MAX; i++) {
-        const struct region_extent extent = region_extent_at(heap->region, i);
-        const uint64_t first = (uint64_t)extent.first_slice << SLICE_SHIFT;
-        const uint64_t behind = first + ((uint64_t)extent.slice_count << SLICE_SHIFT);
-        if (behind > begin) end = base_min(end, base_max(first, begin));
-    }
-    return base_max(begin, end);
-}
-
-void heap_find_span(evh_heap *heap)
-{
-    assert(heap->view.base != NULL);
-    const uint64_t end = heap->live ? live_end(heap->live) << SLICE_SHIFT : heap_end_bytes(heap);
-    uint64_t begin = heap->compact ? COMPACT_GRANULE_BYTES : SLICE_BYTES;
-    uint64_t widest_begin = begin;
-    uint64_t widest_bytes = span_end(heap, begin, end) - begin;
-    for (unsigned i = 0; heap->journal && i < REGION_EXTENT_MAX; i++) {
-        const struct region_extent extent = region_extent_at(heap->region, i);
-        if (extent.slice_count == 0) break;
-        begin = ((uint64_t)extent.first_slice + extent.slice_count) << SLICE_SHIFT;
-        const uint64_t bytes = span_end(heap, begin, end) - begin;
-        if (bytes <= widest_bytes) continue;
-        widest_begin = begin;
-        widest_bytes = bytes;
-    }
-    assert(heap->compact || widest_begin % SLICE_BYTES == 0);
-    if (widest_bytes > 0) assert(widest_begin + widest_bytes <= end);
-    assert(widest_begin >= (heap->compact ? COMPACT_GRANULE_BYTES : SLICE_BYTES));
-    base_store(&heap->span_begin, widest_begin, __ATOMIC_RELAXED);
-    base_store(&heap->span_bytes, widest_bytes, __ATOMIC_RELEASE);
-    const uint64_t small = base_min(widest_bytes, HEAP_SPAN_SMALL);
-    base_store(&heap->span_starts, widest_bytes - small, __ATOMIC_RELEASE);
-}
-
 /* ---- options ---- */
 
 static evh_status options_refuse(evh_status status, const char *path, const char *why)

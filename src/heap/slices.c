@@ -220,7 +220,9 @@ static evh_status slices_reserve(evh_heap *heap)
     const uint64_t table_bytes = segment_max * SEGMENT_SLICES * sizeof(struct slice);
     const uint64_t mirror_bytes = segment_max * SEGMENT_SLICES * SLICE_MIRROR_BYTES;
     const uint64_t pointer_bytes = base_round_up(segment_max * sizeof(void *), SLICE_BYTES);
-    slices->reserved_bytes = 2 * table_bytes + mirror_bytes + pointer_bytes;
+    const uint64_t label_bytes = segment_max * SEGMENT_SLICES;
+    slices->reserved_bytes =
+        2 * table_bytes + mirror_bytes + pointer_bytes + base_round_up(label_bytes, SLICE_BYTES);
     int error = os->reserve(slices->reserved_bytes, SLICE_BYTES, 0, &slices->reserved);
     if (error)
         return base_fail_os(error, NO_OFFSET, "%s: no addresses for the allocator's tables",
@@ -230,12 +232,23 @@ static evh_status slices_reserve(evh_heap *heap)
     slices->remotes = (struct remote *)(void *)(next + table_bytes);
     slices->mirrors = next + 2 * table_bytes;
     slices->segments = (struct segment **)(void *)(next + 2 * table_bytes + mirror_bytes);
+    slices->labels = (unsigned char *)slices->segments + pointer_bytes;
     error = os->map(slices->segments, pointer_bytes, OS_MAP_ANONYMOUS, -1, 0);
     if (!error) return EVH_OK;
     (void)os->release(slices->reserved, slices->reserved_bytes);
     slices->reserved = NULL;
     return base_fail_os(error, NO_OFFSET, "%s: no memory for the allocator's tables",
                         heap_path(heap));
+}
+
+EVH_INTERNAL unsigned char *slices_map_labels(evh_heap *heap)
+{
+    struct heap_slices *slices = &heap->slices;
+    if (!slices->reserved) return NULL;
+    assert(slices->labels != NULL);
+    assert(slices->slice_max > 0);
+    const uint64_t size = base_round_up(slices->slice_max, SLICE_BYTES);
+    return os->map(slices->labels, size, OS_MAP_ANONYMOUS, -1, 0) ? NULL : slices->labels;
 }
 
 /* A live heap keeps nothing here but what its own threads own: frees go their own way (end_bytes is

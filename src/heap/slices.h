@@ -206,7 +206,8 @@ struct heap_slices {
     struct remote *remotes;
     unsigned char *mirrors;    /* SLICE_MIRROR_BYTES per slice, mapped where segments are loaded */
     struct segment **segments; /* by number; NULL: not loaded. Atomic. */
-    void *reserved;            /* all four lie in one reservation */
+    unsigned char *labels;     /* a byte per slice, mapped when they are asked for */
+    void *reserved;            /* all five lie in one reservation */
     uint64_t reserved_bytes;
     uint64_t slice_max;       /* slices of the largest heap */
     uint64_t mapped_segments; /* table and remotes are mapped so far */
@@ -237,6 +238,9 @@ enum gate_bit {
 };
 
 /* ---- slices.c: the tables, descriptors and the directory ---- */
+
+/** Zeroed memory for a byte per slice of the largest heap, part of the tables; NULL without. */
+EVH_INTERNAL unsigned char *slices_map_labels(evh_heap *heap);
 
 /** The slice's descriptor in the image. Its segment is loaded. */
 EVH_INTERNAL uint64_t *slices_descriptor(evh_heap *heap, uint64_t slice);

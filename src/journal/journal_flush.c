@@ -150,9 +150,11 @@ void journal_note_failure(struct journal *journal, uint64_t ticket, evh_status s
 evh_status journal_reserve_failures(struct journal *journal)
 {
     assert(journal->failure_count <= journal->failure_limit);
-    /* Every pending record may fail, and so may the one that is about to be built. */
-    size_t need = journal->failure_count + 2;
-    for (const struct journal_pending *p = journal->pending_first; p; p = p->next) need++;
+    /* Every pending record may fail, and so may the one that is about to be built. They are counted
+     * by their sequences: who begins commits and waits for none may have thousands pending. */
+    const struct journal_pending *const last = journal->pending_last;
+    const uint64_t pending = last ? last->live->sequence - journal->durable_sequence : 0;
+    const size_t need = journal->failure_count + 2 + (size_t)pending;
     if (need <= journal->failure_limit) return EVH_OK;
     struct journal_failure *grown = os->memory_resize(journal->failure, 2 * need * sizeof *grown);
     if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory for a commit's ticket");

@@ -45,35 +45,32 @@ const unsigned char *page_base(const struct journal *journal, const struct journ
     return journal->region->home + (page_number << PAGE_SHIFT);
 }
 
-/* The run of ones in `mask` that begins at or behind `word`; false if there is none. */
-static bool page_next_run(const uint64_t mask[JOURNAL_MASK_WORDS], uint32_t word, uint32_t *first,
-                          uint32_t *count)
+/* Put the runs of ones in `mask` at `out`; how many. Where runs begin and where they end is a bit
+ * each: a page that is changed in many places has no branch for each run that could go either way.
+ */
+static uint32_t page_write_runs(const uint64_t mask[JOURNAL_MASK_WORDS], unsigned char *out)
 {
-    assert(first != NULL);
-    assert(count != NULL);
-    while (word < JOURNAL_PAGE_WORDS) {
-        const uint64_t bits = mask[word / 64] >> (word % 64);
-        if (bits) {
-            word += base_lowest_bit(bits);
-            break;
+    assert(mask != NULL);
+    assert(out != NULL);
+    uint32_t begun = 0, ended = 0;
+    for (uint32_t i = 0; i < JOURNAL_MASK_WORDS; i++) {
+        const uint64_t before = i > 0 ? mask[i - 1] >> 63 : 0;
+        const uint64_t behind = i + 1 < JOURNAL_MASK_WORDS ? mask[i + 1] << 63 : 0;
+        uint64_t firsts = mask[i] & ~(mask[i] << 1 | before);
+        for (; firsts; firsts &= firsts - 1) {
+            const struct journal_range range = {(uint16_t)(64 * i + base_lowest_bit(firsts)), 0};
+            memcpy(out + sizeof range * begun++, &range, sizeof range);
         }
-        word = (word / 64 + 1) * 64;
-    }
-    if (word >= JOURNAL_PAGE_WORDS) return false;
-    *first = word;
-    while (word < JOURNAL_PAGE_WORDS) {
-        const uint64_t zeroes = ~(mask[word / 64] >> (word % 64));
-        const uint32_t left = 64 - word % 64;
-        const uint32_t ones = zeroes ? base_lowest_bit(zeroes) : 64;
-        if (ones < left) {
-            word += ones;
-            break;
+        uint64_t finals = mask[i] & ~(mask[i] >> 1 | behind);
+        for (; finals; finals &= finals - 1) {
+            struct journal_range range;
+            memcpy(&range, out + sizeof range * ended, sizeof range);
+            range.word_count = (uint16_t)(64 * i + base_lowest_bit(finals) + 1 - range.first_word);
+            memcpy(out + sizeof range * ended++, &range, sizeof range);
         }
-        word += left;
     }
-    *count = word - *first;
-    assert(*count > 0);
-    return true;
+    assert(begun == ended);
+    return begun;
 }
 
 uint32_t page_ranges_bytes(const uint64_t mask[JOURNAL_MASK_WORDS])
@@ -101,19 +98,19 @@ uint32_t page_write_ranges(const unsigned char *page, const uint64_t mask[JOURNA
     assert(page_ranges_bytes(mask) <= JOURNAL_RANGES_BYTES_MAX);
     memset(out, 0, sizeof(struct journal_ranges_head));
     uint32_t at = sizeof(struct journal_ranges_head);
-    uint32_t runs = 0;
-    uint32_t first = 0, words = 0, next = 0;
-    for (; page_next_run(mask, next, &first, &words); next = first + words, runs++) {
-        const struct journal_range range = {(uint16_t)first, (uint16_t)words};
-        memcpy(out + at, &range, sizeof range);
-        at += (uint32_t)sizeof range;
-    }
-    const uint32_t data = (uint32_t)base_round_up(at, 8);
-    memset(out + at, 0, data - at);
-    at = data;
-    for (next = 0; page_next_run(mask, next, &first, &words); next = first + words) {
-        memcpy(out + at, page + 8 * first, 8 * words);
-        at += 8 * words;
+    const uint32_t runs = page_write_runs(mask, out + at);
+    const unsigned char *range_at = out + at;
+    at += runs * (uint32_t)sizeof(struct journal_range);
+    memset(out + at, 0, base_round_up(at, 8) - at);
+    at = (uint32_t)base_round_up(at, 8);
+    for (uint32_t i = 0; i < runs; i++, range_at += sizeof(struct journal_range)) {
+        struct journal_range range;
+        memcpy(&range, range_at, sizeof range);
+        if (range.word_count == 1)
+            memcpy(out + at, page + 8 * range.first_word, 8);
+        else
+            memcpy(out + at, page + 8 * range.first_word, 8u * range.word_count);
+        at += 8u * range.word_count;
     }
     *count = runs;
     assert(at == page_ranges_bytes(mask));

@@ -7,6 +7,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+evh_heap *collect_open_memory(void)
+{
+    evh_heap *heap = evh_open_memory(NULL, 0, NULL);
+    CHECK(heap);
+    return heap;
+}
+
+uint64_t collect_live_blocks(evh_heap *heap)
+{
+    evh_info info;
+    CHECK_EQUAL(evh_get_info(heap, &info), EVH_OK);
+    return info.live_blocks;
+}
+
 /* What the heap holds. */
 struct root {
     uint64_t done; /* operations since the beginning */

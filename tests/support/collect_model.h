@@ -25,6 +25,11 @@ struct collect_kind {
     evh_status (*clear)(evh_heap *heap, void *root);
 };
 
+/** A heap in memory, the caller's to close. */
+evh_heap *collect_open_memory(void);
+
+uint64_t collect_live_blocks(evh_heap *heap);
+
 /*
  * Strategy: random operations on a durable heap, with commits, rollbacks, closing without a commit
  * and reopening elsewhere; now and then another process goes on and is killed after a random number

@@ -188,8 +188,15 @@ struct json_slot *object_find(struct evh_json *json, const struct json_container
     if (object->form == JSON_TREE) return json_tree_find(json, object, key, position);
     struct container_flat flat;
     if (!container_flat(json, object, &flat)) return NULL;
-    const uint32_t at = container_search(&flat, object->count, key);
-    if (at == object->count) return NULL;
+    /* Objects of one shape have a key at one place: there the slot need not wait for index and
+     * keys. */
+    uint16_t *hint = json->hints + key % JSON_HINTS;
+    uint32_t at = __atomic_load_n(hint, __ATOMIC_RELAXED);
+    if (UNLIKELY(at >= object->count || flat.keys[at] != key)) {
+        at = container_search(&flat, object->count, key);
+        if (at == object->count) return NULL;
+        __atomic_store_n(hint, (uint16_t)at, __ATOMIC_RELAXED);
+    }
     if (position) *position = at;
     return flat.slots + at;
 }

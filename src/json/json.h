@@ -21,6 +21,8 @@ struct json_observer {
 
 #define JSON_ALL UINT32_MAX
 
+enum { JSON_HINTS = 256 }; /* of keys: documents have a hundred that matter */
+
 struct evh_json {
     evh_heap *heap;
     struct json_root *root;         /* in the heap */
@@ -28,6 +30,7 @@ struct evh_json {
     struct json_observer *observer; /* borrowed; NULL: none */
     bool keeps_room; /* bodies do not shrink: what is taken out may have to be put back */
     char name[EVH_NAME_SIZE_MAX + 1];
+    uint16_t hints[JSON_HINTS]; /* by key: where in an object it was found last. Atomic */
 };
 
 /* ---- places: every address that is computed from the file's content comes from here ---- */
@@ -262,6 +265,8 @@ static inline uint32_t key_hash(uint32_t key)
 
 /* ---- texts.c ---- */
 
+/** The slab of texts at `offset`. NULL and EVH_CORRUPT. */
+EVH_INTERNAL struct json_text_slab *text_slab_at(const struct evh_json *json, uint64_t offset);
 /** Store `size` bytes as a string of container `owner`: fills type, flags and payload of `*slot`.
  *  `bytes` NULL: they are the caller's to store at `*room`. */
 EVH_INTERNAL evh_status text_make(struct evh_json *json, uint32_t owner, const char *bytes,

@@ -18,7 +18,7 @@ enum {
 static_assert(TEXT_FIRST % TEXT_UNIT == 0, "entries are multiples of a unit");
 static_assert(JSON_TEXT_SMALL_MAX + 16 <= TEXT_SPARSE_BYTES, "a sparse slab may take any");
 
-static struct json_text_slab *text_slab_at(const struct evh_json *json, uint64_t offset)
+struct json_text_slab *text_slab_at(const struct evh_json *json, uint64_t offset)
 {
     struct json_text_slab *slab = NULL;
     if (offset % JSON_SLAB_BYTES == 0) slab = json_at(json, offset, JSON_SLAB_BYTES);

@@ -79,9 +79,14 @@ static void search_hit_text(struct search *search, uint32_t owner, uint64_t offs
     search->status = json_corrupt(offset, "a string that its container does not have");
 }
 
-/* Search the entries of one slab, 64 KiB at `offset`. */
-static void search_slab(struct search *search, uint64_t offset, const char *slab)
+/* Search the entries of one slab, which is at `offset`. NULL: there is none, which is reported. */
+static void search_slab(struct search *search, uint64_t offset, const struct json_text_slab *found)
 {
+    if (!found) {
+        search->status = EVH_CORRUPT;
+        return;
+    }
+    const char *slab = (const char *)found;
     const struct db_pattern *pattern = &search->pattern;
     size_t at = sizeof(struct json_text_slab); /* the entry that the walk is at */
     const char *hit = slab + at;
@@ -144,19 +149,6 @@ static void search_large(struct search *search)
     }
 }
 
-/* The slab at `offset`, searched; NULL if there is none. */
-static const struct json_text_slab *search_slab_at(struct search *search, uint64_t offset)
-{
-    const struct json_text_slab *slab = NULL;
-    if (offset % JSON_SLAB_BYTES == 0) slab = json_at(search->json, offset, JSON_SLAB_BYTES);
-    if (!slab || slab->magic != (JSON_MAGIC ^ offset)) {
-        search->status = json_corrupt(offset, "a slab of strings that is none");
-        return NULL;
-    }
-    search_slab(search, offset, (const char *)slab);
-    return slab;
-}
-
 /* The slabs that the index does not exclude. */
 static void search_index(struct search *search)
 {
@@ -169,8 +161,10 @@ static void search_index(struct search *search)
             search->status = json_corrupt(json->root->index.groups, "an index that is none");
             return;
         }
-        for (; bits && search_goes_on(search); bits &= bits - 1)
-            if (!search_slab_at(search, slabs[base_lowest_bit(bits)])) return;
+        for (; bits && search_goes_on(search); bits &= bits - 1) {
+            const uint64_t offset = slabs[base_lowest_bit(bits)];
+            search_slab(search, offset, text_slab_at(json, offset));
+        }
     }
 }
 
@@ -183,9 +177,9 @@ static void search_texts(struct search *search)
     } else {
         uint64_t offset = texts->first_slab;
         for (uint64_t i = 0; offset && i < texts->slab_count && search_goes_on(search); i++) {
-            const struct json_text_slab *slab = search_slab_at(search, offset);
-            if (!slab) return;
-            offset = slab->next;
+            const struct json_text_slab *slab = text_slab_at(json, offset);
+            search_slab(search, offset, slab);
+            offset = slab ? slab->next : 0;
         }
     }
     search_large(search);

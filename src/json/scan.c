@@ -72,7 +72,7 @@ const char *scan_exact(const char *text, const char *end)
 
 static uint32_t scan_wide_state; /* 0: not asked yet, 1: no AVX2, 2: AVX2. Atomic. */
 
-static bool scan_has_wide(void)
+bool scan_has_wide(void)
 {
     const uint32_t state = __atomic_load_n(&scan_wide_state, __ATOMIC_RELAXED);
     if (LIKELY(state)) return state == 2;
@@ -166,6 +166,11 @@ uint64_t scan_lines(const char *text, const char *end, const char **last)
 }
 
 #else
+
+bool scan_has_wide(void)
+{
+    return false;
+}
 
 bool scan_use_wide(bool wide)
 {

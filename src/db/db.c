@@ -119,6 +119,7 @@ evh_db *evh_db_open(const char *path, const evh_db_options *options)
     if (options) {
         heap_options.mode = options->mode;
         heap_options.must_exist = options->must_exist;
+        heap_options.guards = options->guards;
         heap_options.commit_sequence = options->commit_sequence;
     }
     evh_heap *heap = evh_open(path, &heap_options);

@@ -1,4 +1,5 @@
 /* db_test.c -- the JSON database: paths, changes, search, metrics, watches, references. */
+#include "support/documents.h"
 #include "test.h"
 #include "json/scan.h"
 
@@ -6,21 +7,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-static void check_ok(evh_status status)
-{
-    if (!status) return;
-    test_fail(__FILE__, __LINE__, "%s: %s", evh_status_name(status), evh_last_error()->message);
-    test_stop();
-}
-
-static evh_db *open_memory(evh_heap **heap)
-{
-    *heap = evh_open_memory(NULL, 0, NULL);
-    evh_db *db = evh_db_open_in(*heap, NULL);
-    CHECK(db != NULL);
-    return db;
-}
 
 static void close_memory(evh_db *db, evh_heap *heap)
 {

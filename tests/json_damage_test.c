@@ -8,6 +8,7 @@
  * Invariants: every call returns; a check says EVH_CORRUPT or nothing is wrong.
  */
 #include "json/json.h"
+#include "support/documents.h"
 #include "test.h"
 
 #include <everheap/json_query.h>
@@ -21,13 +22,6 @@ struct image {
     evh_block blocks[BLOCKS_MAX];
     size_t block_count;
 };
-
-static void check_ok(evh_status status)
-{
-    if (!status) return;
-    test_fail(__FILE__, __LINE__, "%s: %s", evh_status_name(status), evh_last_error()->message);
-    test_stop();
-}
 
 static bool note_block(const evh_block *block, void *context)
 {

@@ -1,5 +1,6 @@
 /* json_test.c -- documents: read, written, looked at and changed. */
 #include "json/json.h"
+#include "support/documents.h"
 #include "test.h"
 
 #include <stdlib.h>
@@ -24,13 +25,6 @@ static void end(struct fixture *f)
 {
     evh_json_close(f->json);
     CHECK(evh_close(f->heap) == EVH_OK);
-}
-
-static void check_ok(evh_status status)
-{
-    if (!status) return;
-    test_fail(__FILE__, __LINE__, "%s: %s", evh_status_name(status), evh_last_error()->message);
-    test_stop();
 }
 
 static void load(struct fixture *f, const char *text)

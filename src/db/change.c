@@ -10,7 +10,15 @@ struct change {
     evh_value value; /* at it, made with what was missing */
 };
 
-/* Begin a change at a path of the document. */
+/* End a change: take back what was made for one that failed. */
+static evh_status change_end(struct change *change, evh_status status)
+{
+    if (status && change->json) path_unmake(change->json, &change->made);
+    db_route_end(&change->route);
+    return status;
+}
+
+/* Begin a change at a path of the document. One that cannot begin is ended. */
 static evh_status change_route(struct evh_db *db, const char *path, struct change *change)
 {
     *change = (struct change){.json = db ? db->json : NULL};
@@ -19,7 +27,7 @@ static evh_status change_route(struct evh_db *db, const char *path, struct chang
     if (!status) status = db_route(path, &change->route);
     if (!status && change->route.realm != DB_DOCUMENT)
         status = base_fail(EVH_READ_ONLY, NO_OFFSET, "db: %.200s cannot be changed", path);
-    return status;
+    return status ? change_end(change, status) : EVH_OK;
 }
 
 /* The same, making the value. */
@@ -29,7 +37,7 @@ static evh_status change_begin(struct evh_db *db, const char *path, struct chang
     if (status) return status;
     change->value = path_make(db->json, evh_json_root(db->json), change->route.text,
                               change->route.size, &change->made);
-    return evh_json_is(change->value) ? EVH_OK : evh_last_error()->status;
+    return evh_json_is(change->value) ? EVH_OK : change_end(change, evh_last_error()->status);
 }
 
 /* The same of a value that has to be there: not followed at its end. */
@@ -39,15 +47,7 @@ static evh_status change_find(struct evh_db *db, const char *path, struct change
     if (status) return status;
     change->value =
         evh_json_find(db->json, evh_json_root(db->json), change->route.text, change->route.size);
-    return evh_json_is(change->value) ? EVH_OK : evh_last_error()->status;
-}
-
-/* End a change: take back what was made for one that failed. */
-static evh_status change_end(struct change *change, evh_status status)
-{
-    if (status && change->json) path_unmake(change->json, &change->made);
-    db_route_end(&change->route);
-    return status;
+    return evh_json_is(change->value) ? EVH_OK : change_end(change, evh_last_error()->status);
 }
 
 /* ---- put ---- */
@@ -55,99 +55,95 @@ static evh_status change_end(struct change *change, evh_status status)
 evh_status evh_db_put_null(evh_db *db, const char *path)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_set_null(change.json, change.value);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status : change_end(&change, evh_json_set_null(change.json, change.value));
 }
 
 evh_status evh_db_put_boolean(evh_db *db, const char *path, bool boolean)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_set_boolean(change.json, change.value, boolean);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status
+                  : change_end(&change, evh_json_set_boolean(change.json, change.value, boolean));
 }
 
 evh_status evh_db_put_integer(evh_db *db, const char *path, int64_t integer)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_set_integer(change.json, change.value, integer);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status
+                  : change_end(&change, evh_json_set_integer(change.json, change.value, integer));
 }
 
 evh_status evh_db_put_unsigned(evh_db *db, const char *path, uint64_t natural)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_set_unsigned(change.json, change.value, natural);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status
+                  : change_end(&change, evh_json_set_unsigned(change.json, change.value, natural));
 }
 
 evh_status evh_db_put_real(evh_db *db, const char *path, double real)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_set_real(change.json, change.value, real);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status
+                  : change_end(&change, evh_json_set_real(change.json, change.value, real));
 }
 
 evh_status evh_db_put_text(evh_db *db, const char *path, const char *text, size_t size)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_set_text(change.json, change.value, text, size);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status
+                  : change_end(&change, evh_json_set_text(change.json, change.value, text, size));
 }
 
 evh_status evh_db_put_bytes(evh_db *db, const char *path, const void *bytes, size_t size)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_set_bytes(change.json, change.value, bytes, size);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status
+                  : change_end(&change, evh_json_set_bytes(change.json, change.value, bytes, size));
 }
 
 evh_status evh_db_put_ref(evh_db *db, const char *path, const char *pointer)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status)
-        status =
-            evh_json_set_ref(change.json, change.value, pointer, pointer ? strlen(pointer) : 0);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status
+                  : change_end(&change, evh_json_set_ref(change.json, change.value, pointer,
+                                                         pointer ? strlen(pointer) : 0));
 }
 
 evh_status evh_db_put_array(evh_db *db, const char *path)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_set_array(change.json, change.value);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status : change_end(&change, evh_json_set_array(change.json, change.value));
 }
 
 evh_status evh_db_put_object(evh_db *db, const char *path)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_set_object(change.json, change.value);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status : change_end(&change, evh_json_set_object(change.json, change.value));
 }
 
 evh_status evh_db_put_json(evh_db *db, const char *path, const char *text, size_t size)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_parse(change.json, change.value, text, size, NULL, NULL);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status
+                  : change_end(&change,
+                               evh_json_parse(change.json, change.value, text, size, NULL, NULL));
 }
 
 evh_status evh_db_put_value(evh_db *db, const char *path, evh_value value)
 {
     struct change change;
-    evh_status status = change_begin(db, path, &change);
-    if (!status) status = evh_json_copy(change.json, change.value, value);
-    return change_end(&change, status);
+    const evh_status status = change_begin(db, path, &change);
+    return status ? status : change_end(&change, evh_json_copy(change.json, change.value, value));
 }
 
 /* ---- containers ---- */
@@ -155,27 +151,25 @@ evh_status evh_db_put_value(evh_db *db, const char *path, evh_value value)
 evh_value evh_db_make(evh_db *db, const char *path)
 {
     struct change change;
-    const evh_status status = change_end(&change, change_begin(db, path, &change));
-    return status ? value_none() : change.value;
+    if (change_begin(db, path, &change)) return value_none();
+    (void)change_end(&change, EVH_OK);
+    return change.value;
 }
 
 evh_status evh_db_erase(evh_db *db, const char *path)
 {
     struct change change;
-    evh_status status = change_find(db, path, &change);
-    if (!status) status = evh_json_erase(change.json, change.value);
-    return change_end(&change, status);
+    const evh_status status = change_find(db, path, &change);
+    return status ? status : change_end(&change, evh_json_erase(change.json, change.value));
 }
 
 evh_status evh_db_push(evh_db *db, const char *path, evh_value *item)
 {
     struct change change;
     evh_status status = change_begin(db, path, &change);
-    evh_value array = value_none();
-    if (!status) {
-        array = evh_json_follow(change.json, change.value);
-        if (!evh_json_is(array)) status = evh_last_error()->status;
-    }
+    if (status) return status;
+    evh_value array = evh_json_follow(change.json, change.value);
+    if (!evh_json_is(array)) status = evh_last_error()->status;
     if (!status && evh_json_type_of(change.json, array) == EVH_JSON_NULL) {
         if (!evh_json_is(change.made.first)) {
             change.made.first = array;
@@ -209,7 +203,7 @@ evh_status evh_db_insert(evh_db *db, const char *path, evh_value *item)
 {
     struct change change;
     evh_status status = change_route(db, path, &change);
-    if (status) return change_end(&change, status);
+    if (status) return status;
     const char *token = NULL;
     size_t size = 0;
     uint64_t index = 0;
@@ -228,10 +222,10 @@ evh_status evh_db_insert(evh_db *db, const char *path, evh_value *item)
 evh_status evh_db_rename(evh_db *db, const char *path, const char *key)
 {
     struct change change;
-    evh_status status = change_find(db, path, &change);
-    if (!status && !key) status = base_fail(EVH_INVALID, NO_OFFSET, "db: no key");
-    if (!status) status = evh_json_rename(change.json, change.value, key, strlen(key));
-    return change_end(&change, status);
+    if (!key) return base_fail(EVH_INVALID, NO_OFFSET, "db: no key");
+    const evh_status status = change_find(db, path, &change);
+    if (status) return status;
+    return change_end(&change, evh_json_rename(change.json, change.value, key, strlen(key)));
 }
 
 /* Whether `value` is `above`, or below it. */
@@ -249,7 +243,7 @@ evh_status evh_db_move(evh_db *db, const char *from, const char *to)
 {
     struct change source;
     evh_status status = change_find(db, from, &source);
-    if (status) return change_end(&source, status);
+    if (status) return status;
     struct change target;
     status = change_begin(db, to, &target);
     if (!status && change_is_inside(target.json, source.value, target.value)) {
@@ -273,12 +267,11 @@ evh_status evh_db_copy(evh_db *db, const char *from, const char *to)
 {
     struct change source;
     evh_status status = change_find(db, from, &source);
-    if (!status) {
-        struct change target;
-        status = change_begin(db, to, &target);
-        if (!status) status = evh_json_copy(target.json, target.value, source.value);
-        status = change_end(&target, status);
-    }
+    if (status) return status;
+    struct change target;
+    status = change_begin(db, to, &target);
+    if (!status)
+        status = change_end(&target, evh_json_copy(target.json, target.value, source.value));
     (void)change_end(&source, EVH_OK);
     return status;
 }
@@ -344,10 +337,9 @@ evh_status evh_db_append(evh_db *db, const char *path, const char *text, size_t 
 {
     struct change change;
     evh_status status = change_begin(db, path, &change);
-    if (!status) {
-        change.value = evh_json_follow(change.json, change.value);
-        if (!evh_json_is(change.value)) status = evh_last_error()->status;
-    }
+    if (status) return status;
+    change.value = evh_json_follow(change.json, change.value);
+    if (!evh_json_is(change.value)) status = evh_last_error()->status;
     const bool is_new = !status && evh_json_is(change.made.first);
     if (is_new && evh_json_type_of(change.json, change.value) == EVH_JSON_NULL)
         status = evh_json_set_text(change.json, change.value, "", 0);

@@ -25,16 +25,8 @@ struct search {
 /* Whether a container is in the document. */
 static bool search_is_inside(const struct search *search, uint32_t number)
 {
-    if (!search->has_outside) return true;
     const struct evh_json *json = search->json;
-    const uint32_t limit = json->root->containers.fresh;
-    for (uint32_t level = 0; level <= limit; level++) {
-        if (number == json->root->document) return true;
-        const struct json_container *container = container_peek(json, number);
-        if (!container || container->parent == 0) return false;
-        number = container->parent;
-    }
-    return false;
+    return !search->has_outside || container_is_inside(json, number, json->root->document);
 }
 
 static bool search_goes_on(const struct search *search)

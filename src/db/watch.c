@@ -18,19 +18,6 @@ static bool watch_matches(const struct db_watch *watch, const char *path, size_t
     return size > watch->size ? path[watch->size] == '/' : watch->path[size] == '/';
 }
 
-/* Whether a container is in the document, not in a value that is detached. */
-static bool watch_is_in_document(struct evh_json *json, uint32_t number)
-{
-    const uint32_t limit = json->root->containers.fresh;
-    for (uint32_t level = 0; level <= limit; level++) {
-        if (number == json->root->document) return true;
-        const struct json_container *container = container_peek(json, number);
-        if (!container || container->parent == 0) return false;
-        number = container->parent;
-    }
-    return false;
-}
-
 /* Write a path down; it is taken. */
 static void watch_note(struct db_watches *watches, char *path)
 {
@@ -63,7 +50,7 @@ static void watch_change(struct json_observer *observer, struct evh_json *json, 
 {
     struct evh_db *db = (void *)((char *)observer - offsetof(struct evh_db, watches.observer));
     assert(db->json == json);
-    if (db->watches.count == 0 || !watch_is_in_document(json, number)) return;
+    if (db->watches.count == 0 || !container_is_inside(json, number, json->root->document)) return;
     const struct json_container *container = container_peek(json, number);
     const struct json_slot *slot = NULL;
     if (position != JSON_ALL) slot = container_slot(json, container, position);

@@ -89,6 +89,18 @@ struct json_container *container_of(struct evh_json *json, uint32_t number)
     return container;
 }
 
+bool container_is_inside(const struct evh_json *json, uint32_t number, uint32_t above)
+{
+    const uint32_t limit = json->root->containers.fresh; /* no chain of parents is longer */
+    for (uint32_t level = 0; number && level <= limit; level++) {
+        if (number == above) return true;
+        const struct json_container *container = container_peek(json, number);
+        if (!container) return false;
+        number = container->parent;
+    }
+    return false;
+}
+
 uint32_t container_make(struct evh_json *json, uint32_t kind, uint32_t parent,
                         struct json_container **container)
 {

@@ -88,11 +88,28 @@ void value_replace(struct evh_json *json, const struct json_place *place,
     value_free(json, &old);
 }
 
+static evh_status edit_check_text(const char *text, size_t size)
+{
+    if (!text && size) return base_fail(EVH_INVALID, NO_OFFSET, "json: no text");
+    const char *bad = text ? utf8_check(text, text + size) : NULL;
+    if (!text || bad == text + size) return EVH_OK;
+    return base_fail(EVH_SYNTAX, NO_OFFSET, "json: text that is not UTF-8, from byte %zu on",
+                     (size_t)(bad - text));
+}
+
 /* Begin to set `value`: its place. */
 static evh_status edit_begin(struct evh_json *json, evh_value value, struct json_place *place)
 {
     const evh_status status = json_writable(json);
     return status ? status : value_place(json, value, place);
+}
+
+/* The same for a change by `text`, which has to be UTF-8. */
+static evh_status edit_begin_text(struct evh_json *json, evh_value value, const char *text,
+                                  size_t size, struct json_place *place)
+{
+    const evh_status status = edit_check_text(text, size);
+    return status ? status : edit_begin(json, value, place);
 }
 
 static evh_status edit_set(struct evh_json *json, evh_value value, const struct json_slot *slot)
@@ -161,20 +178,10 @@ evh_status evh_json_set_number(evh_json *json, evh_value value, const char *text
 
 /* ---- strings and bytes ---- */
 
-static evh_status edit_check_text(const char *text, size_t size)
-{
-    if (!text && size) return base_fail(EVH_INVALID, NO_OFFSET, "json: no text");
-    const char *bad = text ? utf8_check(text, text + size) : NULL;
-    if (!text || bad == text + size) return EVH_OK;
-    return base_fail(EVH_SYNTAX, NO_OFFSET, "json: text that is not UTF-8, from byte %zu on",
-                     (size_t)(bad - text));
-}
-
 evh_status evh_json_set_text(evh_json *json, evh_value value, const char *text, size_t size)
 {
-    evh_status status = edit_check_text(text, size);
     struct json_place place;
-    if (!status) status = edit_begin(json, value, &place);
+    evh_status status = edit_begin_text(json, value, text, size, &place);
     if (status) return status;
     if (!text) text = "";
     if (place.slot->type == JSON_STRING) {
@@ -196,9 +203,8 @@ evh_status evh_json_set_text(evh_json *json, evh_value value, const char *text, 
 
 evh_status evh_json_append_text(evh_json *json, evh_value string, const char *text, size_t size)
 {
-    evh_status status = edit_check_text(text, size);
     struct json_place place;
-    if (!status) status = edit_begin(json, string, &place);
+    evh_status status = edit_begin_text(json, string, text, size, &place);
     if (status) return status;
     if (place.slot->type != JSON_STRING)
         return base_fail(EVH_INVALID, NO_OFFSET, "json: %s where a string is needed",
@@ -246,9 +252,8 @@ evh_status evh_json_set_ref(evh_json *json, evh_value value, const char *pointer
     size_t fault = 0;
     if (!pointer || !pointer_check(pointer, size, &fault))
         return base_fail(EVH_SYNTAX, NO_OFFSET, "json: a reference that is no JSON Pointer");
-    evh_status status = edit_check_text(pointer, size);
     struct json_place place;
-    if (!status) status = edit_begin(json, value, &place);
+    evh_status status = edit_begin_text(json, value, pointer, size, &place);
     if (status) return status;
     struct json_slot slot;
     status = ref_make(json, place.number, pointer, size, &slot);
@@ -361,9 +366,8 @@ evh_status evh_json_put(evh_json *json, evh_value object, const char *key, size_
 
 evh_status evh_json_rename(evh_json *json, evh_value member, const char *key, size_t size)
 {
-    evh_status status = edit_check_text(key, size);
     struct json_place place;
-    if (!status) status = edit_begin(json, member, &place);
+    evh_status status = edit_begin_text(json, member, key, size, &place);
     if (status) return status;
     if (place.holder->kind != JSON_KIND_OBJECT)
         return base_fail(EVH_INVALID, NO_OFFSET, "json: a value without a key");
@@ -411,19 +415,6 @@ evh_status evh_json_erase(evh_json *json, evh_value value)
     return EVH_OK;
 }
 
-/* Whether `number` is `above` or below it. */
-static bool edit_is_inside(struct evh_json *json, uint32_t number, uint32_t above)
-{
-    const uint32_t limit = json->root->containers.fresh;
-    for (uint32_t level = 0; number && level <= limit; level++) {
-        if (number == above) return true;
-        const struct json_container *container = container_peek(json, number);
-        if (!container) return false;
-        number = container->parent;
-    }
-    return false;
-}
-
 evh_status evh_json_move(evh_json *json, evh_value target, evh_value source)
 {
     struct json_place from;
@@ -434,7 +425,7 @@ evh_status evh_json_move(evh_json *json, evh_value target, evh_value source)
     if (from.slot == to.slot) return EVH_OK;
     const struct json_slot moved = *from.slot;
     if ((moved.type == JSON_ARRAY || moved.type == JSON_OBJECT) &&
-        edit_is_inside(json, to.number, moved.id))
+        container_is_inside(json, to.number, moved.id))
         return base_fail(EVH_INVALID, NO_OFFSET, "json: a value cannot be moved into itself");
     const struct json_slot null = {.type = JSON_NULL};
     json_observe(json, from.number, from.position);

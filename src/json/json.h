@@ -141,6 +141,9 @@ static inline struct json_container *container_in(const struct evh_json *json,
     return container;
 }
 
+/** Whether container `number` is `above`, or below it. */
+EVH_INTERNAL bool container_is_inside(const struct evh_json *json, uint32_t number, uint32_t above);
+
 /** Make an empty container. Returns its number, 0 on failure; `*container` its address. */
 EVH_INTERNAL uint32_t container_make(struct evh_json *json, uint32_t kind, uint32_t parent,
                                      struct json_container **container);
@@ -431,7 +434,7 @@ struct path_made {
 EVH_INTERNAL evh_value path_make(struct evh_json *json, evh_value from, const char *pointer,
                                  size_t size, struct path_made *made);
 /** Take back what was made, at once; the last error stays. */
-EVH_INTERNAL void path_unmake(struct evh_json *json, const struct path_made *made);
+EVH_INTERNAL void path_unmake(struct evh_json *json, struct path_made *made);
 
 enum { JSON_HOPS_MAX = 32 };
 

@@ -272,7 +272,7 @@ static evh_status path_make_step(struct evh_json *json, evh_value *value, const 
     return status;
 }
 
-void path_unmake(struct evh_json *json, const struct path_made *made)
+void path_unmake(struct evh_json *json, struct path_made *made)
 {
     if (!evh_json_is(made->first)) return;
     const evh_error error = *evh_last_error();
@@ -280,6 +280,7 @@ void path_unmake(struct evh_json *json, const struct path_made *made)
     (void)(made->was_null ? evh_json_set_null(json, made->first)
                           : evh_json_erase(json, made->first));
     if (json->observer) json->observer->count = made->observed;
+    made->first = value_none();
     (void)base_fail(error.status, error.offset, "%s", error.message);
 }
 

@@ -58,15 +58,11 @@ static void search_hit_text(struct search *search, uint32_t owner, uint64_t offs
     struct evh_json *json = search->json;
     if (!search_is_inside(search, owner) || !search_count(search)) return;
     const struct json_container *container = container_peek(json, owner);
-    struct json_span span;
-    for (uint32_t done = 0; container && container_span(json, container, done, &span);
-         done += span.count) {
-        for (uint32_t i = 0; i < span.count; i++) {
-            if (span.slots[i].type != JSON_STRING || span.slots[i].payload != offset) continue;
-            const evh_value value = value_of(json, owner, done + i, span.slots + i);
-            search_tell(search, &(evh_db_hit){EVH_DB_VALUE, value, text, size});
-            return;
-        }
+    uint32_t position = 0;
+    if (container && container_seek(json, container, owner, 1u << JSON_STRING, offset, &position)) {
+        const evh_value value = {owner, container->serial, position};
+        search_tell(search, &(evh_db_hit){EVH_DB_VALUE, value, text, size});
+        return;
     }
     search->status = json_corrupt(offset, "a string that its container does not have");
 }
@@ -167,8 +163,9 @@ static void search_texts(struct search *search)
     if (trigrams_is_on(json) && search->pattern.size >= JSON_INDEX_PART_MIN) {
         search_index(search);
     } else {
+        const uint64_t limit = text_slab_limit(json);
         uint64_t offset = texts->first_slab;
-        for (uint64_t i = 0; offset && i < texts->slab_count && search_goes_on(search); i++) {
+        for (uint64_t i = 0; offset && i < limit && search_goes_on(search); i++) {
             const struct json_text_slab *slab = text_slab_at(json, offset);
             search_slab(search, offset, slab);
             offset = slab ? slab->next : 0;

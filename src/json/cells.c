@@ -46,13 +46,14 @@ uint32_t cell_take(struct evh_json *json, struct json_cells *cells, uint32_t shi
             (void)json_corrupt(cells->directory, "a free cell that does not exist");
             return 0;
         }
-        if (shift == JSON_CONTAINER_SHIFT) {
-            const struct json_container *container = *cell;
-            cells->free_first = (uint32_t)container->body;
-        } else {
-            const struct json_ref *ref = *cell;
-            cells->free_first = ref->owner;
+        const struct json_container *container = *cell;
+        const struct json_ref *ref = *cell;
+        const bool is_container = shift == JSON_CONTAINER_SHIFT;
+        if (is_container ? container->kind != JSON_KIND_FREE : ref->state != JSON_REF_FREE) {
+            (void)json_corrupt(json_offset(json, *cell), "a cell in use among those that are free");
+            return 0;
         }
+        cells->free_first = is_container ? (uint32_t)container->body : ref->owner;
         cells->used_count++;
         return number;
     }

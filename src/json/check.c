@@ -27,6 +27,13 @@ struct check {
     uint64_t short_bytes; /* of entries of strings in slabs */
 };
 
+static bool check_is_number(const char *text, uint64_t size)
+{
+    struct number number;
+    enum number_fault fault = NUMBER_GOOD;
+    return number_read(text, text + size, &number, &fault) == text + size && !fault;
+}
+
 static evh_status check_value(struct check *check, const struct json_slot *slot, uint32_t number)
 {
     struct evh_json *json = check->json;
@@ -49,9 +56,14 @@ static evh_status check_value(struct check *check, const struct json_slot *slot,
         if (entry[-1].owner != number)
             return json_corrupt(slot->payload, "a string that names another container");
     }
+    if (slot->type == JSON_REAL && (slot->payload >> 52 & 0x7ff) == 0x7ff)
+        return json_corrupt(json_offset(json, slot), "a number that is not finite");
     if (slot->type == JSON_DIGITS || slot->type == JSON_BYTES) {
-        if (!blob_of(json, slot->payload, &size)) return EVH_CORRUPT;
+        const char *bytes = blob_of(json, slot->payload, &size);
+        if (!bytes) return EVH_CORRUPT;
         if (slot->type == JSON_BYTES) check->blob_bytes += size;
+        if (slot->type == JSON_DIGITS && !check_is_number(bytes, size))
+            return json_corrupt(slot->payload, "digits that are no number");
     }
     if (slot->type == JSON_REF) {
         const struct json_ref *ref = ref_of(json, slot);

@@ -144,6 +144,51 @@ bool container_span(struct evh_json *json, const struct json_container *containe
     return true;
 }
 
+/* The same in [first, end) alone. */
+static bool container_seek_in(struct evh_json *json, const struct json_container *container,
+                              uint32_t first, uint32_t end, uint32_t types, uint64_t payload,
+                              uint32_t *position)
+{
+    assert(first <= end);
+    struct json_span span;
+    for (uint32_t done = first; done < end && container_span(json, container, done, &span);) {
+        const uint32_t count = (uint32_t)base_min(span.count, end - done);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct json_slot *slot = span.slots + i;
+            if (slot->payload != payload || slot->type >= JSON_TYPE_COUNT) continue;
+            if (!(types >> slot->type & 1)) continue;
+            *position = done + i;
+            return true;
+        }
+        done += count;
+    }
+    return false;
+}
+
+bool container_seek(struct evh_json *json, const struct json_container *container, uint32_t number,
+                    uint32_t types, uint64_t payload, uint32_t *position)
+{
+    assert(types != 0);
+    const uint32_t part = 256;
+    const uint32_t count = container->count;
+    uint64_t *seek = json->seeks + number % JSON_SEEKS;
+    const uint64_t last = __atomic_load_n(seek, __ATOMIC_RELAXED);
+    uint32_t low = last >> 32 == number ? (uint32_t)base_min((uint32_t)last, count) : 0;
+    uint32_t high = low;
+    bool is_found = false;
+    while (!is_found && (low > 0 || high < count)) { /* in turns behind that place and before it */
+        const uint32_t behind = (uint32_t)base_min(part, count - high);
+        const uint32_t before = (uint32_t)base_min(part, low);
+        is_found =
+            container_seek_in(json, container, high, high + behind, types, payload, position) ||
+            container_seek_in(json, container, low - before, low, types, payload, position);
+        high += behind;
+        low -= before;
+    }
+    if (is_found) __atomic_store_n(seek, (uint64_t)number << 32 | *position, __ATOMIC_RELAXED);
+    return is_found;
+}
+
 uint32_t keys_scan(const uint32_t *keys, uint32_t count, uint32_t key)
 {
 #if defined(__x86_64__)
@@ -237,10 +282,10 @@ static void container_index_all(const struct container_flat *flat, uint32_t kind
 static evh_status container_resize(struct evh_json *json, struct json_container *container,
                                    uint32_t capacity)
 {
-    assert(capacity >= container->count);
     assert(capacity <= JSON_FLAT_MAX);
     struct container_flat old = {0};
     if (container->count && !container_flat(json, container, &old)) return EVH_CORRUPT;
+    assert(capacity >= container->count);
     uint64_t body = 0;
     if (capacity) {
         void *address = NULL;

@@ -41,6 +41,16 @@ evh_status json_free(struct evh_json *json, uint64_t offset)
 
 /* ---- documents ---- */
 
+/* Whether there is room for the cells that there are said to be: walks by number are bounded by it. */
+static bool json_has_cells(const struct evh_json *json, const struct json_cells *cells,
+                           uint32_t shift)
+{
+    assert(shift < JSON_SLAB_SHIFT);
+    return cells->slab_count <= heap_end_bytes(json->heap) / JSON_SLAB_BYTES &&
+           cells->slab_count <= cells->slab_capacity &&
+           cells->fresh <= (uint64_t)cells->slab_count << (JSON_SLAB_SHIFT - shift);
+}
+
 /* Whether a root is one of a version that is known. */
 static evh_status json_check_root(struct evh_json *json)
 {
@@ -50,6 +60,9 @@ static evh_status json_check_root(struct evh_json *json)
     if (root->version != JSON_VERSION)
         return base_fail(EVH_VERSION, json_offset(json, root), "json: version %u of a document",
                          root->version);
+    if (!json_has_cells(json, &root->containers, JSON_CONTAINER_SHIFT) ||
+        !json_has_cells(json, &root->refs, JSON_REF_SHIFT))
+        return json_corrupt(json_offset(json, root), "more containers or references than fit");
     const struct json_container *document = container_peek(json, root->document);
     if (!document || document->kind != JSON_KIND_HOLDER || document->count != 1)
         return json_corrupt(json_offset(json, root), "a document without a value");

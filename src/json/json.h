@@ -21,7 +21,10 @@ struct json_observer {
 
 #define JSON_ALL UINT32_MAX
 
-enum { JSON_HINTS = 256 }; /* of keys: documents have a hundred that matter */
+enum {
+    JSON_HINTS = 256, /* of keys: documents have a hundred that matter */
+    JSON_SEEKS = 64,  /* of containers: the ones on the way to a value */
+};
 
 struct evh_json {
     evh_heap *heap;
@@ -31,6 +34,8 @@ struct evh_json {
     bool keeps_room; /* bodies do not shrink: what is taken out may have to be put back */
     char name[EVH_NAME_SIZE_MAX + 1];
     uint16_t hints[JSON_HINTS]; /* by key: where in an object it was found last. Atomic */
+    uint64_t seeks[JSON_SEEKS]; /* by container: its number, and where something was found in it
+                                   last, in the lower half. Atomic */
 };
 
 /* ---- places: every address that is computed from the file's content comes from here ---- */
@@ -177,6 +182,12 @@ EVH_INTERNAL struct json_slot *object_find(struct evh_json *json,
                                            const struct json_container *object, uint32_t key,
                                            uint32_t *position);
 
+/** Find a value by what it leads to: its payload, and its type (a bit mask 1 << type). `number` is the
+ *  container's. Cost: the values between it and what was found in the container before it. */
+EVH_INTERNAL bool container_seek(struct evh_json *json, const struct json_container *container,
+                                 uint32_t number, uint32_t types, uint64_t payload,
+                                 uint32_t *position);
+
 /** Insert a value at `position` (at most count). `key` is 0 for arrays, and not yet a member of an
  *  object. On failure nothing has changed. */
 EVH_INTERNAL evh_status container_insert(struct evh_json *json, struct json_container *container,
@@ -267,6 +278,12 @@ static inline uint32_t key_hash(uint32_t key)
 }
 
 /* ---- texts.c ---- */
+
+/** How many slabs a walk along their list may meet at most. */
+static inline uint64_t text_slab_limit(const struct evh_json *json)
+{
+    return base_min(json->root->texts.slab_count, heap_end_bytes(json->heap) / JSON_SLAB_BYTES);
+}
 
 /** The slab of texts at `offset`. NULL and EVH_CORRUPT. */
 EVH_INTERNAL struct json_text_slab *text_slab_at(const struct evh_json *json, uint64_t offset);

@@ -117,6 +117,10 @@ static struct json_page *json_tree_walk_down(struct evh_json *json,
     for (uint32_t height = tree->height; height > 0; height--) {
         struct json_page *inner = page_at(json, number, JSON_PAGE_INNER);
         if (UNLIKELY(!inner)) return NULL;
+        if (UNLIKELY(inner->height != height)) { /* so that no page is on the way twice */
+            (void)json_corrupt(page_offset(number), "a page at the wrong height");
+            return NULL;
+        }
         if (UNLIKELY(!json_tree_child(inner, &position, &path->index[height]))) {
             (void)json_corrupt(page_offset(number), "a page that miscounts");
             return NULL;
@@ -484,6 +488,8 @@ evh_status json_tree_append(struct evh_json *json, struct json_container *contai
                             uint32_t count)
 {
     assert(slots != NULL || count == 0);
+    if (count > UINT32_MAX - container->count)
+        return base_fail(EVH_LIMIT, NO_OFFSET, "json: 2^32 values");
     while (count > 0) {
         struct json_tree *tree = json_tree_of(json, container);
         if (!tree) return EVH_CORRUPT;

@@ -105,7 +105,8 @@ static inline enum parse_result parse_put(struct parser *parser, const struct js
 
 static enum parse_result parse_open(struct parser *parser, uint32_t kind)
 {
-    if (UNLIKELY(parser->depth >= parser->options.depth_max + parser->options.lines))
+    const uint64_t depth_max = (uint64_t)parser->options.depth_max + parser->options.lines;
+    if (UNLIKELY(parser->depth >= depth_max))
         return parse_fail(parser, parser->next, EVH_LIMIT, "less deep nesting");
     if (UNLIKELY(parser->depth == parser->frame_capacity)) {
         const size_t capacity = parser->frame_capacity ? 2 * parser->frame_capacity : 32;

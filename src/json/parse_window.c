@@ -96,7 +96,7 @@ bool parse_refill(struct parser *parser)
     const size_t left = (size_t)(parser->end - parser->next);
     const char *from = parser->next;
     if (parser->buffer && left > parser->buffer_bytes / 2) {
-        if (left > base_max(parser->options.string_bytes_max, PARSE_WINDOW_BYTES) * 6) {
+        if (left / 6 > base_max(parser->options.string_bytes_max, PARSE_WINDOW_BYTES)) {
             (void)parse_fail(parser, parser->next, EVH_LIMIT, "a shorter string");
             return false;
         }

@@ -57,17 +57,9 @@ static evh_status patch_last_step(struct patch *patch, struct patch_place *place
     return patch_fail(patch, EVH_NOT_FOUND, "no such item");
 }
 
-static evh_status patch_find(struct patch *patch, const char *path, size_t size,
-                             struct patch_place *place)
+/* Walk to the place that place->walk leads to. */
+static evh_status patch_walk(struct patch *patch, struct patch_place *place)
 {
-    size_t fault = 0;
-    place->is_target = size == 0;
-    place->is_there = true;
-    place->number = patch->place.number;
-    place->position = patch->place.position;
-    if (!pointer_check(path, size, &fault))
-        return patch_fail(patch, EVH_SYNTAX, "a path that is no JSON Pointer");
-    pointer_begin(&place->walk, path, size);
     const struct json_container *holder = container_of(patch->json, patch->place.number);
     const struct json_slot *slot =
         holder ? container_slot(patch->json, holder, patch->place.position) : NULL;
@@ -85,6 +77,22 @@ static evh_status patch_find(struct patch *patch, const char *path, size_t size,
         if (!status) status = pointer_step(&place->walk);
     }
     return status == EVH_NOT_FOUND ? EVH_OK : status;
+}
+
+/* The place that a path names; after success end its walk. */
+static evh_status patch_find(struct patch *patch, const char *path, size_t size,
+                             struct patch_place *place)
+{
+    size_t fault = 0;
+    if (!pointer_check(path, size, &fault))
+        return patch_fail(patch, EVH_SYNTAX, "a path that is no JSON Pointer");
+    *place = (struct patch_place){.is_there = true, .is_target = size == 0};
+    place->number = patch->place.number;
+    place->position = patch->place.position;
+    pointer_begin(&place->walk, path, size);
+    const evh_status status = patch_walk(patch, place);
+    if (status) pointer_end(&place->walk);
+    return status;
 }
 
 /* ---- putting ---- */

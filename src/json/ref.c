@@ -260,12 +260,10 @@ evh_value ref_value(struct evh_json *json, uint32_t number)
     const struct json_ref *ref = ref_peek(json, number);
     const struct json_container *owner = ref ? container_peek(json, ref->owner) : NULL;
     if (!owner) return value_none();
-    struct json_span span;
-    for (uint32_t done = 0; container_span(json, owner, done, &span); done += span.count)
-        for (uint32_t i = 0; i < span.count; i++)
-            if (span.slots[i].type == JSON_REF && span.slots[i].id == number)
-                return value_of(json, ref->owner, done + i, span.slots + i);
-    return value_none();
+    uint32_t position = 0;
+    if (!container_seek(json, owner, ref->owner, 1u << JSON_REF, json_offset(json, ref), &position))
+        return value_none();
+    return (evh_value){ref->owner, owner->serial, position};
 }
 
 evh_status evh_json_resolve(evh_json *json, size_t *loose)

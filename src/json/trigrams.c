@@ -192,24 +192,14 @@ void trigrams_leave(struct evh_json *json, struct json_text_slab *slab)
 
 /* ---- all of it ---- */
 
-/* The slab at `offset` in the list of all, or NULL. */
-static struct json_text_slab *trigrams_slab_at(const struct evh_json *json, uint64_t offset)
-{
-    struct json_text_slab *slab = NULL;
-    if (offset % JSON_SLAB_BYTES == 0) slab = json_at(json, offset, JSON_SLAB_BYTES);
-    if (slab && slab->magic == (JSON_MAGIC ^ offset)) return slab;
-    (void)json_corrupt(offset, "a slab of strings that is none");
-    return NULL;
-}
-
 evh_status trigrams_make(struct evh_json *json)
 {
-    const struct json_texts *texts = &json->root->texts;
     if (trigrams_is_on(json)) return EVH_OK;
     evh_status status = trigrams_grow(json);
-    uint64_t offset = texts->first_slab;
-    for (uint64_t i = 0; !status && offset && i < texts->slab_count; i++) {
-        struct json_text_slab *slab = trigrams_slab_at(json, offset);
+    const uint64_t limit = text_slab_limit(json);
+    uint64_t offset = json->root->texts.first_slab;
+    for (uint64_t i = 0; !status && offset && i < limit; i++) {
+        struct json_text_slab *slab = text_slab_at(json, offset);
         status = slab ? trigrams_join(json, slab) : EVH_CORRUPT;
         if (status) break;
         uint64_t bit = 0;
@@ -227,8 +217,9 @@ evh_status trigrams_drop(struct evh_json *json)
 {
     struct json_index *index = &json->root->index;
     uint64_t offset = json->root->texts.first_slab;
-    for (uint64_t i = 0; offset && i < json->root->texts.slab_count; i++) {
-        struct json_text_slab *slab = trigrams_slab_at(json, offset);
+    const uint64_t limit = text_slab_limit(json);
+    for (uint64_t i = 0; offset && i < limit; i++) {
+        struct json_text_slab *slab = text_slab_at(json, offset);
         if (!slab) break;
         slab->index_number = 0;
         slab->indexed_bytes = 0;

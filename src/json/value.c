@@ -65,16 +65,10 @@ bool value_position(struct evh_json *json, uint32_t number, uint32_t parent, uin
         (void)json_corrupt(NO_OFFSET, "a container without its parent");
         return false;
     }
-    struct json_span span;
-    for (uint32_t done = 0; container_span(json, holder, done, &span); done += span.count) {
-        for (uint32_t i = 0; i < span.count; i++) {
-            const struct json_slot *slot = span.slots + i;
-            if (slot->id != number || (slot->type != JSON_ARRAY && slot->type != JSON_OBJECT))
-                continue;
-            *position = done + i;
-            return true;
-        }
-    }
+    const struct json_container *container = container_peek(json, number);
+    if (container && container_seek(json, holder, parent, JSON_KINDS_BOTH,
+                                    json_offset(json, container), position))
+        return true;
     (void)json_corrupt(json_offset(json, holder), "a container that its parent lacks");
     return false;
 }
@@ -205,7 +199,7 @@ int64_t evh_json_integer(evh_json *json, evh_value value, bool *exact)
     bool is_real = false;
     const double real = value_real(json, &slot, &is_real);
     if (real >= 9223372036854775808.0) return INT64_MAX;
-    if (real < -9223372036854775808.0) return INT64_MIN;
+    if (!(real >= -9223372036854775808.0)) return INT64_MIN;
     *exact = is_real && (double)(int64_t)real == real;
     return (int64_t)real;
 }

@@ -13,6 +13,8 @@ struct change {
 /* End a change: take back what was made for one that failed. */
 static evh_status change_end(struct change *change, evh_status status)
 {
+    assert(change != NULL);
+    if (change->route.memory) assert(change->json != NULL);
     if (status && change->json) path_unmake(change->json, &change->made);
     db_route_end(&change->route);
     return status;
@@ -21,6 +23,7 @@ static evh_status change_end(struct change *change, evh_status status)
 /* Begin a change at a path of the document. One that cannot begin is ended. */
 static evh_status change_route(struct evh_db *db, const char *path, struct change *change)
 {
+    assert(change != NULL);
     *change = (struct change){.json = db ? db->json : NULL};
     if (!db) return base_fail(EVH_INVALID, NO_OFFSET, "db: no database");
     evh_status status = json_writable(db->json);
@@ -33,6 +36,7 @@ static evh_status change_route(struct evh_db *db, const char *path, struct chang
 /* The same, making the value. */
 static evh_status change_begin(struct evh_db *db, const char *path, struct change *change)
 {
+    assert(change != NULL);
     const evh_status status = change_route(db, path, change);
     if (status) return status;
     change->value = path_make(db->json, evh_json_root(db->json), change->route.text,
@@ -43,6 +47,7 @@ static evh_status change_begin(struct evh_db *db, const char *path, struct chang
 /* The same of a value that has to be there: not followed at its end. */
 static evh_status change_find(struct evh_db *db, const char *path, struct change *change)
 {
+    assert(change != NULL);
     const evh_status status = change_route(db, path, change);
     if (status) return status;
     change->value =
@@ -185,6 +190,9 @@ evh_status evh_db_push(evh_db *db, const char *path, evh_value *item)
 /* The value that would hold what a path names, and the last token, which is not unescaped. */
 static evh_value change_holder(const struct change *change, const char **token, size_t *size)
 {
+    assert(token != NULL);
+    assert(size != NULL);
+    assert(change->route.realm == DB_DOCUMENT);
     const struct db_route *route = &change->route;
     size_t end = route->size;
     while (end > 0 && route->text[end - 1] != '/') end--;
@@ -231,6 +239,8 @@ evh_status evh_db_rename(evh_db *db, const char *path, const char *key)
 /* Whether `value` is `above`, or below it. */
 static bool change_is_inside(struct evh_json *json, evh_value value, evh_value above)
 {
+    assert(evh_json_is(value));
+    assert(evh_json_is(above));
     const uint32_t limit = json->root->containers.fresh;
     for (uint32_t level = 0; evh_json_is(value) && level <= limit; level++) {
         if (memcmp(&value, &above, sizeof value) == 0) return true;
@@ -281,6 +291,7 @@ evh_status evh_db_copy(evh_db *db, const char *from, const char *to)
 /* The sum of an integer, as its slot holds it, and `by`. */
 static evh_status change_add(struct evh_json *json, evh_value value, int64_t by)
 {
+    assert(evh_json_type_of(json, value) != EVH_JSON_REAL);
     const bool is_unsigned = evh_json_type_of(json, value) == EVH_JSON_UNSIGNED;
     __int128 sum = is_unsigned ? (__int128)evh_json_unsigned(json, value, NULL)
                                : (__int128)evh_json_integer(json, value, NULL);
@@ -293,6 +304,7 @@ static evh_status change_add(struct evh_json *json, evh_value value, int64_t by)
 
 static evh_status change_add_real(struct evh_json *json, evh_value value, double by)
 {
+    assert(json != NULL);
     const double sum = evh_json_real(json, value, NULL) + by;
     const evh_status status = evh_json_set_real(json, value, sum);
     if (status != EVH_INVALID) return status;
@@ -302,6 +314,7 @@ static evh_status change_add_real(struct evh_json *json, evh_value value, double
 /* The value at a path, followed, which is made 0 if nothing is there. */
 static evh_status change_number(struct evh_db *db, const char *path, struct change *change)
 {
+    assert(change != NULL);
     evh_status status = change_begin(db, path, change);
     if (status) return status;
     change->value = evh_json_follow(change->json, change->value);

@@ -30,6 +30,7 @@ static inline unsigned char match_fold(unsigned char c)
 evh_status db_pattern_begin(struct db_pattern *pattern, const char *part, size_t size, bool folds)
 {
     assert(part != NULL || size == 0);
+    assert(pattern != NULL);
     *pattern = (struct db_pattern){.size = size, .folds = folds};
     unsigned char *bytes = os->memory_allocate(size + 1);
     if (!bytes) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "db: no memory to search");
@@ -48,6 +49,7 @@ evh_status db_pattern_begin(struct db_pattern *pattern, const char *part, size_t
 
 void db_pattern_end(struct db_pattern *pattern)
 {
+    assert(pattern != NULL);
     os->memory_free((void *)pattern->bytes);
     pattern->bytes = NULL;
 }
@@ -55,6 +57,8 @@ void db_pattern_end(struct db_pattern *pattern)
 /* Most differ in the first bytes: a call of memcmp() took a quarter of a search's time. */
 static bool match_at(const struct db_pattern *pattern, const char *text)
 {
+    assert(pattern->bytes != NULL);
+    assert(text != NULL);
     const unsigned char *bytes = (const unsigned char *)text;
     for (size_t i = 0; i < pattern->size; i++)
         if ((pattern->folds ? match_fold(bytes[i]) : bytes[i]) != pattern->bytes[i]) return false;
@@ -67,6 +71,8 @@ static bool match_at(const struct db_pattern *pattern, const char *text)
 static bool match_steps(const struct db_pattern *pattern, const char *text, size_t places,
                         size_t *at)
 {
+    assert(pattern->size > 0);
+    assert(*at <= places);
     const match_vector first = (match_vector){0} + pattern->first;
     const match_vector last = (match_vector){0} + pattern->last;
     const match_vector first_mask = (match_vector){0} + pattern->first_mask;
@@ -113,6 +119,8 @@ __attribute__((target("avx2"))) static bool match_steps_wide(const struct db_pat
                                                              const char *text, size_t places,
                                                              size_t *at)
 {
+    assert(pattern->size > 0);
+    assert(*at <= places);
     const __m256i first = _mm256_set1_epi8((char)pattern->first);
     const __m256i last = _mm256_set1_epi8((char)pattern->last);
     const __m256i first_mask = _mm256_set1_epi8((char)pattern->first_mask);
@@ -139,6 +147,7 @@ __attribute__((target("avx2"))) static bool match_steps_wide(const struct db_pat
 
 const char *db_pattern_find(const struct db_pattern *pattern, const char *text, size_t size)
 {
+    assert(text != NULL || size == 0);
     const size_t part = pattern->size;
     assert(part > 0);
     if (size < part) return NULL;

@@ -37,6 +37,7 @@ static bool search_goes_on(const struct search *search)
 /* Count a hit. Returns whether it is to be told. */
 static bool search_count(struct search *search)
 {
+    if (search->is_stopped) assert(search->counts);
     const uint64_t index = search->hits++;
     if (search->is_stopped || index < search->options.skip) return false;
     return true;
@@ -44,6 +45,8 @@ static bool search_count(struct search *search)
 
 static void search_tell(struct search *search, const evh_db_hit *hit)
 {
+    assert(hit->text != NULL);
+    assert(!search->is_stopped);
     const evh_db_search_options *options = &search->options;
     if (search->found && !search->found(hit, search->context)) search->is_stopped = true;
     if (options->limit && search->hits - options->skip >= options->limit) search->is_stopped = true;
@@ -55,6 +58,8 @@ static void search_tell(struct search *search, const evh_db_hit *hit)
 static void search_hit_text(struct search *search, uint32_t owner, uint64_t offset,
                             const char *text, size_t size)
 {
+    assert(text != NULL);
+    assert(offset % 8 == 0);
     struct evh_json *json = search->json;
     if (!search_is_inside(search, owner) || !search_count(search)) return;
     const struct json_container *container = container_peek(json, owner);
@@ -70,6 +75,8 @@ static void search_hit_text(struct search *search, uint32_t owner, uint64_t offs
 /* Search the entries of one slab, which is at `offset`. NULL: there is none, which is reported. */
 static void search_slab(struct search *search, uint64_t offset, const struct json_text_slab *found)
 {
+    assert(!search->status);
+    if (found) assert(offset % JSON_SLAB_BYTES == 0);
     if (!found) {
         search->status = EVH_CORRUPT;
         return;
@@ -140,6 +147,8 @@ static void search_large(struct search *search)
 /* The slabs that the index does not exclude. */
 static void search_index(struct search *search)
 {
+    assert(trigrams_is_on(search->json));
+    assert(search->pattern.size >= JSON_INDEX_PART_MIN);
     struct evh_json *json = search->json;
     const struct db_pattern *pattern = &search->pattern;
     for (uint32_t i = 0; i < json->root->index.group_count && search_goes_on(search); i++) {
@@ -158,6 +167,7 @@ static void search_index(struct search *search)
 
 static void search_texts(struct search *search)
 {
+    assert(search->status == EVH_OK);
     const struct evh_json *json = search->json;
     const struct json_texts *texts = &json->root->texts;
     if (trigrams_is_on(json) && search->pattern.size >= JSON_INDEX_PART_MIN) {
@@ -179,6 +189,7 @@ static void search_texts(struct search *search)
 /* Bits of the symbols that match, owned; NULL if none does, or on failure. */
 static uint64_t *search_symbols(struct search *search, evh_symbol *highest)
 {
+    assert(highest != NULL);
     struct evh_json *json = search->json;
     const evh_symbols keys = {json->root->keys};
     uint64_t *bits = NULL;
@@ -212,6 +223,8 @@ static void search_object(struct search *search, uint32_t number,
                           const struct json_container *object, const uint64_t *bits,
                           evh_symbol highest)
 {
+    assert(bits != NULL);
+    assert(object->kind == JSON_KIND_OBJECT);
     struct evh_json *json = search->json;
     const evh_symbols keys = {json->root->keys};
     struct json_span span;
@@ -234,6 +247,7 @@ static void search_object(struct search *search, uint32_t number,
 
 static void search_keys(struct search *search)
 {
+    assert(search->status == EVH_OK);
     struct evh_json *json = search->json;
     evh_symbol highest = 0;
     uint64_t *bits = search_symbols(search, &highest);

@@ -4,6 +4,8 @@
 /* Add a slab; its first cell is its header. */
 static evh_status cell_grow(struct evh_json *json, struct json_cells *cells, uint32_t shift)
 {
+    assert(shift == JSON_CONTAINER_SHIFT || shift == JSON_REF_SHIFT);
+    assert(cells == &json->root->containers || cells == &json->root->refs);
     const uint32_t per_slab = 1u << (JSON_SLAB_SHIFT - shift);
     if (cells->slab_count >= UINT32_MAX / per_slab)
         return base_fail(EVH_LIMIT, NO_OFFSET, "json: too many containers");
@@ -31,6 +33,7 @@ static evh_status cell_grow(struct evh_json *json, struct json_cells *cells, uin
     header->number = cells->slab_count;
     header->cell_bytes = 1u << shift;
     cells->fresh = cells->slab_count * per_slab + 1;
+    assert(slab % JSON_SLAB_BYTES == 0);
     directory[cells->slab_count++] = slab;
     return EVH_OK;
 }

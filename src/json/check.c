@@ -29,6 +29,7 @@ struct check {
 
 static bool check_is_number(const char *text, uint64_t size)
 {
+    assert(text != NULL);
     struct number number;
     enum number_fault fault = NUMBER_GOOD;
     return number_read(text, text + size, &number, &fault) == text + size && !fault;
@@ -36,6 +37,8 @@ static bool check_is_number(const char *text, uint64_t size)
 
 static evh_status check_value(struct check *check, const struct json_slot *slot, uint32_t number)
 {
+    assert(slot->type != JSON_ARRAY);
+    assert(slot->type != JSON_OBJECT);
     struct evh_json *json = check->json;
     uint64_t size = 0;
     if (slot->type == JSON_STRING) {
@@ -79,6 +82,7 @@ static evh_status check_value(struct check *check, const struct json_slot *slot,
 
 static evh_status check_slot(struct check *check, const struct json_slot *slot, uint32_t number)
 {
+    assert(number != 0);
     struct evh_json *json = check->json;
     if (slot->type == JSON_NONE || slot->type >= JSON_TYPE_COUNT || slot->reserved)
         return json_corrupt(json_offset(json, slot), "a value of no type");
@@ -101,6 +105,8 @@ static evh_status check_slot(struct check *check, const struct json_slot *slot, 
 static evh_status check_inner(struct check *check, struct json_page *inner, uint32_t number,
                               uint32_t leaf_kind)
 {
+    assert(inner->kind == JSON_PAGE_INNER);
+    assert(leaf_kind == JSON_PAGE_ITEMS || leaf_kind == JSON_PAGE_MEMBERS);
     const uint32_t *ends = (const uint32_t *)(const void *)(inner + 1);
     const uint32_t *children = ends + JSON_CHILDREN_MAX;
     uint32_t before = 0;
@@ -123,6 +129,7 @@ static evh_status check_inner(struct check *check, struct json_page *inner, uint
 
 static evh_status check_tree(struct check *check, const struct json_container *container)
 {
+    assert(container->form == JSON_TREE);
     struct evh_json *json = check->json;
     const struct json_tree *tree = json_tree_of(json, container);
     if (!tree) return EVH_CORRUPT;
@@ -157,6 +164,7 @@ static evh_status check_tree(struct check *check, const struct json_container *c
 
 static evh_status check_container(struct check *check, uint32_t number)
 {
+    assert(number != 0);
     struct evh_json *json = check->json;
     const struct json_container *container = container_of(json, number);
     if (!container) return EVH_CORRUPT;
@@ -250,6 +258,7 @@ static evh_status check_texts(struct check *check)
 
 static evh_status check_totals(struct check *check)
 {
+    assert(check->queued == 0);
     struct evh_json *json = check->json;
     const struct json_root *root = json->root;
     for (int type = 0; type < JSON_TYPE_COUNT; type++)
@@ -287,6 +296,8 @@ static evh_status check_totals(struct check *check)
 
 static evh_status check_all(struct check *check)
 {
+    assert(check->seen != NULL);
+    assert(check->queue != NULL);
     struct evh_json *json = check->json;
     evh_status status = EVH_OK;
     for (uint32_t i = 1; !status && i < json->root->containers.fresh; i++) {

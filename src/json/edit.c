@@ -8,6 +8,8 @@ enum { EDIT_KEEP_BYTES = 64 }; /* places of strings that are not given up for sh
 /* Free what a slot that is no container owns. */
 static void value_free_leaf(struct evh_json *json, const struct json_slot *slot)
 {
+    assert(slot->type != JSON_ARRAY);
+    assert(slot->type != JSON_OBJECT);
     uint64_t size = 0;
     if (slot->type == JSON_STRING) (void)text_free(json, slot);
     if (slot->type == JSON_REF) ref_free(json, slot);
@@ -68,6 +70,7 @@ void value_free(struct evh_json *json, const struct json_slot *slot)
 void value_adopt(struct evh_json *json, const struct json_slot *slot, uint32_t owner)
 {
     assert(slot != NULL);
+    assert(owner != 0);
     if (slot->type == JSON_STRING) text_own(json, slot, owner);
     if (slot->type == JSON_REF) {
         struct json_ref *ref = ref_of(json, slot);
@@ -81,6 +84,7 @@ void value_adopt(struct evh_json *json, const struct json_slot *slot, uint32_t o
 void value_replace(struct evh_json *json, const struct json_place *place,
                    const struct json_slot *slot)
 {
+    assert(place->slot != NULL);
     const struct json_slot old = *place->slot;
     json_observe(json, place->number, place->position);
     *place->slot = *slot;
@@ -100,6 +104,7 @@ static evh_status edit_check_text(const char *text, size_t size)
 /* Begin to set `value`: its place. */
 static evh_status edit_begin(struct evh_json *json, evh_value value, struct json_place *place)
 {
+    assert(place != NULL);
     const evh_status status = json_writable(json);
     return status ? status : value_place(json, value, place);
 }
@@ -114,6 +119,7 @@ static evh_status edit_begin_text(struct evh_json *json, evh_value value, const 
 
 static evh_status edit_set(struct evh_json *json, evh_value value, const struct json_slot *slot)
 {
+    assert(slot->type < JSON_STRING);
     struct json_place place;
     const evh_status status = edit_begin(json, value, &place);
     if (status) return status;
@@ -166,6 +172,7 @@ evh_status evh_json_set_number(evh_json *json, evh_value value, const char *text
     if (status) return status;
     struct json_slot slot = {.payload = number.natural};
     static const uint8_t types[] = {JSON_INTEGER, JSON_UNSIGNED, JSON_REAL, JSON_DIGITS};
+    assert(number.kind < sizeof types);
     slot.type = types[number.kind];
     if (number.kind == NUMBER_REAL && number.is_plain) slot.flags = JSON_NO_POINT;
     if (number.kind == NUMBER_DIGITS) {
@@ -189,6 +196,7 @@ evh_status evh_json_set_text(evh_json *json, evh_value value, const char *text, 
         /* In place, unless more than half of a large place would be left over. */
         if (size <= capacity && (capacity < EDIT_KEEP_BYTES || size >= capacity / 2)) {
             json_observe(json, place.number, place.position);
+            assert(size <= JSON_TEXT_SMALL_MAX || place.slot->flags & JSON_TEXT_IS_LARGE);
             memmove(json->heap->view.base + place.slot->payload, text, size);
             text_resize(json, place.slot, size);
             return EVH_OK;
@@ -227,6 +235,8 @@ evh_status evh_json_append_text(evh_json *json, evh_value string, const char *te
     char *room = NULL;
     status = text_make(json, place.number, NULL, room_bytes, &slot, &room);
     if (status) return status;
+    assert(room != NULL);
+    assert(room_bytes >= total);
     memcpy(room, old, old_size);
     memcpy(room + old_size, text, size);
     text_resize(json, &slot, total);
@@ -266,6 +276,7 @@ evh_status evh_json_set_ref(evh_json *json, evh_value value, const char *pointer
 
 static evh_status edit_set_container(struct evh_json *json, evh_value value, uint32_t kind)
 {
+    assert(kind == JSON_KIND_ARRAY || kind == JSON_KIND_OBJECT);
     struct json_place place;
     const evh_status status = edit_begin(json, value, &place);
     if (status) return status;
@@ -286,10 +297,13 @@ static evh_status edit_set_container(struct evh_json *json, evh_value value, uin
             chain = next;
         }
         container_clear(json, container);
+        assert(container->count == 0);
         return EVH_OK;
     }
     const uint32_t number = container_make(json, kind, place.number, &container);
     if (!number) return evh_last_error()->status;
+    assert(container->count == 0);
+    assert(container->parent == place.number);
     const struct json_slot slot = {
         .type = (uint8_t)kind, .id = number, .payload = json_offset(json, container)};
     value_replace(json, &place, &slot);
@@ -321,6 +335,7 @@ evh_status evh_json_insert(evh_json *json, evh_value array, size_t position, evh
     if (inserted) return inserted;
     json_observe(json, number, (uint32_t)position);
     json_count(json, &null, 1);
+    assert(found->count > position);
     if (item) *item = (evh_value){number, found->serial, position};
     return EVH_OK;
 }
@@ -360,6 +375,7 @@ evh_status evh_json_put(evh_json *json, evh_value object, const char *key, size_
     }
     json_observe(json, number, position);
     json_count(json, &null, 1);
+    assert(found->count > position);
     if (member) *member = (evh_value){number, found->serial, position};
     return EVH_OK;
 }
@@ -423,6 +439,7 @@ evh_status evh_json_move(evh_json *json, evh_value target, evh_value source)
     if (!status) status = value_place(json, target, &to);
     if (status) return status;
     if (from.slot == to.slot) return EVH_OK;
+    assert(from.number != to.number || from.position != to.position);
     const struct json_slot moved = *from.slot;
     if ((moved.type == JSON_ARRAY || moved.type == JSON_OBJECT) &&
         container_is_inside(json, to.number, moved.id))

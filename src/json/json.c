@@ -4,6 +4,7 @@
 
 evh_status json_corrupt(uint64_t offset, const char *what)
 {
+    assert(what != NULL);
     return base_fail(EVH_CORRUPT, offset, "json: %s", what);
 }
 
@@ -41,11 +42,12 @@ evh_status json_free(struct evh_json *json, uint64_t offset)
 
 /* ---- documents ---- */
 
-/* Whether there is room for the cells that there are said to be: walks by number are bounded by it. */
+/* Whether there is room for the cells that there are said to be, which bound walks by number. */
 static bool json_has_cells(const struct evh_json *json, const struct json_cells *cells,
                            uint32_t shift)
 {
     assert(shift < JSON_SLAB_SHIFT);
+    assert(cells != NULL);
     return cells->slab_count <= heap_end_bytes(json->heap) / JSON_SLAB_BYTES &&
            cells->slab_count <= cells->slab_capacity &&
            cells->fresh <= (uint64_t)cells->slab_count << (JSON_SLAB_SHIFT - shift);
@@ -54,6 +56,7 @@ static bool json_has_cells(const struct evh_json *json, const struct json_cells 
 /* Whether a root is one of a version that is known. */
 static evh_status json_check_root(struct evh_json *json)
 {
+    assert(json->root != NULL);
     const struct json_root *root = json->root;
     if (root->magic != JSON_MAGIC)
         return json_corrupt(json_offset(json, root), "a root that is no document");
@@ -71,6 +74,7 @@ static evh_status json_check_root(struct evh_json *json)
 
 evh_status json_find_root(struct evh_json *json)
 {
+    assert(json->name[0] != 0);
     size_t size = 0;
     json->root = evh_root_find(json->heap, json->name, &size);
     if (!json->root) return evh_last_error()->status;
@@ -100,12 +104,15 @@ static uint32_t json_make_holder(struct evh_json *json)
         container_end(json, number, holder);
         return 0;
     }
+    assert(holder->count == 1);
+    assert(holder->parent == 0);
     json_count(json, &null, 1);
     return number;
 }
 
 static evh_status json_create(struct evh_json *json)
 {
+    assert(json->root == NULL);
     const evh_status status = heap_writable(json->heap);
     if (status) {
         if (status != EVH_READ_ONLY) return status;
@@ -218,6 +225,7 @@ evh_status evh_json_remove(evh_heap *heap, const char *name)
 
 uint32_t key_intern(struct evh_json *json, const char *text, uint64_t size)
 {
+    assert(text != NULL || size == 0);
     evh_symbols keys = {json->root->keys};
     const uint32_t key = evh_symbol_intern(json->heap, &keys, text, size);
     json->root->keys = keys.offset;
@@ -226,6 +234,7 @@ uint32_t key_intern(struct evh_json *json, const char *text, uint64_t size)
 
 uint32_t key_find(struct evh_json *json, const char *text, uint64_t size)
 {
+    assert(text != NULL || size == 0);
     const evh_symbols keys = {json->root->keys};
     return keys.offset ? evh_symbol_find(json->heap, &keys, text, size) : 0;
 }
@@ -249,6 +258,7 @@ void key_release(struct evh_json *json, uint32_t key)
 
 const char *key_text(struct evh_json *json, uint32_t key, uint64_t *size)
 {
+    assert(size != NULL);
     const evh_symbols keys = {json->root->keys};
     size_t bytes = 0;
     const char *text = evh_symbol_text(json->heap, &keys, key, &bytes);

@@ -182,8 +182,8 @@ EVH_INTERNAL struct json_slot *object_find(struct evh_json *json,
                                            const struct json_container *object, uint32_t key,
                                            uint32_t *position);
 
-/** Find a value by what it leads to: its payload, and its type (a bit mask 1 << type). `number` is the
- *  container's. Cost: the values between it and what was found in the container before it. */
+/** Find a value by what it leads to: its payload, and its type (a bit mask 1 << type). `number` is
+ *  the container's. Cost: the values between it and what was found in the container before. */
 EVH_INTERNAL bool container_seek(struct evh_json *json, const struct json_container *container,
                                  uint32_t number, uint32_t types, uint64_t payload,
                                  uint32_t *position);

@@ -27,6 +27,7 @@ struct patch_place {
 
 static evh_status patch_fail(const struct patch *patch, evh_status status, const char *what)
 {
+    assert(status != EVH_OK);
     return base_fail(status, NO_OFFSET, "json: operation %zu of the patch: %s", patch->operation,
                      what);
 }
@@ -35,6 +36,7 @@ static evh_status patch_fail(const struct patch *patch, evh_status status, const
 
 static evh_status patch_last_step(struct patch *patch, struct patch_place *place)
 {
+    assert(place->walk.next == place->walk.end);
     struct json_step *at = &place->at;
     const struct pointer *walk = &place->walk;
     const uint8_t type = at->slot.type;
@@ -83,6 +85,7 @@ static evh_status patch_walk(struct patch *patch, struct patch_place *place)
 static evh_status patch_find(struct patch *patch, const char *path, size_t size,
                              struct patch_place *place)
 {
+    assert(place != NULL);
     size_t fault = 0;
     if (!pointer_check(path, size, &fault))
         return patch_fail(patch, EVH_SYNTAX, "a path that is no JSON Pointer");
@@ -124,6 +127,7 @@ static evh_status patch_put(struct patch *patch, struct patch_place *place,
 static evh_status patch_put_copy(struct patch *patch, struct patch_place *place,
                                  const struct json_slot *source)
 {
+    assert(source != NULL);
     struct json_slot copy;
     evh_status status = value_copy(patch->json, source, place->number, &copy);
     if (status) return status;
@@ -151,6 +155,8 @@ static bool patch_is_inside(struct evh_json *json, uint32_t number, const struct
 static evh_status patch_text(struct patch *patch, const struct json_container *operation,
                              const char *name, const char **text, uint64_t *size)
 {
+    assert(text != NULL);
+    assert(size != NULL);
     const uint32_t key = key_find(patch->json, name, strlen(name));
     const struct json_slot *slot = key ? object_find(patch->json, operation, key, NULL) : NULL;
     if (!slot || slot->type != JSON_STRING)
@@ -162,6 +168,7 @@ static evh_status patch_text(struct patch *patch, const struct json_container *o
 static evh_status patch_value(struct patch *patch, const struct json_container *operation,
                               struct json_slot *value)
 {
+    assert(value != NULL);
     const uint32_t key = key_find(patch->json, "value", 5);
     const struct json_slot *slot = key ? object_find(patch->json, operation, key, NULL) : NULL;
     if (!slot) return patch_fail(patch, EVH_SYNTAX, "value is missing");
@@ -205,6 +212,7 @@ static evh_status patch_test(struct patch *patch, const struct patch_place *plac
 static evh_status patch_move(struct patch *patch, const struct json_container *operation,
                              const char *path, uint64_t size)
 {
+    assert(path != NULL);
     const char *from = NULL;
     uint64_t from_size = 0;
     struct patch_place source;
@@ -228,6 +236,7 @@ static evh_status patch_move(struct patch *patch, const struct json_container *o
     }
     /* It is where it was put, and must not be freed as what was removed. */
     if (!status) {
+        assert(patch->undo.count >= 2);
         struct undo_step *step = patch->undo.steps + patch->undo.count - 2;
         assert(step[0].kind != UNDO_INSERTED);
         assert(step[1].kind != UNDO_REMOVED);
@@ -289,6 +298,8 @@ static evh_status patch_operation(struct patch *patch, const struct json_contain
 static evh_status patch_isolate(evh_json *json, evh_value target, evh_value *source,
                                 evh_value *copy)
 {
+    assert(source != NULL);
+    assert(copy != NULL);
     const uint32_t limit = json->root->containers.fresh;
     uint32_t tops[2] = {target.container, source->container};
     *copy = value_none();
@@ -300,6 +311,7 @@ static evh_status patch_isolate(evh_json *json, evh_value target, evh_value *sou
         }
     }
     if (tops[0] != tops[1]) return EVH_OK;
+    assert(evh_json_is(*source));
     *copy = evh_json_detached(json);
     if (!evh_json_is(*copy)) return evh_last_error()->status;
     const evh_status status = evh_json_copy(json, *copy, *source);
@@ -345,6 +357,7 @@ struct merge_stack {
 static evh_status merge_push(struct merge_stack *stack, uint32_t target,
                              const struct json_container *source)
 {
+    assert(stack->count <= stack->capacity);
     if (!source) return EVH_CORRUPT;
     if (stack->left-- == 0) return json_corrupt(NO_OFFSET, "containers in a ring");
     if (stack->count == stack->capacity) {
@@ -362,6 +375,7 @@ static evh_status merge_push(struct merge_stack *stack, uint32_t target,
 static evh_status merge_make(struct evh_json *json, const struct json_slot *value, uint32_t owner,
                              struct json_slot *made)
 {
+    assert(made != NULL);
     if (value->type != JSON_OBJECT) return value_copy(json, value, owner, made);
     struct json_container *container = NULL;
     const uint32_t number = container_make(json, JSON_KIND_OBJECT, owner, &container);
@@ -400,6 +414,7 @@ static evh_status merge_value(struct patch *patch, struct merge_stack *stack, ui
 
 static evh_status merge_next(struct patch *patch, struct merge_stack *stack)
 {
+    assert(stack->count > 0);
     struct merge_level *level = stack->levels + stack->count - 1;
     const uint32_t number = level->target;
     struct json_span span;
@@ -437,12 +452,14 @@ static evh_status merge_apply(struct patch *patch, evh_value source)
 static evh_status patch_run(evh_json *json, evh_value target, evh_value source,
                             evh_status (*apply)(struct patch *, evh_value))
 {
+    assert(apply != NULL);
     struct patch patch = {.json = json, .undo = {.json = json}};
     evh_value copy = value_none();
     evh_status status = json_writable(json);
     if (!status) status = value_place(json, target, &patch.place);
     if (!status) status = patch_isolate(json, target, &source, &copy);
     if (!status) {
+        assert(!json->keeps_room);
         json->keeps_room = true;
         status = apply(&patch, source);
         if (status) {
@@ -473,6 +490,7 @@ evh_status evh_json_merge(evh_json *json, evh_value target, evh_value patch)
 static evh_status patch_from_text(evh_json *json, evh_value target, const char *text, size_t size,
                                   evh_status (*apply)(evh_json *, evh_value, evh_value))
 {
+    assert(apply != NULL);
     const evh_value source = evh_json_detached(json);
     if (!evh_json_is(source)) return evh_last_error()->status;
     evh_status status = evh_json_parse(json, source, text, size, NULL, NULL);

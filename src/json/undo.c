@@ -9,6 +9,7 @@
 
 static evh_status undo_room(struct undo *undo)
 {
+    assert(undo->count <= undo->capacity);
     const struct json_observer *observer = undo->json->observer;
     if (undo->count == 0 && observer) undo->observed = observer->count;
     if (undo->count < undo->capacity) return EVH_OK;
@@ -44,6 +45,7 @@ evh_status undo_remove(struct undo *undo, uint32_t number, uint32_t position)
     if (!status)
         status = container_remove(undo->json, container, number, position, &step.key, &step.slot);
     if (status) return status;
+    assert(undo->count < undo->capacity);
     undo->steps[undo->count++] = step;
     return EVH_OK;
 }
@@ -65,6 +67,7 @@ evh_status undo_replace(struct undo *undo, uint32_t number, uint32_t position,
 
 void undo_keep(struct undo *undo)
 {
+    assert(undo->json->keeps_room);
     for (size_t i = 0; i < undo->count; i++) {
         const struct undo_step *step = undo->steps + i;
         if (step->kind == UNDO_INSERTED) continue;
@@ -77,6 +80,7 @@ void undo_keep(struct undo *undo)
 
 void undo_take_back(struct undo *undo)
 {
+    assert(undo->json->keeps_room);
     struct evh_json *json = undo->json;
     const evh_error error = *evh_last_error();
     if (undo->count > 0 && json->observer) json->observer->count = undo->observed;

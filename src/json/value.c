@@ -7,6 +7,7 @@
 
 evh_value value_of_container(uint32_t number, const struct json_container *container)
 {
+    assert(container != NULL);
     const evh_value value = {number, container->serial, JSON_SELF};
     return number ? value : value_none();
 }
@@ -14,6 +15,7 @@ evh_value value_of_container(uint32_t number, const struct json_container *conta
 evh_value value_of(struct evh_json *json, uint32_t number, uint32_t position,
                    const struct json_slot *slot)
 {
+    assert(slot != NULL);
     if (slot->type == JSON_ARRAY || slot->type == JSON_OBJECT) {
         const struct json_container *container = container_in(json, slot);
         return container ? value_of_container(slot->id, container) : value_none();
@@ -43,6 +45,7 @@ static inline struct json_container *value_cell(struct evh_json *json, evh_value
 
 evh_status value_load(struct evh_json *json, evh_value value, struct json_slot *slot)
 {
+    assert(slot != NULL);
     struct json_container *container = value_cell(json, value);
     if (!container) return value_absent();
     if (value.position == JSON_SELF) {
@@ -60,6 +63,7 @@ evh_status value_load(struct evh_json *json, evh_value value, struct json_slot *
 
 bool value_position(struct evh_json *json, uint32_t number, uint32_t parent, uint32_t *position)
 {
+    assert(position != NULL);
     const struct json_container *holder = container_peek(json, parent);
     if (!holder) {
         (void)json_corrupt(NO_OFFSET, "a container without its parent");
@@ -75,6 +79,7 @@ bool value_position(struct evh_json *json, uint32_t number, uint32_t parent, uin
 
 evh_status value_place(struct evh_json *json, evh_value value, struct json_place *place)
 {
+    assert(place != NULL);
     struct json_container *container = value_cell(json, value);
     if (!container) return value_absent();
     place->holder = container;
@@ -88,6 +93,7 @@ evh_status value_place(struct evh_json *json, evh_value value, struct json_place
     } else if (value.position >= container->count) {
         return value_absent();
     }
+    assert(place->holder != NULL);
     place->slot = container_slot(json, place->holder, place->position);
     return place->slot ? EVH_OK : EVH_CORRUPT;
 }
@@ -95,6 +101,7 @@ evh_status value_place(struct evh_json *json, evh_value value, struct json_place
 struct json_container *value_container(struct evh_json *json, evh_value value, uint32_t kinds,
                                        uint32_t *number)
 {
+    assert(kinds != 0);
     struct json_slot slot;
     if (value_load(json, value, &slot)) return NULL;
     if (slot.type > JSON_OBJECT || !(kinds & 1u << slot.type) || slot.type < JSON_ARRAY) {
@@ -149,6 +156,7 @@ bool evh_json_boolean(evh_json *json, evh_value value, bool *exact)
 /* A number as a double; `*exact` whether it is one. */
 static double value_real(struct evh_json *json, const struct json_slot *slot, bool *exact)
 {
+    assert(exact != NULL);
     double real = 0;
     *exact = true;
     if (slot->type == JSON_REAL) {
@@ -323,6 +331,7 @@ struct value_text {
 
 static void value_put_back(struct value_text *text, const char *bytes, size_t size)
 {
+    if (text->room > 0) assert(text->buffer != NULL);
     for (size_t i = size; i-- > 0;) {
         if (text->used < text->room) text->buffer[text->room - 1 - text->used] = bytes[i];
         text->used++;

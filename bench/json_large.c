@@ -1,5 +1,5 @@
-/* json_large.c -- arrays of up to ten million items, objects of up to a million members, changed: what
- * an operation costs must hardly grow with them. */
+/* json_large.c -- arrays of up to ten million items, objects of up to a million members, changed:
+ * what an operation costs must hardly grow with them. */
 #include "json_ours.h"
 
 #include "bench.h"

@@ -86,11 +86,9 @@ evh_status evh_db_watch(evh_db *db, const char *path, evh_db_changed *changed, v
         return base_fail(EVH_INVALID, NO_OFFSET, "db: a path and a function are needed to watch");
     struct db_watches *watches = &db->watches;
     if (watches->count == watches->capacity) {
-        const size_t capacity = watches->capacity ? 2 * watches->capacity : 8;
-        struct db_watch *grown = os->memory_resize(watches->list, capacity * sizeof *grown);
-        if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "db: no memory for a watch");
+        void *grown = json_grow(watches->list, &watches->capacity, sizeof *watches->list);
+        if (!grown) return EVH_NO_MEMORY;
         watches->list = grown;
-        watches->capacity = capacity;
     }
     size_t size = strlen(path);
     char *copy = os->memory_allocate(size + 1);

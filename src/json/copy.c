@@ -23,12 +23,9 @@ static evh_status copy_push(struct copy_stack *stack, const struct copy_level *l
     assert(stack->count <= stack->capacity);
     if (stack->left-- == 0) return json_corrupt(NO_OFFSET, "containers in a ring");
     if (stack->count == stack->capacity) {
-        const size_t capacity = stack->capacity ? 2 * stack->capacity : 16;
-        struct copy_level *grown =
-            os->memory_resize(stack->levels, capacity * sizeof *stack->levels);
-        if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to go deeper");
+        void *grown = json_grow(stack->levels, &stack->capacity, sizeof *stack->levels);
+        if (!grown) return EVH_NO_MEMORY;
         stack->levels = grown;
-        stack->capacity = capacity;
     }
     stack->levels[stack->count++] = *level;
     return EVH_OK;

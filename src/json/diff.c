@@ -27,11 +27,9 @@ static evh_status diff_push(struct diff *diff, evh_value source, evh_value targe
     assert(evh_json_is(target));
     assert(diff->count <= diff->capacity);
     if (diff->count == diff->capacity) {
-        const size_t capacity = diff->capacity ? 2 * diff->capacity : 32;
-        struct diff_pair *grown = os->memory_resize(diff->pairs, capacity * sizeof *grown);
-        if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to compare");
+        void *grown = json_grow(diff->pairs, &diff->capacity, sizeof *diff->pairs);
+        if (!grown) return EVH_NO_MEMORY;
         diff->pairs = grown;
-        diff->capacity = capacity;
     }
     diff->pairs[diff->count++] = (struct diff_pair){source, target};
     return EVH_OK;

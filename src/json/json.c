@@ -40,6 +40,19 @@ evh_status json_free(struct evh_json *json, uint64_t offset)
     return EVH_OK;
 }
 
+void *json_grow(void *items, size_t *capacity, size_t item_bytes)
+{
+    assert((items == NULL) == (*capacity == 0));
+    const size_t doubled = *capacity ? 2 * *capacity : 32;
+    void *grown = os->memory_resize(items, doubled * item_bytes);
+    if (grown) {
+        *capacity = doubled;
+    } else {
+        (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory for %zu items", doubled);
+    }
+    return grown;
+}
+
 /* ---- documents ---- */
 
 /* Whether there is room for the cells that there are said to be, which bound walks by number. */

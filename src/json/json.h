@@ -96,6 +96,10 @@ EVH_INTERNAL evh_status json_free(struct evh_json *json, uint64_t offset);
 EVH_INTERNAL uint64_t json_allocate(struct evh_json *json, uint64_t size, void **address);
 EVH_INTERNAL uint64_t json_allocate_aligned(struct evh_json *json, uint64_t size, void **address);
 
+/** Twice the room for an array in memory that is full, of `*capacity` items of `item_bytes`: where
+ *  it is now, or NULL and EVH_NO_MEMORY, and it stays as it was. */
+EVH_INTERNAL void *json_grow(void *items, size_t *capacity, size_t item_bytes);
+
 /* ---- cells.c ---- */
 
 enum { JSON_CONTAINER_SHIFT = 5, JSON_REF_SHIFT = 6 };

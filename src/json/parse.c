@@ -118,14 +118,9 @@ static enum parse_result parse_open(struct parser *parser, uint32_t kind)
     if (UNLIKELY(parser->depth >= depth_max))
         return parse_fail(parser, parser->next, EVH_LIMIT, "less deep nesting");
     if (UNLIKELY(parser->depth == parser->frame_capacity)) {
-        const size_t capacity = parser->frame_capacity ? 2 * parser->frame_capacity : 32;
-        struct parse_frame *grown =
-            os->memory_resize(parser->frames, capacity * sizeof *parser->frames);
-        if (!grown)
-            return parse_fail_with(
-                parser, base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to go deeper"));
+        void *grown = json_grow(parser->frames, &parser->frame_capacity, sizeof *parser->frames);
+        if (!grown) return parse_fail_with(parser, EVH_NO_MEMORY);
         parser->frames = grown;
-        parser->frame_capacity = capacity;
     }
     const uint32_t parent = parser->depth ? parse_top(parser)->number : parser->owner;
     struct parse_frame frame = {.kind = kind, .first = parser->count + parser->has_key};

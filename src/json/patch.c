@@ -361,11 +361,9 @@ static evh_status merge_push(struct merge_stack *stack, uint32_t target,
     if (!source) return EVH_CORRUPT;
     if (stack->left-- == 0) return json_corrupt(NO_OFFSET, "containers in a ring");
     if (stack->count == stack->capacity) {
-        const size_t capacity = stack->capacity ? 2 * stack->capacity : 16;
-        struct merge_level *grown = os->memory_resize(stack->levels, capacity * sizeof *grown);
-        if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to go deeper");
+        void *grown = json_grow(stack->levels, &stack->capacity, sizeof *stack->levels);
+        if (!grown) return EVH_NO_MEMORY;
         stack->levels = grown;
-        stack->capacity = capacity;
     }
     stack->levels[stack->count++] = (struct merge_level){target, source, 0};
     return EVH_OK;

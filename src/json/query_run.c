@@ -35,13 +35,9 @@ static bool query_append(struct query_run *run, const struct json_step *at, void
     assert(at != NULL);
     struct query_list *list = context;
     if (list->count == list->capacity) {
-        const size_t capacity = list->capacity ? 2 * list->capacity : 64;
-        struct json_step *grown = os->memory_resize(list->steps, capacity * sizeof *grown);
-        if (!grown)
-            return query_fail_run(
-                run, base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory for what a query finds"));
+        void *grown = json_grow(list->steps, &list->capacity, sizeof *list->steps);
+        if (!grown) return query_fail_run(run, EVH_NO_MEMORY);
         list->steps = grown;
-        list->capacity = capacity;
     }
     list->steps[list->count++] = *at;
     return true;

@@ -13,12 +13,9 @@ static evh_status undo_room(struct undo *undo)
     const struct json_observer *observer = undo->json->observer;
     if (undo->count == 0 && observer) undo->observed = observer->count;
     if (undo->count < undo->capacity) return EVH_OK;
-    const size_t capacity = undo->capacity ? 2 * undo->capacity : 16;
-    struct undo_step *grown = os->memory_resize(undo->steps, capacity * sizeof *grown);
-    if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to undo changes");
-    undo->steps = grown;
-    undo->capacity = capacity;
-    return EVH_OK;
+    void *grown = json_grow(undo->steps, &undo->capacity, sizeof *undo->steps);
+    if (grown) undo->steps = grown;
+    return grown ? EVH_OK : EVH_NO_MEMORY;
 }
 
 evh_status undo_insert(struct undo *undo, uint32_t number, uint32_t position, uint32_t key,

@@ -303,12 +303,9 @@ static evh_status write_open(struct writer *writer, const struct json_slot *slot
 {
     assert(writer->depth <= writer->capacity);
     if (writer->depth == writer->capacity) {
-        const size_t capacity = writer->capacity ? 2 * writer->capacity : 32;
-        struct write_level *grown =
-            os->memory_resize(writer->levels, capacity * sizeof *writer->levels);
-        if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to go deeper");
+        void *grown = json_grow(writer->levels, &writer->capacity, sizeof *writer->levels);
+        if (!grown) return EVH_NO_MEMORY;
         writer->levels = grown;
-        writer->capacity = capacity;
     }
     struct write_level level = {.container = container_in(writer->json, slot)};
     if (!level.container) return EVH_CORRUPT;

@@ -296,6 +296,20 @@ TEST(a_page_is_on_the_way_to_a_value_once)
     close_text(json, heap);
 }
 
+TEST(a_member_without_a_key_is_not_written)
+{
+    evh_heap *heap;
+    evh_json *json = open_text(&heap, "{\"a\":1}");
+    const evh_value object = evh_json_root(json);
+    struct json_span span;
+    CHECK(container_span(json, container_peek(json, object.container), 0, &span));
+    ((uint32_t *)(uintptr_t)span.keys)[0] = 0;
+    size_t count = 0;
+    CHECK(evh_json_write(json, object, swallow, &count, NULL) == EVH_CORRUPT);
+    CHECK(evh_json_check(json) == EVH_CORRUPT);
+    close_text(json, heap);
+}
+
 TEST(a_check_finds_numbers_that_are_none)
 {
     evh_heap *heap;

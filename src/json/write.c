@@ -169,7 +169,7 @@ static void write_text(struct writer *writer, const char *text, uint64_t size)
 static void write_key(struct writer *writer, uint32_t key)
 {
     struct write_key *entry = writer->keys + key % WRITE_KEY_CACHE;
-    if (LIKELY(entry->key == key)) {
+    if (LIKELY(entry->key == key && key != 0)) {
         if (!write_room(writer, entry->size + 3)) return;
         *writer->next++ = '"';
         memcpy(writer->next, entry->text, entry->size);

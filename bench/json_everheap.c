@@ -65,13 +65,24 @@ struct ours {
     evh_value statuses; /* none before they are there */
 };
 
-static void *ours_open(const char *path, bool is_new)
+static void *open_with(const char *path, const evh_db_options *with)
 {
     struct ours *const ours = bench_memory(1, sizeof *ours);
-    (void)is_new;
-    ours->db = evh_db_open(path, NULL);
+    ours->db = evh_db_open(path, with);
     bench_require(ours->db != NULL, "open");
     return ours;
+}
+
+static void *ours_open(const char *path, bool is_new)
+{
+    (void)is_new;
+    return open_with(path, NULL);
+}
+
+static void *guarded_open(const char *path, bool is_new)
+{
+    (void)is_new;
+    return open_with(path, &(evh_db_options){.guards = true});
 }
 
 static void ours_begin(void *store)
@@ -138,3 +149,6 @@ evh_db *json_ours_db(void *store)
 const struct json_store json_ours_store = {"everheap", ours_open,   ours_load,
                                            ours_begin, ours_commit, ours_update,
                                            ours_read,  ours_search, ours_close};
+const struct json_store json_guarded_store = {
+    "everheap, guards", guarded_open, ours_load, ours_begin, ours_commit,
+    ours_update,        NULL,         NULL,      ours_close};

@@ -1,15 +1,20 @@
-/* json_large.c -- an array of ten million items, an object of a million members, changed. */
+/* json_large.c -- arrays of up to ten million items, objects of up to a million members, changed:
+ * what an operation costs must hardly grow with them. */
 #include "json_ours.h"
 
 #include "bench.h"
 
 #include <stdlib.h>
 
-enum { ITEMS = 10000000, MEMBERS = 1000000, OPERATIONS = 20000 };
+enum { OPERATIONS = 20000, SIZES = 3 };
+
+static const uint64_t item_counts[SIZES] = {100000, 1000000, 10000000};
+static const uint64_t member_counts[SIZES] = {10000, 100000, 1000000};
 
 struct large {
     evh_json *json;
     evh_value array, object;
+    uint64_t items, members; /* at the beginning */
     uint64_t random;
 };
 
@@ -20,14 +25,14 @@ static void must(evh_status status)
 
 static void find_item(struct large *large)
 {
-    const size_t at = (size_t)(bench_random(&large->random) % ITEMS);
+    const size_t at = (size_t)(bench_random(&large->random) % large->items);
     bench_require(evh_json_is(evh_json_at(large->json, large->array, at)), "find");
 }
 
 static void insert_item(struct large *large)
 {
     evh_value item;
-    const size_t at = (size_t)(bench_random(&large->random) % ITEMS);
+    const size_t at = (size_t)(bench_random(&large->random) % large->items);
     must(evh_json_insert(large->json, large->array, at, &item));
     must(evh_json_set_integer(large->json, item, 1));
 }
@@ -40,7 +45,7 @@ static void insert_first(struct large *large)
 
 static void erase_item(struct large *large)
 {
-    const size_t at = (size_t)(bench_random(&large->random) % ITEMS);
+    const size_t at = (size_t)(bench_random(&large->random) % large->items);
     must(evh_json_erase(large->json, evh_json_at(large->json, large->array, at)));
 }
 
@@ -52,7 +57,7 @@ static size_t key_text(char *key, uint64_t number)
 static void find_member(struct large *large)
 {
     char key[32];
-    const size_t size = key_text(key, bench_random(&large->random) % MEMBERS);
+    const size_t size = key_text(key, bench_random(&large->random) % large->members);
     (void)evh_json_member(large->json, large->object, key, size);
 }
 
@@ -60,7 +65,7 @@ static void put_member(struct large *large)
 {
     char key[32];
     evh_value member;
-    const size_t size = key_text(key, MEMBERS + bench_random(&large->random) % (1ull << 40));
+    const size_t size = key_text(key, large->members + bench_random(&large->random) % (1ull << 40));
     must(evh_json_put(large->json, large->object, key, size, &member));
     must(evh_json_set_integer(large->json, member, 1));
 }
@@ -68,64 +73,100 @@ static void put_member(struct large *large)
 static void erase_member(struct large *large)
 {
     char key[32];
-    const size_t size = key_text(key, bench_random(&large->random) % MEMBERS);
+    const size_t size = key_text(key, bench_random(&large->random) % large->members);
     const evh_value member = evh_json_member(large->json, large->object, key, size);
     if (evh_json_is(member)) must(evh_json_erase(large->json, member));
 }
 
-/* The time of an operation among many, and the pages that one alone changes, on average. */
-static void measure(struct large *large, const char *what, void (*operation)(struct large *),
-                    bool counts)
+/* What an operation takes: the time, and the pages that one alone changes, on average. */
+struct cost {
+    double time, pages;
+};
+
+static struct cost measure(struct large *large, void (*operation)(struct large *), bool counts)
 {
+    struct cost cost = {0, 0};
     const uint64_t start = bench_now_ns();
     for (int i = 0; i < OPERATIONS; i++) operation(large);
-    const double time = (double)(bench_now_ns() - start) / OPERATIONS;
-    uint64_t pages = 0;
+    cost.time = (double)(bench_now_ns() - start) / OPERATIONS;
     for (int i = 0; counts && i < 200; i++) {
         bench_dirty_reset();
         operation(large);
-        pages += bench_dirty_count();
+        cost.pages += (double)bench_dirty_count() / 200;
     }
-    printf("%-40s%12s", what, bench_time_text(time));
-    if (counts) printf("%12.1f", (double)pages / 200);
-    printf("\n");
+    return cost;
 }
 
-void json_large_run(void)
+static const struct {
+    const char *what;
+    void (*operation)(struct large *);
+} operations[] = {
+    {"an item found by its position", find_item},
+    {"  inserted anywhere", insert_item},
+    {"  inserted before the first", insert_first},
+    {"  erased anywhere", erase_item},
+    {"a member found by its key", find_member},
+    {"  added", put_member},
+    {"  erased", erase_member},
+};
+
+enum { OPERATION_KINDS = sizeof operations / sizeof operations[0] };
+
+static void fill(struct large *large)
+{
+    evh_value root = evh_json_root(large->json);
+    evh_value item;
+    must(evh_json_set_object(large->json, root));
+    root = evh_json_root(large->json);
+    must(evh_json_put(large->json, root, "array", 5, &item));
+    must(evh_json_set_array(large->json, item));
+    must(evh_json_put(large->json, root, "object", 6, &item));
+    must(evh_json_set_object(large->json, item));
+    large->array = evh_json_get(large->json, "/array");
+    large->object = evh_json_get(large->json, "/object");
+    for (uint64_t i = 0; i < large->items; i++) {
+        must(evh_json_append(large->json, large->array, &item));
+        must(evh_json_set_integer(large->json, item, (int64_t)i));
+    }
+    for (uint64_t i = 0; i < large->members; i++) {
+        char key[32];
+        const size_t size = key_text(key, i);
+        must(evh_json_put(large->json, large->object, key, size, &item));
+        must(evh_json_set_integer(large->json, item, (int64_t)i));
+    }
+}
+
+static void measure_size(size_t which, bool counts, struct cost costs[OPERATION_KINDS])
 {
     evh_heap *const heap = evh_open_memory(NULL, 0, NULL);
     struct large large = {.json = evh_json_open(heap, NULL), .random = 5};
     bench_require(large.json != NULL, "open");
-    evh_value root = evh_json_root(large.json);
-    evh_value item;
-    must(evh_json_set_object(large.json, root));
-    root = evh_json_root(large.json);
-    must(evh_json_put(large.json, root, "array", 5, &item));
-    must(evh_json_set_array(large.json, item));
-    must(evh_json_put(large.json, root, "object", 6, &item));
-    must(evh_json_set_object(large.json, item));
-    large.array = evh_json_get(large.json, "/array");
-    large.object = evh_json_get(large.json, "/object");
-    for (int i = 0; i < ITEMS; i++) {
-        must(evh_json_append(large.json, large.array, &item));
-        must(evh_json_set_integer(large.json, item, i));
-    }
-    for (uint64_t i = 0; i < MEMBERS; i++) {
-        char key[32];
-        const size_t size = key_text(key, i);
-        must(evh_json_put(large.json, large.object, key, size, &item));
-        must(evh_json_set_integer(large.json, item, (int64_t)i));
-    }
-    const bool counts = bench_dirty_begin();
-    printf("\n%-40s%12s%12s\n", "one operation", "time", counts ? "pages" : "");
-    measure(&large, "10,000,000 items: find by position", find_item, counts);
-    measure(&large, "  insert anywhere", insert_item, counts);
-    measure(&large, "  insert before the first", insert_first, counts);
-    measure(&large, "  erase anywhere", erase_item, counts);
-    measure(&large, "1,000,000 members: find by key", find_member, counts);
-    measure(&large, "  add", put_member, counts);
-    measure(&large, "  erase", erase_member, counts);
+    large.items = item_counts[which];
+    large.members = member_counts[which];
+    fill(&large);
+    for (size_t i = 0; i < OPERATION_KINDS; i++)
+        costs[i] = measure(&large, operations[i].operation, counts);
     bench_require(evh_json_check(large.json) == EVH_OK, "check");
     evh_json_close(large.json);
     evh_close(heap);
+}
+
+void json_large_run(void)
+{
+    static struct cost costs[SIZES][OPERATION_KINDS];
+    const bool counts = bench_dirty_begin();
+    for (size_t i = 0; i < SIZES; i++) measure_size(i, counts, costs[i]);
+    printf("\n%-32s", "one operation");
+    for (size_t i = 0; i < SIZES; i++)
+        printf("%10llu items,%8llu members", (unsigned long long)item_counts[i],
+               (unsigned long long)member_counts[i]);
+    printf("\n");
+    for (size_t kind = 0; kind < OPERATION_KINDS; kind++) {
+        printf("%-32s", operations[kind].what);
+        for (size_t i = 0; i < SIZES; i++) {
+            printf("%16s", bench_time_text(costs[i][kind].time));
+            if (counts) printf("%11.1f pages", costs[i][kind].pages);
+        }
+        printf("\n");
+    }
 }

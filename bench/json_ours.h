@@ -8,6 +8,7 @@
 
 extern const struct json_parser json_ours_parser;
 extern const struct json_store json_ours_store;
+extern const struct json_store json_guarded_store; /* with guards, for changes */
 
 /** Bytes in live blocks of the heap that the parser fills. */
 uint64_t json_ours_bytes(void);

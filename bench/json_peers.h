@@ -41,11 +41,11 @@ struct json_store {
     void (*load)(void *store, const char *text, size_t size);
     void (*begin)(void *store);
     void (*commit)(void *store); /* durably */
-    /** Change the language of a status to two letters. */
+    /** Change the language of a status to two letters. NULL: it is not for that; likewise below. */
     void (*update)(void *store, size_t status, const char letters[2]);
     /** Read /statuses/STATUS/user/screen_name: how many bytes it has, and the first ones. */
     size_t (*read)(void *store, size_t status, char *start, size_t start_size);
-    /** Count the rows in which a text occurs. NULL: it cannot. */
+    /** Count the rows in which a text occurs. */
     uint64_t (*search)(void *store, const char *part);
     void (*close)(void *store);
 };

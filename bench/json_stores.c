@@ -139,6 +139,25 @@ static uint64_t rows_search(void *store, const char *part)
     return count;
 }
 
+/* Each string of each status in a row of its own besides, found by SQLite itself: what a search for
+ * strings, not for statuses, has to look at. */
+static void *strings_open(const char *path, bool is_new)
+{
+    struct rows *const rows = rows_open(path, is_new);
+    const char *const search = "SELECT count(*) FROM string WHERE text LIKE ?1";
+    if (is_new) rows_run(rows, "CREATE TABLE string (status INTEGER, path TEXT, text TEXT)");
+    sqlite3_finalize(rows->search);
+    rows_must(rows, sqlite3_prepare_v2(rows->database, search, -1, &rows->search, NULL), search);
+    return rows;
+}
+
+static void strings_load(void *store, const char *text, size_t size)
+{
+    rows_load(store, text, size);
+    rows_run(store, "INSERT INTO string SELECT number, fullkey, atom FROM status, "
+                    "json_tree(status.text) WHERE type = 'text'");
+}
+
 static void rows_close(void *store)
 {
     struct rows *const rows = store;
@@ -301,6 +320,8 @@ static void blobs_close(void *store)
 const struct json_store json_stores[] = {
 #ifdef HAVE_SQLITE
     {"SQLite, a row each", rows_open, rows_load, rows_begin, rows_commit, rows_update, rows_read,
+     rows_search, rows_close},
+    {"SQLite, a row a string", strings_open, strings_load, rows_begin, rows_commit, NULL, NULL,
      rows_search, rows_close},
 #endif
 #ifdef HAVE_LMDB

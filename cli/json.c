@@ -294,22 +294,38 @@ static bool json_is_small(const struct cli_request *request, const struct json_a
     return false;
 }
 
-/* Open, act, commit, close. */
+/* Open the heap of an action. Loading makes it, if need be: `*is_new`. */
+static evh_heap *json_open(const struct cli_request *request, const struct json_action *action,
+                           bool *is_new)
+{
+    const char *file = request->arguments[ARGUMENT_FILE];
+    evh_options options = {.mode = action->is_change ? EVH_DURABLE : EVH_READ_ONLY,
+                           .must_exist = action->run != json_load,
+                           .must_create = action->run == json_load,
+                           .no_thread = true,
+                           .scattered = json_is_small(request, action),
+                           .commit_sequence =
+                               action->is_change ? 0 : request->values[OPTION_COMMIT].number};
+    evh_heap *heap = evh_open(file, &options);
+    *is_new = heap && options.must_create;
+    if (heap || !options.must_create || evh_last_error()->status != EVH_EXISTS) return heap;
+    options.must_create = false;
+    return evh_open(file, &options);
+}
+
+/* Open, act, commit, close. A file that was made for a text that cannot be loaded is taken away
+ * while this process has it open, so that nobody else has written to it. */
 static evh_status json_act(const struct cli_request *request, const struct json_action *action,
                            evh_error *error)
 {
-    const evh_options options = {.mode = action->is_change ? EVH_DURABLE : EVH_READ_ONLY,
-                                 .must_exist = !action->is_change || action->run != json_load,
-                                 .no_thread = true,
-                                 .scattered = json_is_small(request, action),
-                                 .commit_sequence =
-                                     action->is_change ? 0 : request->values[OPTION_COMMIT].number};
     const evh_db_options names = {.name = request->values[OPTION_NAME].text};
-    evh_heap *heap = evh_open(request->arguments[ARGUMENT_FILE], &options);
+    bool is_new = false;
+    evh_heap *heap = json_open(request, action, &is_new);
     evh_db *db = heap ? evh_db_open_in(heap, &names) : NULL;
     evh_status status = db ? action->run(request, db) : evh_last_error()->status;
     if (!status && action->is_change) status = evh_db_commit(db);
     *error = *evh_last_error();
+    if (status && is_new) (void)remove(request->arguments[ARGUMENT_FILE]);
     (void)evh_db_close(db);
     const evh_status closed = evh_close(heap);
     if (!status && heap && closed) {

@@ -115,13 +115,57 @@ inline void pmem_array_free(pmem_array_hdr &array)
     pmem_array_init(array);
 }
 
+/** What a vector and a map have in common: items of one array in the image. */
+template <typename T> class pmem_items
+{
+  public:
+    using iterator = T *;
+    using const_iterator = const T *;
+
+    /** Empty it; its room stays. */
+    void clear()
+    {
+        pmem_array_clear(array_);
+    }
+    void free()
+    {
+        pmem_array_free(array_);
+    }
+    std::size_t size() const
+    {
+        return array_.size;
+    }
+    bool empty() const
+    {
+        return array_.size == 0;
+    }
+    iterator begin()
+    {
+        return pmem_array_data<T>(array_);
+    }
+    iterator end()
+    {
+        return begin() + size();
+    }
+    const_iterator begin() const
+    {
+        return pmem_array_data<T>(array_);
+    }
+    const_iterator end() const
+    {
+        return begin() + size();
+    }
+
+  protected:
+    pmem_array_hdr array_;
+};
+
 /** A vector in the image: New() one by an fptr. Has no destructor: free() ends it. */
-template <typename T> class pvector
+template <typename T> class pvector : public pmem_items<T>
 {
   public:
     using value_type = T;
-    using iterator = T *;
-    using const_iterator = const T *;
+    using pmem_items<T>::size;
 
     void push_back(const T &item)
     {
@@ -156,58 +200,27 @@ template <typename T> class pvector
     {
         pmem_array_erase_at<T>(array_, index);
     }
-    /** Empty it; its room stays. */
-    void clear()
-    {
-        pmem_array_clear(array_);
-    }
-    void free()
-    {
-        pmem_array_free(array_);
-    }
-    std::size_t size() const
-    {
-        return array_.size;
-    }
     std::size_t capacity() const
     {
         return array_.capacity;
     }
-    bool empty() const
-    {
-        return array_.size == 0;
-    }
-    iterator begin()
-    {
-        return pmem_array_data<T>(array_);
-    }
-    iterator end()
-    {
-        return begin() + size();
-    }
-    const_iterator begin() const
-    {
-        return pmem_array_data<T>(array_);
-    }
-    const_iterator end() const
-    {
-        return begin() + size();
-    }
 
   private:
-    pmem_array_hdr array_;
+    using pmem_items<T>::array_;
+};
+
+/** What a map is an array of. */
+template <typename K, typename V> struct pmap_entry {
+    K key;
+    V value;
 };
 
 /** A map in the image: an array in the order of its keys. */
-template <typename K, typename V> class pmap
+template <typename K, typename V> class pmap : public pmem_items<pmap_entry<K, V>>
 {
   public:
-    struct entry {
-        K key;
-        V value;
-    };
-    using iterator = entry *;
-    using const_iterator = const entry *;
+    using entry = pmap_entry<K, V>;
+    using pmem_items<entry>::begin;
 
     /** Put, or replace. */
     void insert(const K &key, const V &value)
@@ -240,38 +253,6 @@ template <typename K, typename V> class pmap
         made.key = copy;
         return pmem_array_insert_sorted<entry>(array_, made, less).value;
     }
-    void clear()
-    {
-        pmem_array_clear(array_);
-    }
-    void free()
-    {
-        pmem_array_free(array_);
-    }
-    std::size_t size() const
-    {
-        return array_.size;
-    }
-    bool empty() const
-    {
-        return array_.size == 0;
-    }
-    iterator begin()
-    {
-        return pmem_array_data<entry>(array_);
-    }
-    iterator end()
-    {
-        return begin() + size();
-    }
-    const_iterator begin() const
-    {
-        return pmem_array_data<entry>(array_);
-    }
-    const_iterator end() const
-    {
-        return begin() + size();
-    }
 
   private:
     static bool less(const entry &a, const entry &b)
@@ -287,7 +268,7 @@ template <typename K, typename V> class pmap
     {
         return at < array_.size && !(key < begin()[at].key);
     }
-    pmem_array_hdr array_;
+    using pmem_items<entry>::array_;
 };
 
 /* ---- strings ---- */

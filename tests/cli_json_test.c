@@ -72,6 +72,16 @@ TEST(a_document_is_loaded_read_changed_and_checked)
     check_run(path, "check %s", "sound\n");
 }
 
+TEST(a_text_that_cannot_be_loaded_leaves_things_as_they_were)
+{
+    const char *path = test_path("none");
+    check_refused(path, "load %s <<'E'\n[1,}\nE\n", "expected a value");
+    CHECK(access(path, F_OK) != 0);
+    check_run(path, "load %s <<'E'\n[1,2]\nE\n", "");
+    check_refused(path, "load %s <<'E'\n[1,}\nE\n", "expected a value");
+    check_run(path, "get %s", "[1,2]\n");
+}
+
 TEST(a_database_is_searched_and_tells_its_numbers)
 {
     const char *path = test_path("cli");

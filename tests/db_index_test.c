@@ -5,18 +5,12 @@
  * a plain search of all values; the check finds every string's bits in the index.
  */
 #include "db/db.h"
+#include "support/documents.h"
 #include "test.h"
 
 #include <stdlib.h>
 
 enum { STRINGS = 3000, TEXT_MAX = 6000 };
-
-static void check_ok(evh_status status)
-{
-    if (!status) return;
-    test_fail(__FILE__, __LINE__, "%s: %s", evh_status_name(status), evh_last_error()->message);
-    test_stop();
-}
 
 /* Letters of both cases, digits, and some that are not ASCII: most words occur once. */
 static size_t make_text(uint64_t *state, char *text, size_t size_max)

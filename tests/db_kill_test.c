@@ -5,6 +5,7 @@
  * metrics and its references are those of one commit; the document is sound.
  */
 #include "support/os_sim.h"
+#include "support/documents.h"
 #include "test.h"
 
 #include <everheap.h>
@@ -14,21 +15,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static void check_ok(evh_status status)
-{
-    if (!status) return;
-    test_fail(__FILE__, __LINE__, "%s: %s", evh_status_name(status), evh_last_error()->message);
-    test_stop();
-}
-
-static evh_db *open_memory(evh_heap **heap)
-{
-    *heap = evh_open_memory(NULL, 0, NULL);
-    evh_db *db = evh_db_open_in(*heap, NULL);
-    CHECK(db != NULL);
-    return db;
-}
 
 /* Many at once: an array or an object grows through its representations, or shrinks. */
 static void change_many(evh_db *db, uint64_t *state)
@@ -152,38 +138,12 @@ static void check_equal(evh_db *db, evh_db *model)
 
 static void run_child(const char *path, uint64_t seed, int pipe_end)
 {
-    evh_db *db = evh_db_open(path, NULL);
+    evh_db *db = evh_db_open(path, &(evh_db_options){.guards = seed % 2});
     if (!db) _exit(2);
     for (uint64_t n = 1;; n++) {
         change(db, seed, n);
         if (evh_db_commit(db) || write(pipe_end, &n, sizeof n) != sizeof n) _exit(3);
     }
-}
-
-static uint64_t run_and_kill(const char *path, uint64_t seed, uint64_t kill_after_us,
-                             uint64_t least)
-{
-    int ends[2];
-    CHECK(pipe(ends) == 0);
-    const pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        close(ends[0]);
-        run_child(path, seed, ends[1]);
-    }
-    close(ends[1]);
-    uint64_t acknowledged = 0;
-    uint64_t word = 0;
-    while (acknowledged < least && read(ends[0], &word, sizeof word) == sizeof word)
-        acknowledged = word;
-    CHECK(acknowledged == least);
-    usleep((useconds_t)kill_after_us); /* anywhere within the changes behind that one */
-    kill(child, SIGKILL);
-    while (read(ends[0], &word, sizeof word) == sizeof word) acknowledged = word;
-    close(ends[0]);
-    int status = 0;
-    CHECK(waitpid(child, &status, 0) == child);
-    return acknowledged;
 }
 
 TEST(a_killed_database_is_that_of_a_commit)
@@ -192,8 +152,8 @@ TEST(a_killed_database_is_that_of_a_commit)
     for (uint64_t round = 0; round < test_effort(12); round++) {
         const char *path = test_path("killed");
         const uint64_t seed = test_random(&state);
-        const uint64_t acknowledged =
-            run_and_kill(path, seed, test_random(&state) % 3000, 1 + test_random(&state) % 80);
+        const uint64_t acknowledged = run_and_kill(
+            run_child, path, seed, test_random(&state) % 3000, 1 + test_random(&state) % 80);
         evh_db *db = evh_db_open(path, NULL);
         CHECK(db != NULL);
         const evh_node number = evh_db_get(db, "/n");

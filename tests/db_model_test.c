@@ -498,7 +498,7 @@ static uint64_t random_of(const struct run *run, uint64_t number)
 
 static void run_open(struct run *run)
 {
-    run->db = evh_db_open(run->path, NULL);
+    run->db = evh_db_open(run->path, &(evh_db_options){.guards = random_of(run, run->at) % 2});
     CHECK(run->db != NULL);
     run->done = evh_root(evh_db_heap(run->db), "done", sizeof *run->done);
     CHECK(run->done != NULL);

@@ -8,6 +8,7 @@
  * Invariants: every call returns; a check says EVH_CORRUPT or nothing is wrong.
  */
 #include "json/json.h"
+#include "support/documents.h"
 #include "test.h"
 
 #include <everheap/json_query.h>
@@ -21,13 +22,6 @@ struct image {
     evh_block blocks[BLOCKS_MAX];
     size_t block_count;
 };
-
-static void check_ok(evh_status status)
-{
-    if (!status) return;
-    test_fail(__FILE__, __LINE__, "%s: %s", evh_status_name(status), evh_last_error()->message);
-    test_stop();
-}
 
 static bool note_block(const evh_block *block, void *context)
 {
@@ -171,6 +165,30 @@ static void change_all(evh_json *json, uint64_t *state)
     (void)evh_json_set_null(json, evh_json_root(json));
 }
 
+static bool count_hit(const evh_db_hit *hit, void *context)
+{
+    (void)hit;
+    return ++*(size_t *)context < 1000;
+}
+
+/* Search as it is, with an index, and after it was made anew. */
+static void search_all(evh_heap *heap)
+{
+    evh_db *db = evh_db_open_in(heap, NULL);
+    if (!db) return;
+    static const char *const parts[] = {"item 2", "e", "", "yy"};
+    for (size_t round = 0; round < 3; round++) {
+        for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+            uint64_t total = 0;
+            size_t count = 0;
+            (void)evh_db_search(db, parts[i], strlen(parts[i]), NULL, NULL, NULL, &total);
+            (void)evh_db_search(db, parts[i], strlen(parts[i]), NULL, count_hit, &count, NULL);
+        }
+        (void)evh_db_set_index(db, round % 2 == 0);
+    }
+    (void)evh_db_close(db);
+}
+
 TEST(containers_in_a_ring_are_damage)
 {
     evh_heap *heap = evh_open_memory(NULL, 0, NULL);
@@ -194,6 +212,121 @@ TEST(containers_in_a_ring_are_damage)
     check_ok(evh_json_set_null(json, evh_json_root(json))); /* freeing ends too */
     evh_json_close(json);
     CHECK(evh_close(heap) == EVH_OK);
+}
+
+/* A document in memory, made of `text`. */
+static evh_json *open_text(evh_heap **heap, const char *text)
+{
+    *heap = evh_open_memory(NULL, 0, NULL);
+    evh_json *json = evh_json_open(*heap, NULL);
+    CHECK(json != NULL);
+    check_ok(evh_json_parse(json, evh_json_root(json), text, strlen(text), NULL, NULL));
+    return json;
+}
+
+static void close_text(evh_json *json, evh_heap *heap)
+{
+    evh_json_close(json);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(slabs_of_strings_in_a_ring_end_what_walks_along_them)
+{
+    evh_heap *heap;
+    evh_json *json = open_text(&heap, "[\"one\",\"two\"]");
+    struct json_texts *texts = &json->root->texts;
+    text_slab_at(json, texts->first_slab)->next = texts->first_slab;
+    texts->slab_count = UINT64_MAX;
+    evh_db *db = evh_db_open_in(heap, NULL);
+    uint64_t total = 0;
+    (void)evh_db_search(db, "two", 3, NULL, NULL, NULL, &total);
+    CHECK(total > 0);
+    (void)evh_db_set_index(db, true);
+    (void)evh_db_set_index(db, false);
+    CHECK(evh_json_check(json) == EVH_CORRUPT);
+    check_ok(evh_db_close(db));
+    close_text(json, heap);
+}
+
+TEST(a_container_that_claims_more_than_it_can_have_is_damage)
+{
+    evh_heap *heap;
+    evh_json *json = open_text(&heap, "{\"a\":[1,2,3]}");
+    const evh_value array = evh_json_get(json, "/a");
+    struct json_container *const container = container_peek(json, array.container);
+    const struct json_container sound = *container;
+    container->count = 5000;
+    container->capacity = 5000;
+    CHECK(evh_json_append(json, array, NULL) == EVH_CORRUPT);
+    *container = sound;
+    /* Numbers of containers are given in order: what is free is not what somebody has. */
+    const uint32_t free_first = json->root->containers.free_first;
+    json->root->containers.free_first = array.container;
+    CHECK(!evh_json_is(evh_json_detached(json)));
+    CHECK(evh_last_error()->status == EVH_CORRUPT);
+    json->root->containers.free_first = free_first;
+    check_ok(evh_json_check(json));
+    json->root->containers.fresh = UINT32_MAX; /* walks by number would take minutes */
+    CHECK(evh_json_open(heap, NULL) == NULL);
+    CHECK(evh_last_error()->status == EVH_CORRUPT);
+    close_text(json, heap);
+}
+
+TEST(a_page_is_on_the_way_to_a_value_once)
+{
+    evh_heap *heap;
+    evh_json *json = open_text(&heap, "[]");
+    const evh_value array = evh_json_root(json);
+    for (int i = 0; i < 3000; i++) check_ok(evh_json_append(json, array, NULL));
+    struct json_container *const container = container_peek(json, array.container);
+    struct json_page *const root =
+        page_at(json, json_tree_of(json, container)->root, JSON_PAGE_INNER);
+    CHECK(root != NULL);
+    CHECK(root->height == 1);
+    root->height = 2;
+    CHECK(!evh_json_is(evh_json_at(json, array, 5)));
+    CHECK(evh_last_error()->status == EVH_CORRUPT);
+    root->height = 1;
+    /* No more than 2^32 values. */
+    const struct json_slot slots[8] = {{.type = JSON_NULL}};
+    container->count = UINT32_MAX - 7;
+    CHECK(json_tree_append(json, container, array.container, slots, NULL, 8) == EVH_LIMIT);
+    container->count = 3000;
+    check_ok(evh_json_check(json));
+    close_text(json, heap);
+}
+
+TEST(a_member_without_a_key_is_not_written)
+{
+    evh_heap *heap;
+    evh_json *json = open_text(&heap, "{\"a\":1}");
+    const evh_value object = evh_json_root(json);
+    struct json_span span;
+    CHECK(container_span(json, container_peek(json, object.container), 0, &span));
+    ((uint32_t *)(uintptr_t)span.keys)[0] = 0;
+    size_t count = 0;
+    CHECK(evh_json_write(json, object, swallow, &count, NULL) == EVH_CORRUPT);
+    CHECK(evh_json_check(json) == EVH_CORRUPT);
+    close_text(json, heap);
+}
+
+TEST(a_check_finds_numbers_that_are_none)
+{
+    evh_heap *heap;
+    evh_json *json = open_text(&heap, "[1.5,1e999]");
+    struct json_place place;
+    check_ok(value_place(json, evh_json_get(json, "/0"), &place));
+    const struct json_slot sound = *place.slot;
+    place.slot->payload = 0x7ff8000000000000u;
+    CHECK(evh_json_check(json) == EVH_CORRUPT);
+    CHECK_EQUAL(evh_json_integer(json, evh_json_get(json, "/0"), NULL), INT64_MIN);
+    *place.slot = sound;
+    check_ok(evh_json_check(json));
+    check_ok(value_place(json, evh_json_get(json, "/1"), &place));
+    struct json_blob *const digits = json_at(json, place.slot->payload, sizeof *digits);
+    memcpy(digits + 1, "],[", 3);
+    CHECK(evh_json_check(json) == EVH_CORRUPT);
+    close_text(json, heap);
 }
 
 /* Texts that end with their blocks, in a heap file whose journal grows between them. */
@@ -272,6 +405,7 @@ TEST(damage_of_a_document_is_an_error_and_never_a_crash)
             CHECK(status == EVH_OK || status == EVH_CORRUPT || status == EVH_VERSION);
             found += status == EVH_CORRUPT;
             read_all(json);
+            search_all(heap);
             change_all(json, &state);
             evh_json_close(json);
         }

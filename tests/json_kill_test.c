@@ -7,6 +7,7 @@
  * document is sound.
  */
 #include "json/json.h"
+#include "support/documents.h"
 #include "test.h"
 
 #include <everheap/json_query.h>
@@ -15,13 +16,6 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static void check_ok(evh_status status)
-{
-    if (!status) return;
-    test_fail(__FILE__, __LINE__, "%s: %s", evh_status_name(status), evh_last_error()->message);
-    test_stop();
-}
 
 static evh_value item_of(evh_json *json, const char *pointer, uint64_t random)
 {
@@ -103,40 +97,14 @@ static void run_child(const char *path, uint64_t seed, int pipe_end)
     }
 }
 
-static uint64_t run_and_kill(const char *path, uint64_t seed, uint64_t kill_after_us,
-                             uint64_t least)
-{
-    int ends[2];
-    CHECK(pipe(ends) == 0);
-    const pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        close(ends[0]);
-        run_child(path, seed, ends[1]);
-    }
-    close(ends[1]);
-    uint64_t acknowledged = 0;
-    uint64_t word = 0;
-    while (acknowledged < least && read(ends[0], &word, sizeof word) == sizeof word)
-        acknowledged = word;
-    CHECK(acknowledged == least);
-    usleep((useconds_t)kill_after_us); /* anywhere within the changes behind that one */
-    kill(child, SIGKILL);
-    while (read(ends[0], &word, sizeof word) == sizeof word) acknowledged = word;
-    close(ends[0]);
-    int status = 0;
-    CHECK(waitpid(child, &status, 0) == child);
-    return acknowledged;
-}
-
 TEST(a_killed_program_leaves_the_document_of_a_commit)
 {
     uint64_t state = test_seed();
     for (uint64_t round = 0; round < test_effort(12); round++) {
         const char *path = test_path("killed");
         const uint64_t seed = test_random(&state);
-        const uint64_t acknowledged =
-            run_and_kill(path, seed, test_random(&state) % 3000, 1 + test_random(&state) % 60);
+        const uint64_t acknowledged = run_and_kill(
+            run_child, path, seed, test_random(&state) % 3000, 1 + test_random(&state) % 60);
         evh_heap *heap = evh_open(path, NULL);
         CHECK(heap != NULL);
         evh_json *json = evh_json_open(heap, NULL);

@@ -7,16 +7,10 @@
  * Invariants: what is read is what the model has, in its order; evh_json_check() finds nothing.
  */
 #include "json/json.h"
+#include "support/documents.h"
 #include "test.h"
 
 #include <stdlib.h>
-
-static void check_ok(evh_status status)
-{
-    if (!status) return;
-    test_fail(__FILE__, __LINE__, "%s: %s", evh_status_name(status), evh_last_error()->message);
-    test_stop();
-}
 
 /* ---- arrays ---- */
 

@@ -97,6 +97,9 @@ TEST(the_patch_test_suites_are_passed)
     CHECK_EQUAL(ran, 108);
 }
 
+#define TEN_PARTS "k~1k~1k~1k~1k~1k~1k~1k~1k~1k~1"
+#define LONG_TOKEN TEN_PARTS TEN_PARTS TEN_PARTS TEN_PARTS TEN_PARTS
+
 static const struct {
     const char *document, *patch, *expected; /* NULL: refused */
 } patches[] = {
@@ -114,6 +117,9 @@ static const struct {
      "[{\"op\":\"move\",\"from\":\"/foo/1\",\"path\":\"/foo/3\"}]",
      "{\"foo\":[\"all\",\"cows\",\"eat\",\"grass\"]}"},
     {"{\"a\":1}", "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/a/b\"}]", NULL},
+    /* A token whose decoded form is allocated: a failure must free it. */
+    {"{\"a\":1}", "[{\"op\":\"remove\",\"path\":\"/" LONG_TOKEN "/b\"}]", NULL},
+    {"{\"a\":1}", "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/" LONG_TOKEN "/b\"}]", NULL},
     {"{\"a\":{\"b\":{}}}", "[{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/a/b/c\"}]", NULL},
     {"{\"a\":{\"b\":1}}", "[{\"op\":\"move\",\"from\":\"/a/b\",\"path\":\"\"}]", "1"},
     {"{\"a\":{\"b\":1}}", "[{\"op\":\"copy\",\"from\":\"\",\"path\":\"/a/c\"}]",

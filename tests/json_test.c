@@ -1,5 +1,6 @@
 /* json_test.c -- documents: read, written, looked at and changed. */
 #include "json/json.h"
+#include "support/documents.h"
 #include "test.h"
 
 #include <stdlib.h>
@@ -24,13 +25,6 @@ static void end(struct fixture *f)
 {
     evh_json_close(f->json);
     CHECK(evh_close(f->heap) == EVH_OK);
-}
-
-static void check_ok(evh_status status)
-{
-    if (!status) return;
-    test_fail(__FILE__, __LINE__, "%s: %s", evh_status_name(status), evh_last_error()->message);
-    test_stop();
 }
 
 static void load(struct fixture *f, const char *text)
@@ -301,6 +295,17 @@ TEST(every_beginning_of_a_text_is_refused)
     end(&f);
 }
 
+TEST(lines_may_be_nested_as_deep_as_anything)
+{
+    static const char text[] = "[1]\n[[2]]\n";
+    struct fixture f = begin();
+    check_ok(evh_json_parse(f.json, evh_json_root(f.json), text, sizeof text - 1,
+                            &(evh_json_read_options){.depth_max = UINT32_MAX, .lines = true},
+                            NULL));
+    check_document(&f, "[[1],[[2]]]");
+    end(&f);
+}
+
 TEST(tokens_larger_than_the_window_are_read)
 {
     const size_t size = 5u << 20;
@@ -310,9 +315,12 @@ TEST(tokens_larger_than_the_window_are_read)
     text[0] = '[';
     text[1] = '"';
     memcpy(text + size - 3, "\",7]", 5);
+    /* Limits as large as their types are none. */
+    const evh_json_read_options limits = {.string_bytes_max = 1ull << 63, .depth_max = UINT32_MAX};
     for (size_t step = 100000; step <= 10 << 20; step *= 10) {
         struct drip drip = {text, size + 1, step};
-        check_ok(evh_json_read(f.json, evh_json_root(f.json), drip_source, &drip, NULL, NULL));
+        check_ok(evh_json_read(f.json, evh_json_root(f.json), drip_source, &drip,
+                               step < 1000000 ? NULL : &limits, NULL));
         size_t got = 0;
         CHECK(memcmp(evh_json_text(f.json, get(&f, "/0"), &got), text + 2, size - 5) == 0);
         CHECK_EQUAL(got, size - 5);

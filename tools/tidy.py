@@ -14,8 +14,9 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS, FILE_LINES, FUNCTION_LINES, PUBLIC_HEADER_LINES = 100, 1000, 70, 400
-ASSERTIONS_PER_FUNCTION = 2.0
-ASSERTING_LAYERS = ("region", "journal", "heap", "collect")
+# At least; what is left out has none to keep. Layers above the storage are what they have reached.
+ASSERTIONS_PER_FUNCTION = {"region": 2.0, "journal": 2.0, "heap": 2.0, "collect": 2.0, "json": 0.8,
+                           "db": 0.8}
 CODE_FOLDERS = ("include", "src", "tests", "examples", "cli", "bench", "fuzz", "compat", "preload")
 BANNED = {"sprintf": "snprintf", "strcpy": "memcpy", "strcat": "memcpy", "gets": "fgets",
           "atoi": "strtol", "alloca": "an array", "atomic_thread_fence": "an ordering on the operation",
@@ -165,7 +166,8 @@ def check_assertions(files, stats):
                     if p.relative_to(ROOT / "src").parts[0] == layer]
         count, asserted = sum(f[2] for f in of_layer), sum(f[3] for f in of_layer)
         average = asserted / count if count else 0.0
-        is_low = layer in ASSERTING_LAYERS and count and average < ASSERTIONS_PER_FUNCTION
+        least = ASSERTIONS_PER_FUNCTION.get(layer, 0.0)
+        is_low = count and average < least
         if stats:
             print(f"{layer:10} {len(of_layer):3} files {sum(len(f[1]) for f in of_layer):6} lines "
                   f"{count:4} functions, longest {max([0, *(f[4] for f in of_layer)]):3}, "
@@ -175,7 +177,7 @@ def check_assertions(files, stats):
                     print(f"    {path.name:28} {functions_in:3} functions {asserted_in:3} assertions")
         if is_low:
             complain(ROOT / "src" / layer, 0, f"{average:.2f} assertions per function, "
-                     f"at least {ASSERTIONS_PER_FUNCTION:.0f} are asked for")
+                     f"at least {least:.1f} are asked for")
 
 
 def check_headers(paths):

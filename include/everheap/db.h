@@ -35,8 +35,9 @@ typedef enum evh_db_references {
 } evh_db_references;
 
 typedef struct evh_db_options {
-    evh_mode mode;    /* EVH_DURABLE, EVH_READ_ONLY or EVH_PRIVATE */
-    bool must_exist;  /* EVH_NOT_FOUND otherwise */
+    evh_mode mode;   /* EVH_DURABLE, EVH_READ_ONLY or EVH_PRIVATE */
+    bool must_exist; /* EVH_NOT_FOUND otherwise */
+    bool guards; /* as in evh_options: a durable change of a large database takes half the time */
     const char *name; /* of the document in the heap; NULL: "json" */
     evh_db_references references;
     uint64_t commit_sequence; /* to read that past commit, see evh_options; 0: the newest */
@@ -58,8 +59,8 @@ typedef struct evh_node {
  * Cost      constant.
  */
 EVH_API evh_db *evh_db_open(const char *path, const evh_db_options *options);
-/** The same in a heap that is open, which stays the caller's; `mode` and `must_exist` do not
- *  count. */
+/** The same in a heap that is open, which stays the caller's; `mode`, `must_exist` and `guards` do
+ *  not count. */
 EVH_API evh_db *evh_db_open_in(evh_heap *heap, const evh_db_options *options);
 /** Close it: what was not committed is gone if the heap was opened by evh_db_open(). NULL is fine.
  *  EVH_OK, or as evh_close(). */

@@ -27,6 +27,7 @@ static enum db_realm db_token_realm(const char *token, size_t size, size_t *doll
 
 evh_status db_route(const char *path, struct db_route *route)
 {
+    assert(route != NULL);
     *route = (struct db_route){DB_DOCUMENT, path, 0, NULL};
     if (!path) return base_fail(EVH_INVALID, NO_OFFSET, "db: no path");
     route->size = strlen(path);
@@ -44,6 +45,7 @@ evh_status db_route(const char *path, struct db_route *route)
     }
     route->memory = os->memory_allocate(route->size);
     if (!route->memory) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "db: no memory for a path");
+    assert(dollars > 1);
     route->memory[0] = '/';
     memcpy(route->memory + 1, path + 2, route->size - 2);
     route->text = route->memory;
@@ -61,11 +63,13 @@ void db_route_end(struct db_route *route)
 char *db_path_text(struct evh_db *db, evh_value value, size_t *size)
 {
     assert(size != NULL);
+    assert(db != NULL);
     const size_t bytes = evh_json_pointer(db->json, value, NULL, 0);
     char *text = bytes == SIZE_MAX ? NULL : os->memory_allocate(bytes + 2);
     if (!text) return NULL;
     (void)evh_json_pointer(db->json, value, text, bytes + 1);
     *size = bytes;
+    if (bytes > 0) assert(text[0] == '/');
     size_t dollars = 0;
     const char *slash = bytes ? memchr(text + 1, '/', bytes - 1) : NULL;
     const size_t token_size = slash ? (size_t)(slash - text) - 1 : bytes ? bytes - 1 : 0;
@@ -88,6 +92,7 @@ size_t evh_db_path(evh_db *db, evh_value value, char *buffer, size_t size)
     if (!text) return SIZE_MAX;
     if (size) {
         const size_t kept = bytes < size ? bytes : size - 1;
+        assert(kept < size);
         memcpy(buffer, text + (bytes - kept), kept);
         buffer[kept] = 0;
     }
@@ -99,6 +104,7 @@ size_t evh_db_path(evh_db *db, evh_value value, char *buffer, size_t size)
 
 static evh_db *db_make(evh_heap *heap, const evh_db_options *options, bool owns_heap)
 {
+    assert(heap != NULL);
     struct evh_db *db = os->memory_allocate(sizeof *db);
     if (!db) {
         (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "db: no memory to open a database");
@@ -119,6 +125,7 @@ evh_db *evh_db_open(const char *path, const evh_db_options *options)
     if (options) {
         heap_options.mode = options->mode;
         heap_options.must_exist = options->must_exist;
+        heap_options.guards = options->guards;
         heap_options.commit_sequence = options->commit_sequence;
     }
     evh_heap *heap = evh_open(path, &heap_options);
@@ -163,6 +170,7 @@ evh_status evh_db_commit(evh_db *db)
         root->commit_time_ns = os->time_ns();
     }
     status = evh_commit(db->heap);
+    if (!status) assert(root->changes == root->commit_changes);
     if (!status) db_watches_tell(db);
     return status;
 }
@@ -262,6 +270,7 @@ bool evh_cursor_next(evh_cursor *cursor)
     if (position >= evh_json_count(cursor->json, cursor->container)) return false;
     cursor->value = evh_json_at(cursor->json, cursor->container, position);
     if (!evh_json_is(cursor->value)) return false;
+    assert(!cursor->has_begun || position == cursor->position + 1);
     cursor->position = position;
     cursor->has_begun = true;
     cursor->key = NULL;

@@ -1,12 +1,16 @@
 /* match.c -- finding bytes in bytes, with or without regard to case, at the speed of memory.
  *
- * Places where both the first and the last byte of the pattern fit are found 64 at a time, with the
- * compiler's vectors, which are the processor's (AVX2 where it is there, SSE2, NEON); only those
- * are compared (W. Mula, "SIMD-friendly algorithms for substring searching", 2016). Letters that
- * differ in case differ in one bit, which both sides are given.
+ * Places where both the first and the last byte of the pattern fit are found 64 at a time, with
+ * AVX2 where it is there, else with the compiler's vectors (SSE2, NEON); only those are compared
+ * (W. Mula, "SIMD-friendly algorithms for substring searching", 2016). Letters that differ in case
+ * differ in one bit, which both sides are given.
  */
 #include "db/db.h"
 #include "os/os.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 typedef unsigned char match_vector __attribute__((vector_size(32)));
 typedef uint64_t match_words __attribute__((vector_size(32)));
@@ -26,6 +30,7 @@ static inline unsigned char match_fold(unsigned char c)
 evh_status db_pattern_begin(struct db_pattern *pattern, const char *part, size_t size, bool folds)
 {
     assert(part != NULL || size == 0);
+    assert(pattern != NULL);
     *pattern = (struct db_pattern){.size = size, .folds = folds};
     unsigned char *bytes = os->memory_allocate(size + 1);
     if (!bytes) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "db: no memory to search");
@@ -44,23 +49,30 @@ evh_status db_pattern_begin(struct db_pattern *pattern, const char *part, size_t
 
 void db_pattern_end(struct db_pattern *pattern)
 {
+    assert(pattern != NULL);
     os->memory_free((void *)pattern->bytes);
     pattern->bytes = NULL;
 }
 
+/* Most differ in the first bytes: a call of memcmp() took a quarter of a search's time. */
 static bool match_at(const struct db_pattern *pattern, const char *text)
 {
+    assert(pattern->bytes != NULL);
+    assert(text != NULL);
     const unsigned char *bytes = (const unsigned char *)text;
-    if (!pattern->folds) return memcmp(bytes, pattern->bytes, pattern->size) == 0;
     for (size_t i = 0; i < pattern->size; i++)
-        if (match_fold(bytes[i]) != pattern->bytes[i]) return false;
+        if ((pattern->folds ? match_fold(bytes[i]) : bytes[i]) != pattern->bytes[i]) return false;
     return true;
 }
 
-/* The first place of the pattern among `places`, whole steps only: `*at` is where they end. */
-static inline __attribute__((always_inline)) const char *match_steps(
-    const struct db_pattern *pattern, const char *text, size_t places, size_t *at)
+/* Go on from `*at` to the next of `places` where first and last byte fit, whole steps only. False:
+ * there is none, and `*at` is where the steps end. What is found is compared elsewhere: a call in
+ * here would take all vectors from their registers. */
+static bool match_steps(const struct db_pattern *pattern, const char *text, size_t places,
+                        size_t *at)
 {
+    assert(pattern->size > 0);
+    assert(*at <= places);
     const match_vector first = (match_vector){0} + pattern->first;
     const match_vector last = (match_vector){0} + pattern->last;
     const match_vector first_mask = (match_vector){0} + pattern->first_mask;
@@ -80,48 +92,73 @@ static inline __attribute__((always_inline)) const char *match_steps(
         unsigned char hits[MATCH_STEP];
         memcpy(hits, &one, sizeof one);
         memcpy(hits + sizeof one, &two, sizeof two);
-        for (size_t i = 0; i < MATCH_STEP; i++)
-            if (hits[i] && match_at(pattern, here + i)) return here + i;
+        const unsigned char *const hit = memchr(hits, 0xff, sizeof hits);
+        assert(hit != NULL);
+        *at += (size_t)(hit - hits);
+        return true;
     }
-    return NULL;
+    return false;
 }
 
 #if defined(__x86_64__)
 
-__attribute__((target("avx2"))) static const char *match_steps_wide(
-    const struct db_pattern *pattern, const char *text, size_t places, size_t *at)
+/* Whether 32 bytes, given the bits of `mask`, are `byte`: each byte of the result is 0 or 255. */
+__attribute__((target("avx2"))) static inline __m256i match_wide(const char *text, __m256i mask,
+                                                                 __m256i byte)
 {
-    return match_steps(pattern, text, places, at);
+    const __m256i bytes = _mm256_loadu_si256((const __m256i *)(const void *)text);
+    return _mm256_cmpeq_epi8(_mm256_or_si256(bytes, mask), byte);
 }
 
-static bool match_has_wide(void)
+/* As match_steps(). The processor fetches ahead no further than to the end of a page. What it does
+ * not is asked for here: a search of 170 MB took 11.0 ms without, 9.4 with 1024 bytes, 7.6 with
+ * these. */
+enum { MATCH_AHEAD = 4096 };
+
+__attribute__((target("avx2"))) static bool match_steps_wide(const struct db_pattern *pattern,
+                                                             const char *text, size_t places,
+                                                             size_t *at)
 {
-    static uint32_t known; /* 0: not asked yet, 1: no AVX2, 2: AVX2. Atomic. */
-    const uint32_t state = __atomic_load_n(&known, __ATOMIC_RELAXED);
-    if (LIKELY(state)) return state == 2;
-    const bool wide = __builtin_cpu_supports("avx2") != 0;
-    __atomic_store_n(&known, wide ? 2u : 1u, __ATOMIC_RELAXED);
-    return wide;
+    assert(pattern->size > 0);
+    assert(*at <= places);
+    const __m256i first = _mm256_set1_epi8((char)pattern->first);
+    const __m256i last = _mm256_set1_epi8((char)pattern->last);
+    const __m256i first_mask = _mm256_set1_epi8((char)pattern->first_mask);
+    const __m256i last_mask = _mm256_set1_epi8((char)pattern->last_mask);
+    const size_t behind = pattern->size - 1;
+    for (; places - *at >= MATCH_STEP; *at += MATCH_STEP) {
+        const char *const here = text + *at;
+        __builtin_prefetch(here + MATCH_AHEAD);
+        const __m256i low = _mm256_and_si256(match_wide(here, first_mask, first),
+                                             match_wide(here + behind, last_mask, last));
+        const __m256i high = _mm256_and_si256(match_wide(here + 32, first_mask, first),
+                                              match_wide(here + 32 + behind, last_mask, last));
+        const __m256i any = _mm256_or_si256(low, high);
+        if (LIKELY(_mm256_testz_si256(any, any))) continue;
+        const uint64_t bits = (uint32_t)_mm256_movemask_epi8(low) |
+                              (uint64_t)(uint32_t)_mm256_movemask_epi8(high) << 32;
+        *at += base_lowest_bit(bits);
+        return true;
+    }
+    return false;
 }
 
 #endif
 
 const char *db_pattern_find(const struct db_pattern *pattern, const char *text, size_t size)
 {
+    assert(text != NULL || size == 0);
     const size_t part = pattern->size;
     assert(part > 0);
     if (size < part) return NULL;
     const size_t places = size - part + 1;
-    size_t at = 0;
-    const char *found = NULL;
+    bool (*steps)(const struct db_pattern *, const char *, size_t, size_t *) = match_steps;
 #if defined(__x86_64__)
-    if (places >= MATCH_STEP && match_has_wide()) {
-        found = match_steps_wide(pattern, text, places, &at);
-        if (found) return found;
-    }
+    if (places >= MATCH_STEP && scan_has_wide()) steps = match_steps_wide;
 #endif
-    found = match_steps(pattern, text, places, &at);
-    if (found) return found;
+    size_t at = 0;
+    for (; steps(pattern, text, places, &at); at++)
+        if (match_at(pattern, text + at)) return text + at;
     for (; at < places; at++)
         if (match_at(pattern, text + at)) return text + at;
     return NULL;

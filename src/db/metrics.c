@@ -9,6 +9,7 @@
 /* Set `key` of an object to a number. */
 static evh_status metric_put(evh_json *json, evh_value object, const char *key, uint64_t number)
 {
+    assert(json != NULL);
     evh_value member;
     assert(key != NULL);
     const evh_status status = evh_json_put(json, object, key, strlen(key), &member);
@@ -23,6 +24,8 @@ struct metric {
 static evh_status metrics_put(evh_json *json, evh_value object, const struct metric *metrics,
                               size_t count)
 {
+    assert(metrics != NULL);
+    assert(count > 0);
     evh_status status = EVH_OK;
     for (size_t i = 0; i < count && !status; i++)
         status = metric_put(json, object, metrics[i].name, metrics[i].number);
@@ -31,6 +34,8 @@ static evh_status metrics_put(evh_json *json, evh_value object, const struct met
 
 static evh_status metrics_of_document(struct evh_db *db, evh_value object)
 {
+    assert(db->metrics != NULL);
+    assert(db->metrics != db->json);
     const struct json_root *root = db->json->root;
     const evh_symbols keys = {root->keys};
     const uint64_t *counts = root->counts;
@@ -59,6 +64,8 @@ static evh_status metrics_of_document(struct evh_db *db, evh_value object)
 
 static evh_status metrics_of_heap(struct evh_db *db, evh_value object)
 {
+    assert(db->metrics != NULL);
+    assert(db->metrics_heap != db->heap);
     evh_info info;
     evh_value heap;
     evh_status status = evh_get_info(db->heap, &info);
@@ -76,6 +83,7 @@ static evh_status metrics_of_heap(struct evh_db *db, evh_value object)
 
 static evh_status metrics_begin(struct evh_db *db)
 {
+    if (db->metrics) assert(db->metrics_heap != NULL);
     if (db->metrics) return EVH_OK;
     if (!db->metrics_heap) db->metrics_heap = evh_open_memory(NULL, 16u << 20, NULL);
     if (!db->metrics_heap) return evh_last_error()->status;
@@ -87,6 +95,7 @@ static evh_status metrics_begin(struct evh_db *db)
 evh_node db_metrics(struct evh_db *db, const char *text, size_t size)
 {
     assert(text != NULL);
+    if (size > 0) assert(text[0] == '/');
     const evh_node none = {NULL, {0, 0, 0}};
     if (json_ready(db->json) || metrics_begin(db)) return none;
     const evh_value object = evh_json_root(db->metrics);

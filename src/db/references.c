@@ -10,6 +10,7 @@ evh_status evh_db_referrers(evh_db *db, evh_value container, evh_db_reference *v
     if (json_ready(json)) return evh_last_error()->status;
     const struct json_container *target = value_container(json, container, JSON_KINDS_BOTH, NULL);
     if (!target) return evh_last_error()->status;
+    assert(target->kind != JSON_KIND_HOLDER);
     uint32_t number = target->first_ref;
     const uint32_t limit = json->root->refs.fresh;
     for (uint32_t i = 0; number && i < limit; i++) {
@@ -37,6 +38,7 @@ evh_status evh_db_references_check(evh_db *db, bool only_bad, evh_db_reference *
             .slot = {.type = JSON_REF, .id = number, .payload = json_offset(json, ref)}};
         const evh_status followed = value_follow(json, &at);
         if (followed && followed != EVH_DANGLING && followed != EVH_CYCLE) return followed;
+        if (!followed) assert(at.slot.type != JSON_REF);
         if (only_bad && !followed) continue;
         const evh_value value = ref_value(json, number);
         if (!evh_json_is(value))

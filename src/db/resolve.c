@@ -30,6 +30,8 @@ void evh_db_set_first(evh_db *db, evh_db_first *first, void *context)
 /* The path in the member "$ref" of an object, or NULL. */
 static const char *resolve_among(struct evh_db *db, evh_value value, size_t *size)
 {
+    assert(db->references == EVH_DB_REFERENCES_AMONG);
+    assert(size != NULL);
     if (evh_json_type_of(db->json, value) != EVH_JSON_OBJECT) return NULL;
     const evh_value member = evh_json_member(db->json, value, "$ref", 4);
     if (!evh_json_is(member) || evh_json_type_of(db->json, member) != EVH_JSON_STRING) return NULL;
@@ -70,6 +72,8 @@ static evh_value resolve_follow(struct evh_db *db, evh_value value)
 
 static void resolve_note(struct resolve *resolve, size_t count, bool was_null)
 {
+    assert(evh_json_is(resolve->at));
+    assert(resolve->makes);
     if (evh_json_is(resolve->made.container)) return;
     resolve->made = (struct resolve_made){resolve->at, count, was_null};
 }
@@ -77,6 +81,7 @@ static void resolve_note(struct resolve *resolve, size_t count, bool was_null)
 /* A null becomes what a segment asks for. */
 static evh_status resolve_make_container(struct resolve *resolve, bool is_item)
 {
+    assert(resolve->makes);
     struct evh_json *json = resolve->db->json;
     struct json_place place;
     evh_status status = value_place(json, resolve->at, &place);
@@ -92,6 +97,8 @@ static evh_status resolve_make_container(struct resolve *resolve, bool is_item)
 /* Extend an array so that it has item `index`. */
 static evh_status resolve_extend(struct resolve *resolve, uint64_t index)
 {
+    assert(resolve->makes);
+    assert(index >= evh_json_count(resolve->db->json, resolve->at));
     struct evh_json *json = resolve->db->json;
     const size_t count = evh_json_count(json, resolve->at);
     if (index - count >= RESOLVE_EXTEND_MAX)
@@ -106,6 +113,7 @@ static evh_status resolve_extend(struct resolve *resolve, uint64_t index)
 
 static evh_status resolve_step(struct resolve *resolve, const char *token, size_t size)
 {
+    assert(token != NULL);
     struct evh_json *json = resolve->db->json;
     uint64_t index = 0;
     const bool is_item = pointer_index(token, size, &index);
@@ -144,6 +152,7 @@ static evh_status resolve_step(struct resolve *resolve, const char *token, size_
 /* Take back what was made; the last error stays. */
 static void resolve_unmake(struct resolve *resolve, size_t observed)
 {
+    if (!resolve->makes) assert(!evh_json_is(resolve->made.container));
     const struct resolve_made *made = &resolve->made;
     struct evh_json *json = resolve->db->json;
     if (!evh_json_is(made->container)) return;

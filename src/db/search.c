@@ -25,16 +25,8 @@ struct search {
 /* Whether a container is in the document. */
 static bool search_is_inside(const struct search *search, uint32_t number)
 {
-    if (!search->has_outside) return true;
     const struct evh_json *json = search->json;
-    const uint32_t limit = json->root->containers.fresh;
-    for (uint32_t level = 0; level <= limit; level++) {
-        if (number == json->root->document) return true;
-        const struct json_container *container = container_peek(json, number);
-        if (!container || container->parent == 0) return false;
-        number = container->parent;
-    }
-    return false;
+    return !search->has_outside || container_is_inside(json, number, json->root->document);
 }
 
 static bool search_goes_on(const struct search *search)
@@ -45,6 +37,7 @@ static bool search_goes_on(const struct search *search)
 /* Count a hit. Returns whether it is to be told. */
 static bool search_count(struct search *search)
 {
+    if (search->is_stopped) assert(search->counts);
     const uint64_t index = search->hits++;
     if (search->is_stopped || index < search->options.skip) return false;
     return true;
@@ -52,6 +45,8 @@ static bool search_count(struct search *search)
 
 static void search_tell(struct search *search, const evh_db_hit *hit)
 {
+    assert(hit->text != NULL);
+    assert(!search->is_stopped);
     const evh_db_search_options *options = &search->options;
     if (search->found && !search->found(hit, search->context)) search->is_stopped = true;
     if (options->limit && search->hits - options->skip >= options->limit) search->is_stopped = true;
@@ -63,25 +58,30 @@ static void search_tell(struct search *search, const evh_db_hit *hit)
 static void search_hit_text(struct search *search, uint32_t owner, uint64_t offset,
                             const char *text, size_t size)
 {
+    assert(text != NULL);
+    assert(offset % 8 == 0);
     struct evh_json *json = search->json;
     if (!search_is_inside(search, owner) || !search_count(search)) return;
     const struct json_container *container = container_peek(json, owner);
-    struct json_span span;
-    for (uint32_t done = 0; container && container_span(json, container, done, &span);
-         done += span.count) {
-        for (uint32_t i = 0; i < span.count; i++) {
-            if (span.slots[i].type != JSON_STRING || span.slots[i].payload != offset) continue;
-            const evh_value value = value_of(json, owner, done + i, span.slots + i);
-            search_tell(search, &(evh_db_hit){EVH_DB_VALUE, value, text, size});
-            return;
-        }
+    uint32_t position = 0;
+    if (container && container_seek(json, container, owner, 1u << JSON_STRING, offset, &position)) {
+        const evh_value value = {owner, container->serial, position};
+        search_tell(search, &(evh_db_hit){EVH_DB_VALUE, value, text, size});
+        return;
     }
     search->status = json_corrupt(offset, "a string that its container does not have");
 }
 
-/* Search the entries of one slab, 64 KiB at `offset`. */
-static void search_slab(struct search *search, uint64_t offset, const char *slab)
+/* Search the entries of one slab, which is at `offset`. NULL: there is none, which is reported. */
+static void search_slab(struct search *search, uint64_t offset, const struct json_text_slab *found)
 {
+    assert(!search->status);
+    if (found) assert(offset % JSON_SLAB_BYTES == 0);
+    if (!found) {
+        search->status = EVH_CORRUPT;
+        return;
+    }
+    const char *slab = (const char *)found;
     const struct db_pattern *pattern = &search->pattern;
     size_t at = sizeof(struct json_text_slab); /* the entry that the walk is at */
     const char *hit = slab + at;
@@ -144,22 +144,11 @@ static void search_large(struct search *search)
     }
 }
 
-/* The slab at `offset`, searched; NULL if there is none. */
-static const struct json_text_slab *search_slab_at(struct search *search, uint64_t offset)
-{
-    const struct json_text_slab *slab = NULL;
-    if (offset % JSON_SLAB_BYTES == 0) slab = json_at(search->json, offset, JSON_SLAB_BYTES);
-    if (!slab || slab->magic != (JSON_MAGIC ^ offset)) {
-        search->status = json_corrupt(offset, "a slab of strings that is none");
-        return NULL;
-    }
-    search_slab(search, offset, (const char *)slab);
-    return slab;
-}
-
 /* The slabs that the index does not exclude. */
 static void search_index(struct search *search)
 {
+    assert(trigrams_is_on(search->json));
+    assert(search->pattern.size >= JSON_INDEX_PART_MIN);
     struct evh_json *json = search->json;
     const struct db_pattern *pattern = &search->pattern;
     for (uint32_t i = 0; i < json->root->index.group_count && search_goes_on(search); i++) {
@@ -169,23 +158,27 @@ static void search_index(struct search *search)
             search->status = json_corrupt(json->root->index.groups, "an index that is none");
             return;
         }
-        for (; bits && search_goes_on(search); bits &= bits - 1)
-            if (!search_slab_at(search, slabs[base_lowest_bit(bits)])) return;
+        for (; bits && search_goes_on(search); bits &= bits - 1) {
+            const uint64_t offset = slabs[base_lowest_bit(bits)];
+            search_slab(search, offset, text_slab_at(json, offset));
+        }
     }
 }
 
 static void search_texts(struct search *search)
 {
+    assert(search->status == EVH_OK);
     const struct evh_json *json = search->json;
     const struct json_texts *texts = &json->root->texts;
     if (trigrams_is_on(json) && search->pattern.size >= JSON_INDEX_PART_MIN) {
         search_index(search);
     } else {
+        const uint64_t limit = text_slab_limit(json);
         uint64_t offset = texts->first_slab;
-        for (uint64_t i = 0; offset && i < texts->slab_count && search_goes_on(search); i++) {
-            const struct json_text_slab *slab = search_slab_at(search, offset);
-            if (!slab) return;
-            offset = slab->next;
+        for (uint64_t i = 0; offset && i < limit && search_goes_on(search); i++) {
+            const struct json_text_slab *slab = text_slab_at(json, offset);
+            search_slab(search, offset, slab);
+            offset = slab ? slab->next : 0;
         }
     }
     search_large(search);
@@ -196,6 +189,7 @@ static void search_texts(struct search *search)
 /* Bits of the symbols that match, owned; NULL if none does, or on failure. */
 static uint64_t *search_symbols(struct search *search, evh_symbol *highest)
 {
+    assert(highest != NULL);
     struct evh_json *json = search->json;
     const evh_symbols keys = {json->root->keys};
     uint64_t *bits = NULL;
@@ -229,6 +223,8 @@ static void search_object(struct search *search, uint32_t number,
                           const struct json_container *object, const uint64_t *bits,
                           evh_symbol highest)
 {
+    assert(bits != NULL);
+    assert(object->kind == JSON_KIND_OBJECT);
     struct evh_json *json = search->json;
     const evh_symbols keys = {json->root->keys};
     struct json_span span;
@@ -251,6 +247,7 @@ static void search_object(struct search *search, uint32_t number,
 
 static void search_keys(struct search *search)
 {
+    assert(search->status == EVH_OK);
     struct evh_json *json = search->json;
     evh_symbol highest = 0;
     uint64_t *bits = search_symbols(search, &highest);

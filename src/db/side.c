@@ -34,6 +34,7 @@ static struct db_attached *side_find(const struct db_side *side, evh_value value
 /* Make room for one more: a table twice as large, without what was forgotten. */
 static evh_status side_grow(struct db_side *side)
 {
+    assert(side->used <= side->capacity);
     if (4 * (side->used + 1) <= 3 * side->capacity) return EVH_OK;
     const struct db_side old = *side;
     size_t count = 0;
@@ -61,6 +62,7 @@ evh_status evh_db_attach(evh_db *db, evh_value value, void *pointer)
         return base_fail(EVH_NOT_FOUND, NO_OFFSET, "db: the value is no more");
     const evh_status status = side_grow(&db->side);
     if (status) return status;
+    assert(db->side.used < db->side.capacity); /* so that looking for what is not there ends */
     struct db_attached *entry = side_find(&db->side, value);
     if (!entry->value.container) {
         entry->value = value;

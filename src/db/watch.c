@@ -12,28 +12,20 @@ enum { WATCH_PATHS_MAX = 65536 }; /* of one commit; more cost memory for nobody'
 /* Whether a change at `path` concerns a watch: it is at, below or above what is watched. */
 static bool watch_matches(const struct db_watch *watch, const char *path, size_t size)
 {
+    assert(watch->path != NULL);
+    assert(path != NULL);
     const size_t common = size < watch->size ? size : watch->size;
     if (memcmp(path, watch->path, common) != 0) return false;
     if (size == watch->size) return true;
     return size > watch->size ? path[watch->size] == '/' : watch->path[size] == '/';
 }
 
-/* Whether a container is in the document, not in a value that is detached. */
-static bool watch_is_in_document(struct evh_json *json, uint32_t number)
-{
-    const uint32_t limit = json->root->containers.fresh;
-    for (uint32_t level = 0; level <= limit; level++) {
-        if (number == json->root->document) return true;
-        const struct json_container *container = container_peek(json, number);
-        if (!container || container->parent == 0) return false;
-        number = container->parent;
-    }
-    return false;
-}
-
 /* Write a path down; it is taken. */
 static void watch_note(struct db_watches *watches, char *path)
 {
+    assert(path != NULL);
+    assert(watches->observer.count <= watches->paths_kept);
+    assert(watches->paths_kept <= watches->paths_capacity);
     const size_t count = watches->observer.count;
     const bool is_again = count > 0 && strcmp(watches->paths[count - 1], path) == 0;
     if (!is_again && count == watches->paths_capacity && count < WATCH_PATHS_MAX) {
@@ -61,9 +53,11 @@ static void watch_note(struct db_watches *watches, char *path)
 static void watch_change(struct json_observer *observer, struct evh_json *json, uint32_t number,
                          uint32_t position)
 {
+    assert(observer != NULL);
+    assert(number != 0);
     struct evh_db *db = (void *)((char *)observer - offsetof(struct evh_db, watches.observer));
     assert(db->json == json);
-    if (db->watches.count == 0 || !watch_is_in_document(json, number)) return;
+    if (db->watches.count == 0 || !container_is_inside(json, number, json->root->document)) return;
     const struct json_container *container = container_peek(json, number);
     const struct json_slot *slot = NULL;
     if (position != JSON_ALL) slot = container_slot(json, container, position);
@@ -92,11 +86,9 @@ evh_status evh_db_watch(evh_db *db, const char *path, evh_db_changed *changed, v
         return base_fail(EVH_INVALID, NO_OFFSET, "db: a path and a function are needed to watch");
     struct db_watches *watches = &db->watches;
     if (watches->count == watches->capacity) {
-        const size_t capacity = watches->capacity ? 2 * watches->capacity : 8;
-        struct db_watch *grown = os->memory_resize(watches->list, capacity * sizeof *grown);
-        if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "db: no memory for a watch");
+        void *grown = json_grow(watches->list, &watches->capacity, sizeof *watches->list);
+        if (!grown) return EVH_NO_MEMORY;
         watches->list = grown;
-        watches->capacity = capacity;
     }
     size_t size = strlen(path);
     char *copy = os->memory_allocate(size + 1);
@@ -133,17 +125,21 @@ evh_status evh_db_unwatch(evh_db *db, uint64_t watch)
 
 static void watch_free_paths(char **paths, size_t count)
 {
+    assert(paths != NULL || count == 0);
     for (size_t i = 0; i < count; i++) os->memory_free(paths[i]);
     os->memory_free(paths);
 }
 
 static int watch_compare(const void *first, const void *second)
 {
+    assert(first != NULL);
+    assert(second != NULL);
     return strcmp(*(char *const *)first, *(char *const *)second);
 }
 
 void db_watches_tell(struct evh_db *db)
 {
+    assert(db->watches.observer.count <= db->watches.paths_kept);
     struct db_watches *watches = &db->watches;
     char **paths = watches->paths; /* a callback may change the database: those come next time */
     const size_t count = watches->observer.count;
@@ -168,6 +164,7 @@ void db_watches_tell(struct evh_db *db)
 
 void db_watches_forget(struct db_watches *watches)
 {
+    assert(watches->observer.count <= watches->paths_kept);
     watch_free_paths(watches->paths, watches->paths_kept);
     watches->paths = NULL;
     watches->observer.count = 0;
@@ -178,6 +175,7 @@ void db_watches_forget(struct db_watches *watches)
 
 void db_watches_end(struct evh_db *db)
 {
+    assert(db->json != NULL);
     db->json->observer = NULL;
     db_watches_forget(&db->watches);
     for (size_t i = 0; i < db->watches.count; i++) os->memory_free(db->watches.list[i].path);

@@ -4,6 +4,8 @@
 /* Add a slab; its first cell is its header. */
 static evh_status cell_grow(struct evh_json *json, struct json_cells *cells, uint32_t shift)
 {
+    assert(shift == JSON_CONTAINER_SHIFT || shift == JSON_REF_SHIFT);
+    assert(cells == &json->root->containers || cells == &json->root->refs);
     const uint32_t per_slab = 1u << (JSON_SLAB_SHIFT - shift);
     if (cells->slab_count >= UINT32_MAX / per_slab)
         return base_fail(EVH_LIMIT, NO_OFFSET, "json: too many containers");
@@ -31,6 +33,7 @@ static evh_status cell_grow(struct evh_json *json, struct json_cells *cells, uin
     header->number = cells->slab_count;
     header->cell_bytes = 1u << shift;
     cells->fresh = cells->slab_count * per_slab + 1;
+    assert(slab % JSON_SLAB_BYTES == 0);
     directory[cells->slab_count++] = slab;
     return EVH_OK;
 }
@@ -46,13 +49,14 @@ uint32_t cell_take(struct evh_json *json, struct json_cells *cells, uint32_t shi
             (void)json_corrupt(cells->directory, "a free cell that does not exist");
             return 0;
         }
-        if (shift == JSON_CONTAINER_SHIFT) {
-            const struct json_container *container = *cell;
-            cells->free_first = (uint32_t)container->body;
-        } else {
-            const struct json_ref *ref = *cell;
-            cells->free_first = ref->owner;
+        const struct json_container *container = *cell;
+        const struct json_ref *ref = *cell;
+        const bool is_container = shift == JSON_CONTAINER_SHIFT;
+        if (is_container ? container->kind != JSON_KIND_FREE : ref->state != JSON_REF_FREE) {
+            (void)json_corrupt(json_offset(json, *cell), "a cell in use among those that are free");
+            return 0;
         }
+        cells->free_first = is_container ? (uint32_t)container->body : ref->owner;
         cells->used_count++;
         return number;
     }

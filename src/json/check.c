@@ -27,8 +27,18 @@ struct check {
     uint64_t short_bytes; /* of entries of strings in slabs */
 };
 
+static bool check_is_number(const char *text, uint64_t size)
+{
+    assert(text != NULL);
+    struct number number;
+    enum number_fault fault = NUMBER_GOOD;
+    return number_read(text, text + size, &number, &fault) == text + size && !fault;
+}
+
 static evh_status check_value(struct check *check, const struct json_slot *slot, uint32_t number)
 {
+    assert(slot->type != JSON_ARRAY);
+    assert(slot->type != JSON_OBJECT);
     struct evh_json *json = check->json;
     uint64_t size = 0;
     if (slot->type == JSON_STRING) {
@@ -49,9 +59,14 @@ static evh_status check_value(struct check *check, const struct json_slot *slot,
         if (entry[-1].owner != number)
             return json_corrupt(slot->payload, "a string that names another container");
     }
+    if (slot->type == JSON_REAL && (slot->payload >> 52 & 0x7ff) == 0x7ff)
+        return json_corrupt(json_offset(json, slot), "a number that is not finite");
     if (slot->type == JSON_DIGITS || slot->type == JSON_BYTES) {
-        if (!blob_of(json, slot->payload, &size)) return EVH_CORRUPT;
+        const char *bytes = blob_of(json, slot->payload, &size);
+        if (!bytes) return EVH_CORRUPT;
         if (slot->type == JSON_BYTES) check->blob_bytes += size;
+        if (slot->type == JSON_DIGITS && !check_is_number(bytes, size))
+            return json_corrupt(slot->payload, "digits that are no number");
     }
     if (slot->type == JSON_REF) {
         const struct json_ref *ref = ref_of(json, slot);
@@ -67,6 +82,7 @@ static evh_status check_value(struct check *check, const struct json_slot *slot,
 
 static evh_status check_slot(struct check *check, const struct json_slot *slot, uint32_t number)
 {
+    assert(number != 0);
     struct evh_json *json = check->json;
     if (slot->type == JSON_NONE || slot->type >= JSON_TYPE_COUNT || slot->reserved)
         return json_corrupt(json_offset(json, slot), "a value of no type");
@@ -89,6 +105,8 @@ static evh_status check_slot(struct check *check, const struct json_slot *slot, 
 static evh_status check_inner(struct check *check, struct json_page *inner, uint32_t number,
                               uint32_t leaf_kind)
 {
+    assert(inner->kind == JSON_PAGE_INNER);
+    assert(leaf_kind == JSON_PAGE_ITEMS || leaf_kind == JSON_PAGE_MEMBERS);
     const uint32_t *ends = (const uint32_t *)(const void *)(inner + 1);
     const uint32_t *children = ends + JSON_CHILDREN_MAX;
     uint32_t before = 0;
@@ -111,6 +129,7 @@ static evh_status check_inner(struct check *check, struct json_page *inner, uint
 
 static evh_status check_tree(struct check *check, const struct json_container *container)
 {
+    assert(container->form == JSON_TREE);
     struct evh_json *json = check->json;
     const struct json_tree *tree = json_tree_of(json, container);
     if (!tree) return EVH_CORRUPT;
@@ -145,6 +164,7 @@ static evh_status check_tree(struct check *check, const struct json_container *c
 
 static evh_status check_container(struct check *check, uint32_t number)
 {
+    assert(number != 0);
     struct evh_json *json = check->json;
     const struct json_container *container = container_of(json, number);
     if (!container) return EVH_CORRUPT;
@@ -238,6 +258,7 @@ static evh_status check_texts(struct check *check)
 
 static evh_status check_totals(struct check *check)
 {
+    assert(check->queued == 0);
     struct evh_json *json = check->json;
     const struct json_root *root = json->root;
     for (int type = 0; type < JSON_TYPE_COUNT; type++)
@@ -275,6 +296,8 @@ static evh_status check_totals(struct check *check)
 
 static evh_status check_all(struct check *check)
 {
+    assert(check->seen != NULL);
+    assert(check->queue != NULL);
     struct evh_json *json = check->json;
     evh_status status = EVH_OK;
     for (uint32_t i = 1; !status && i < json->root->containers.fresh; i++) {

@@ -52,6 +52,8 @@ static uint64_t container_body_bytes(uint32_t kind, uint32_t capacity)
 static void container_lay(void *body, uint32_t kind, uint32_t capacity, struct container_flat *flat)
 {
     assert(body != NULL);
+    assert(capacity <= JSON_FLAT_MAX);
+    assert(flat != NULL);
     char *next = body;
     flat->keys = kind == JSON_KIND_OBJECT ? (uint32_t *)body : NULL;
     next += container_keys_bytes(kind, capacity);
@@ -68,6 +70,7 @@ static inline bool container_flat(const struct evh_json *json,
                                   const struct json_container *container,
                                   struct container_flat *flat)
 {
+    assert(flat != NULL);
     const uint32_t capacity = container->capacity;
     void *body = NULL;
     if (LIKELY(capacity <= JSON_FLAT_MAX && container->count <= capacity))
@@ -89,10 +92,23 @@ struct json_container *container_of(struct evh_json *json, uint32_t number)
     return container;
 }
 
+bool container_is_inside(const struct evh_json *json, uint32_t number, uint32_t above)
+{
+    const uint32_t limit = json->root->containers.fresh; /* no chain of parents is longer */
+    for (uint32_t level = 0; number && level <= limit; level++) {
+        if (number == above) return true;
+        const struct json_container *container = container_peek(json, number);
+        if (!container) return false;
+        number = container->parent;
+    }
+    return false;
+}
+
 uint32_t container_make(struct evh_json *json, uint32_t kind, uint32_t parent,
                         struct json_container **container)
 {
     assert(kind != JSON_KIND_FREE);
+    assert(container != NULL);
     void *cell = NULL;
     const uint32_t number = cell_take(json, &json->root->containers, JSON_CONTAINER_SHIFT, &cell);
     if (!number) return 0;
@@ -106,12 +122,14 @@ uint32_t container_make(struct evh_json *json, uint32_t kind, uint32_t parent,
 void container_end(struct evh_json *json, uint32_t number, struct json_container *container)
 {
     assert(container->kind != JSON_KIND_FREE);
+    assert(number != 0);
     struct json_cells *cells = &json->root->containers;
     *container = (struct json_container){
         .serial = container->serial + 1 + (container->serial == UINT32_MAX),
         .kind = JSON_KIND_FREE,
         .body = cells->free_first,
     };
+    assert(container->serial != 0);
     cells->free_first = number;
     cells->used_count--;
 }
@@ -132,8 +150,54 @@ bool container_span(struct evh_json *json, const struct json_container *containe
     return true;
 }
 
+/* The same in [first, end) alone. */
+static bool container_seek_in(struct evh_json *json, const struct json_container *container,
+                              uint32_t first, uint32_t end, uint32_t types, uint64_t payload,
+                              uint32_t *position)
+{
+    assert(first <= end);
+    struct json_span span;
+    for (uint32_t done = first; done < end && container_span(json, container, done, &span);) {
+        const uint32_t count = (uint32_t)base_min(span.count, end - done);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct json_slot *slot = span.slots + i;
+            if (slot->payload != payload || slot->type >= JSON_TYPE_COUNT) continue;
+            if (!(types >> slot->type & 1)) continue;
+            *position = done + i;
+            return true;
+        }
+        done += count;
+    }
+    return false;
+}
+
+bool container_seek(struct evh_json *json, const struct json_container *container, uint32_t number,
+                    uint32_t types, uint64_t payload, uint32_t *position)
+{
+    assert(types != 0);
+    const uint32_t part = 256;
+    const uint32_t count = container->count;
+    uint64_t *seek = json->seeks + number % JSON_SEEKS;
+    const uint64_t last = __atomic_load_n(seek, __ATOMIC_RELAXED);
+    uint32_t low = last >> 32 == number ? (uint32_t)base_min((uint32_t)last, count) : 0;
+    uint32_t high = low;
+    bool is_found = false;
+    while (!is_found && (low > 0 || high < count)) { /* in turns behind that place and before it */
+        const uint32_t behind = (uint32_t)base_min(part, count - high);
+        const uint32_t before = (uint32_t)base_min(part, low);
+        is_found =
+            container_seek_in(json, container, high, high + behind, types, payload, position) ||
+            container_seek_in(json, container, low - before, low, types, payload, position);
+        high += behind;
+        low -= before;
+    }
+    if (is_found) __atomic_store_n(seek, (uint64_t)number << 32 | *position, __ATOMIC_RELAXED);
+    return is_found;
+}
+
 uint32_t keys_scan(const uint32_t *keys, uint32_t count, uint32_t key)
 {
+    assert(keys != NULL || count == 0);
 #if defined(__x86_64__)
     const __m128i wanted = _mm_set1_epi32((int)key);
     for (uint32_t i = 0; i < count; i += 4) {
@@ -153,12 +217,15 @@ uint32_t keys_scan(const uint32_t *keys, uint32_t count, uint32_t key)
 
 static inline uint32_t container_index_get(const struct container_flat *flat, uint32_t at)
 {
+    assert(at <= flat->index_mask);
     return flat->is_wide ? ((const uint16_t *)flat->index)[at] : ((const uint8_t *)flat->index)[at];
 }
 
 static inline void container_index_set(const struct container_flat *flat, uint32_t at,
                                        uint32_t value)
 {
+    assert(at <= flat->index_mask);
+    if (!flat->is_wide) assert(value <= UINT8_MAX);
     if (flat->is_wide) {
         ((uint16_t *)flat->index)[at] = (uint16_t)value;
     } else {
@@ -169,6 +236,7 @@ static inline void container_index_set(const struct container_flat *flat, uint32
 static inline uint32_t container_search(const struct container_flat *flat, uint32_t count,
                                         uint32_t key)
 {
+    assert(count <= JSON_FLAT_MAX);
     if (flat->index_mask == 0) return keys_scan(flat->keys, count, key);
     uint32_t at = key_hash(key) & flat->index_mask;
     for (uint32_t probes = 0; probes <= flat->index_mask; probes++) {
@@ -184,12 +252,20 @@ struct json_slot *object_find(struct evh_json *json, const struct json_container
                               uint32_t key, uint32_t *position)
 {
     assert(object->kind == JSON_KIND_OBJECT);
+    assert(object != NULL);
     if (object->count == 0 || key == 0) return NULL;
     if (object->form == JSON_TREE) return json_tree_find(json, object, key, position);
     struct container_flat flat;
     if (!container_flat(json, object, &flat)) return NULL;
-    const uint32_t at = container_search(&flat, object->count, key);
-    if (at == object->count) return NULL;
+    /* Objects of one shape have a key at one place: there the slot need not wait for index and
+     * keys. */
+    uint16_t *hint = json->hints + key % JSON_HINTS;
+    uint32_t at = __atomic_load_n(hint, __ATOMIC_RELAXED);
+    if (UNLIKELY(at >= object->count || flat.keys[at] != key)) {
+        at = container_search(&flat, object->count, key);
+        if (at == object->count) return NULL;
+        __atomic_store_n(hint, (uint16_t)at, __ATOMIC_RELAXED);
+    }
     if (position) *position = at;
     return flat.slots + at;
 }
@@ -198,6 +274,8 @@ struct json_slot *object_find(struct evh_json *json, const struct json_container
 
 static void container_index_add(const struct container_flat *flat, uint32_t position)
 {
+    assert(flat->keys != NULL);
+    assert(flat->index_mask != 0);
     uint32_t at = key_hash(flat->keys[position]) & flat->index_mask;
     for (uint32_t probes = 0; probes <= flat->index_mask; probes++) {
         if (container_index_get(flat, at) == 0) break;
@@ -209,6 +287,7 @@ static void container_index_add(const struct container_flat *flat, uint32_t posi
 static void container_index_all(const struct container_flat *flat, uint32_t kind, uint32_t capacity,
                                 uint32_t count)
 {
+    assert(count <= capacity);
     if (kind != JSON_KIND_OBJECT || flat->index_mask == 0) return;
     memset(flat->index, 0, container_index_bytes(kind, capacity));
     for (uint32_t i = 0; i < count; i++) container_index_add(flat, i);
@@ -218,10 +297,10 @@ static void container_index_all(const struct container_flat *flat, uint32_t kind
 static evh_status container_resize(struct evh_json *json, struct json_container *container,
                                    uint32_t capacity)
 {
-    assert(capacity >= container->count);
     assert(capacity <= JSON_FLAT_MAX);
     struct container_flat old = {0};
     if (container->count && !container_flat(json, container, &old)) return EVH_CORRUPT;
+    assert(capacity >= container->count);
     uint64_t body = 0;
     if (capacity) {
         void *address = NULL;
@@ -237,6 +316,7 @@ static evh_status container_resize(struct evh_json *json, struct json_container 
     const uint64_t before = container->body;
     container->body = body;
     container->capacity = capacity;
+    assert((body == 0) == (capacity == 0));
     return json_free(json, before);
 }
 
@@ -253,6 +333,7 @@ static evh_status container_to_tree(struct evh_json *json, struct json_container
                                     uint32_t number)
 {
     assert(container->form != JSON_TREE);
+    assert(number != 0);
     struct container_flat flat;
     if (!container_flat(json, container, &flat)) return EVH_CORRUPT;
     const struct json_container before = *container;
@@ -261,6 +342,7 @@ static evh_status container_to_tree(struct evh_json *json, struct json_container
     if (!status) {
         status = json_tree_append(json, container, number, flat.slots, flat.keys, before.count);
         if (status) json_tree_clear(json, container);
+        if (!status) assert(container->count == before.count);
     }
     if (status) {
         *container = before;
@@ -305,9 +387,11 @@ evh_status container_insert(struct evh_json *json, struct json_container *contai
                             uint32_t number, uint32_t position, uint32_t key,
                             const struct json_slot *slot)
 {
-    assert(position <= container->count);
+    assert(slot != NULL);
     if (UNLIKELY((key != 0) != (container->kind == JSON_KIND_OBJECT)))
         return json_corrupt(json_offset(json, container), "a key that is none");
+    if (UNLIKELY(position > container->count)) /* a cell that two have, of which one changed it */
+        return json_corrupt(json_offset(json, container), "a container that miscounts");
     if (container->form != JSON_TREE && container->count == JSON_FLAT_MAX) {
         const evh_status status = container_to_tree(json, container, number);
         if (status) return status;
@@ -338,8 +422,11 @@ evh_status container_remove(struct evh_json *json, struct json_container *contai
                             uint32_t number, uint32_t position, uint32_t *key,
                             struct json_slot *slot)
 {
-    assert(position < container->count);
+    assert(key != NULL);
+    assert(slot != NULL);
     (void)number;
+    if (UNLIKELY(position >= container->count))
+        return json_corrupt(json_offset(json, container), "a container that miscounts");
     if (container->form == JSON_TREE) {
         const evh_status status = json_tree_remove(json, container, position, key, slot);
         if (!status && container->count < JSON_FLAT_MIN && !json->keeps_room)
@@ -367,6 +454,7 @@ evh_status container_fill(struct evh_json *json, struct json_container *containe
 {
     assert(container->count == 0);
     assert(container->body == 0);
+    assert(slots != NULL || count == 0);
     if (count == 0) return EVH_OK;
     if (count > JSON_FLAT_MAX) {
         evh_status status = json_tree_make(json, container, number);

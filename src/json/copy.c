@@ -18,14 +18,14 @@ struct copy_stack {
 
 static evh_status copy_push(struct copy_stack *stack, const struct copy_level *level)
 {
+    assert(level->source != NULL);
+    assert(level->target != NULL);
+    assert(stack->count <= stack->capacity);
     if (stack->left-- == 0) return json_corrupt(NO_OFFSET, "containers in a ring");
     if (stack->count == stack->capacity) {
-        const size_t capacity = stack->capacity ? 2 * stack->capacity : 16;
-        struct copy_level *grown =
-            os->memory_resize(stack->levels, capacity * sizeof *stack->levels);
-        if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to go deeper");
+        void *grown = json_grow(stack->levels, &stack->capacity, sizeof *stack->levels);
+        if (!grown) return EVH_NO_MEMORY;
         stack->levels = grown;
-        stack->capacity = capacity;
     }
     stack->levels[stack->count++] = *level;
     return EVH_OK;
@@ -36,6 +36,8 @@ static evh_status copy_push(struct copy_stack *stack, const struct copy_level *l
 static evh_status copy_leaf(struct evh_json *json, const struct json_slot *source, uint32_t owner,
                             struct json_slot *copy)
 {
+    assert(source->type != JSON_ARRAY);
+    assert(source->type != JSON_OBJECT);
     uint64_t size = 0;
     *copy = *source;
     if (source->type == JSON_STRING) {
@@ -61,6 +63,7 @@ static evh_status copy_leaf(struct evh_json *json, const struct json_slot *sourc
 static evh_status copy_one(struct evh_json *json, struct copy_stack *stack,
                            const struct json_slot *source, uint32_t owner, struct json_slot *copy)
 {
+    assert(copy != NULL);
     evh_status status = EVH_OK;
     if (source->type != JSON_ARRAY && source->type != JSON_OBJECT) {
         status = copy_leaf(json, source, owner, copy);
@@ -87,6 +90,7 @@ static evh_status copy_one(struct evh_json *json, struct copy_stack *stack,
 /* The next value of the topmost level, into its target. */
 static evh_status copy_next(struct evh_json *json, struct copy_stack *stack)
 {
+    assert(stack->count > 0);
     struct copy_level *level = &stack->levels[stack->count - 1];
     struct json_container *target = level->target;
     const uint32_t number = level->number;
@@ -110,6 +114,7 @@ evh_status value_copy(struct evh_json *json, const struct json_slot *source, uin
                       struct json_slot *copy)
 {
     assert(source != copy);
+    assert(owner != 0);
     struct copy_stack stack = {.left = json->root->containers.used_count};
     evh_status status = copy_one(json, &stack, source, owner, copy);
     const bool is_made = !status;
@@ -140,6 +145,7 @@ static bool equal_is_number(const struct json_slot *slot)
 static bool equal_blobs(struct evh_json *json, const struct json_slot *first,
                         const struct json_slot *second)
 {
+    assert(first->type == second->type);
     uint64_t first_size = 0;
     uint64_t second_size = 0;
     const char *one = blob_of(json, first->payload, &first_size);
@@ -151,6 +157,8 @@ static bool equal_blobs(struct evh_json *json, const struct json_slot *first,
 static bool equal_numbers(struct evh_json *json, const struct json_slot *first,
                           const struct json_slot *second)
 {
+    assert(equal_is_number(first));
+    assert(equal_is_number(second));
     if (first->type == JSON_DIGITS || second->type == JSON_DIGITS)
         return first->type == second->type && equal_blobs(json, first, second);
     double real = 0;

@@ -23,12 +23,13 @@ struct diff {
 
 static evh_status diff_push(struct diff *diff, evh_value source, evh_value target)
 {
+    assert(evh_json_is(source));
+    assert(evh_json_is(target));
+    assert(diff->count <= diff->capacity);
     if (diff->count == diff->capacity) {
-        const size_t capacity = diff->capacity ? 2 * diff->capacity : 32;
-        struct diff_pair *grown = os->memory_resize(diff->pairs, capacity * sizeof *grown);
-        if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to compare");
+        void *grown = json_grow(diff->pairs, &diff->capacity, sizeof *diff->pairs);
+        if (!grown) return EVH_NO_MEMORY;
         diff->pairs = grown;
-        diff->capacity = capacity;
     }
     diff->pairs[diff->count++] = (struct diff_pair){source, target};
     return EVH_OK;
@@ -38,6 +39,8 @@ static evh_status diff_push(struct diff *diff, evh_value source, evh_value targe
 static evh_status diff_put_text(struct diff *diff, evh_value operation, const char *key,
                                 const char *text, size_t size)
 {
+    assert(key != NULL);
+    assert(text != NULL);
     evh_value member;
     const evh_status status = evh_json_put(diff->json, operation, key, strlen(key), &member);
     return status ? status : evh_json_set_text(diff->json, member, text, size);
@@ -47,6 +50,7 @@ static evh_status diff_put_text(struct diff *diff, evh_value operation, const ch
 static evh_status diff_put_path(struct diff *diff, evh_value operation, evh_value at,
                                 const char *token, size_t token_size)
 {
+    assert(evh_json_is(operation));
     const size_t size = evh_json_pointer(diff->json, at, NULL, 0);
     if (size == SIZE_MAX || size < diff->prefix) return evh_last_error()->status;
     const size_t more = token ? 1 + pointer_escaped_size(token, token_size) : 0;
@@ -67,6 +71,8 @@ static evh_status diff_put_path(struct diff *diff, evh_value operation, evh_valu
 static evh_status diff_add(struct diff *diff, const char *name, evh_value at, const char *token,
                            size_t token_size, evh_value value)
 {
+    assert(name != NULL);
+    assert(evh_json_is(diff->patch));
     evh_value operation;
     evh_value item;
     evh_status status = evh_json_append(diff->json, diff->patch, &item);
@@ -150,6 +156,8 @@ static evh_status diff_arrays(struct diff *diff, evh_value source, evh_value tar
 /* The patch is made in a value of its own: it may not be in what is compared. */
 static evh_status diff_run(struct diff *diff, evh_value first, evh_value second)
 {
+    assert(evh_json_is(diff->patch));
+    assert(diff->count == 0);
     evh_status status = diff_values(diff, first, second);
     while (!status && diff->count > 0) {
         const struct diff_pair pair = diff->pairs[--diff->count];

@@ -8,6 +8,8 @@ enum { EDIT_KEEP_BYTES = 64 }; /* places of strings that are not given up for sh
 /* Free what a slot that is no container owns. */
 static void value_free_leaf(struct evh_json *json, const struct json_slot *slot)
 {
+    assert(slot->type != JSON_ARRAY);
+    assert(slot->type != JSON_OBJECT);
     uint64_t size = 0;
     if (slot->type == JSON_STRING) (void)text_free(json, slot);
     if (slot->type == JSON_REF) ref_free(json, slot);
@@ -68,6 +70,7 @@ void value_free(struct evh_json *json, const struct json_slot *slot)
 void value_adopt(struct evh_json *json, const struct json_slot *slot, uint32_t owner)
 {
     assert(slot != NULL);
+    assert(owner != 0);
     if (slot->type == JSON_STRING) text_own(json, slot, owner);
     if (slot->type == JSON_REF) {
         struct json_ref *ref = ref_of(json, slot);
@@ -81,6 +84,7 @@ void value_adopt(struct evh_json *json, const struct json_slot *slot, uint32_t o
 void value_replace(struct evh_json *json, const struct json_place *place,
                    const struct json_slot *slot)
 {
+    assert(place->slot != NULL);
     const struct json_slot old = *place->slot;
     json_observe(json, place->number, place->position);
     *place->slot = *slot;
@@ -88,15 +92,34 @@ void value_replace(struct evh_json *json, const struct json_place *place,
     value_free(json, &old);
 }
 
+static evh_status edit_check_text(const char *text, size_t size)
+{
+    if (!text && size) return base_fail(EVH_INVALID, NO_OFFSET, "json: no text");
+    const char *bad = text ? utf8_check(text, text + size) : NULL;
+    if (!text || bad == text + size) return EVH_OK;
+    return base_fail(EVH_SYNTAX, NO_OFFSET, "json: text that is not UTF-8, from byte %zu on",
+                     (size_t)(bad - text));
+}
+
 /* Begin to set `value`: its place. */
 static evh_status edit_begin(struct evh_json *json, evh_value value, struct json_place *place)
 {
+    assert(place != NULL);
     const evh_status status = json_writable(json);
     return status ? status : value_place(json, value, place);
 }
 
+/* The same for a change by `text`, which has to be UTF-8. */
+static evh_status edit_begin_text(struct evh_json *json, evh_value value, const char *text,
+                                  size_t size, struct json_place *place)
+{
+    const evh_status status = edit_check_text(text, size);
+    return status ? status : edit_begin(json, value, place);
+}
+
 static evh_status edit_set(struct evh_json *json, evh_value value, const struct json_slot *slot)
 {
+    assert(slot->type < JSON_STRING);
     struct json_place place;
     const evh_status status = edit_begin(json, value, &place);
     if (status) return status;
@@ -149,6 +172,7 @@ evh_status evh_json_set_number(evh_json *json, evh_value value, const char *text
     if (status) return status;
     struct json_slot slot = {.payload = number.natural};
     static const uint8_t types[] = {JSON_INTEGER, JSON_UNSIGNED, JSON_REAL, JSON_DIGITS};
+    assert(number.kind < sizeof types);
     slot.type = types[number.kind];
     if (number.kind == NUMBER_REAL && number.is_plain) slot.flags = JSON_NO_POINT;
     if (number.kind == NUMBER_DIGITS) {
@@ -161,20 +185,10 @@ evh_status evh_json_set_number(evh_json *json, evh_value value, const char *text
 
 /* ---- strings and bytes ---- */
 
-static evh_status edit_check_text(const char *text, size_t size)
-{
-    if (!text && size) return base_fail(EVH_INVALID, NO_OFFSET, "json: no text");
-    const char *bad = text ? utf8_check(text, text + size) : NULL;
-    if (!text || bad == text + size) return EVH_OK;
-    return base_fail(EVH_SYNTAX, NO_OFFSET, "json: text that is not UTF-8, from byte %zu on",
-                     (size_t)(bad - text));
-}
-
 evh_status evh_json_set_text(evh_json *json, evh_value value, const char *text, size_t size)
 {
-    evh_status status = edit_check_text(text, size);
     struct json_place place;
-    if (!status) status = edit_begin(json, value, &place);
+    evh_status status = edit_begin_text(json, value, text, size, &place);
     if (status) return status;
     if (!text) text = "";
     if (place.slot->type == JSON_STRING) {
@@ -182,6 +196,7 @@ evh_status evh_json_set_text(evh_json *json, evh_value value, const char *text, 
         /* In place, unless more than half of a large place would be left over. */
         if (size <= capacity && (capacity < EDIT_KEEP_BYTES || size >= capacity / 2)) {
             json_observe(json, place.number, place.position);
+            assert(size <= JSON_TEXT_SMALL_MAX || place.slot->flags & JSON_TEXT_IS_LARGE);
             memmove(json->heap->view.base + place.slot->payload, text, size);
             text_resize(json, place.slot, size);
             return EVH_OK;
@@ -196,9 +211,8 @@ evh_status evh_json_set_text(evh_json *json, evh_value value, const char *text, 
 
 evh_status evh_json_append_text(evh_json *json, evh_value string, const char *text, size_t size)
 {
-    evh_status status = edit_check_text(text, size);
     struct json_place place;
-    if (!status) status = edit_begin(json, string, &place);
+    evh_status status = edit_begin_text(json, string, text, size, &place);
     if (status) return status;
     if (place.slot->type != JSON_STRING)
         return base_fail(EVH_INVALID, NO_OFFSET, "json: %s where a string is needed",
@@ -221,6 +235,8 @@ evh_status evh_json_append_text(evh_json *json, evh_value string, const char *te
     char *room = NULL;
     status = text_make(json, place.number, NULL, room_bytes, &slot, &room);
     if (status) return status;
+    assert(room != NULL);
+    assert(room_bytes >= total);
     memcpy(room, old, old_size);
     memcpy(room + old_size, text, size);
     text_resize(json, &slot, total);
@@ -246,9 +262,8 @@ evh_status evh_json_set_ref(evh_json *json, evh_value value, const char *pointer
     size_t fault = 0;
     if (!pointer || !pointer_check(pointer, size, &fault))
         return base_fail(EVH_SYNTAX, NO_OFFSET, "json: a reference that is no JSON Pointer");
-    evh_status status = edit_check_text(pointer, size);
     struct json_place place;
-    if (!status) status = edit_begin(json, value, &place);
+    evh_status status = edit_begin_text(json, value, pointer, size, &place);
     if (status) return status;
     struct json_slot slot;
     status = ref_make(json, place.number, pointer, size, &slot);
@@ -261,6 +276,7 @@ evh_status evh_json_set_ref(evh_json *json, evh_value value, const char *pointer
 
 static evh_status edit_set_container(struct evh_json *json, evh_value value, uint32_t kind)
 {
+    assert(kind == JSON_KIND_ARRAY || kind == JSON_KIND_OBJECT);
     struct json_place place;
     const evh_status status = edit_begin(json, value, &place);
     if (status) return status;
@@ -281,10 +297,13 @@ static evh_status edit_set_container(struct evh_json *json, evh_value value, uin
             chain = next;
         }
         container_clear(json, container);
+        assert(container->count == 0);
         return EVH_OK;
     }
     const uint32_t number = container_make(json, kind, place.number, &container);
     if (!number) return evh_last_error()->status;
+    assert(container->count == 0);
+    assert(container->parent == place.number);
     const struct json_slot slot = {
         .type = (uint8_t)kind, .id = number, .payload = json_offset(json, container)};
     value_replace(json, &place, &slot);
@@ -316,6 +335,7 @@ evh_status evh_json_insert(evh_json *json, evh_value array, size_t position, evh
     if (inserted) return inserted;
     json_observe(json, number, (uint32_t)position);
     json_count(json, &null, 1);
+    assert(found->count > position);
     if (item) *item = (evh_value){number, found->serial, position};
     return EVH_OK;
 }
@@ -355,15 +375,15 @@ evh_status evh_json_put(evh_json *json, evh_value object, const char *key, size_
     }
     json_observe(json, number, position);
     json_count(json, &null, 1);
+    assert(found->count > position);
     if (member) *member = (evh_value){number, found->serial, position};
     return EVH_OK;
 }
 
 evh_status evh_json_rename(evh_json *json, evh_value member, const char *key, size_t size)
 {
-    evh_status status = edit_check_text(key, size);
     struct json_place place;
-    if (!status) status = edit_begin(json, member, &place);
+    evh_status status = edit_begin_text(json, member, key, size, &place);
     if (status) return status;
     if (place.holder->kind != JSON_KIND_OBJECT)
         return base_fail(EVH_INVALID, NO_OFFSET, "json: a value without a key");
@@ -411,19 +431,6 @@ evh_status evh_json_erase(evh_json *json, evh_value value)
     return EVH_OK;
 }
 
-/* Whether `number` is `above` or below it. */
-static bool edit_is_inside(struct evh_json *json, uint32_t number, uint32_t above)
-{
-    const uint32_t limit = json->root->containers.fresh;
-    for (uint32_t level = 0; number && level <= limit; level++) {
-        if (number == above) return true;
-        const struct json_container *container = container_peek(json, number);
-        if (!container) return false;
-        number = container->parent;
-    }
-    return false;
-}
-
 evh_status evh_json_move(evh_json *json, evh_value target, evh_value source)
 {
     struct json_place from;
@@ -432,9 +439,10 @@ evh_status evh_json_move(evh_json *json, evh_value target, evh_value source)
     if (!status) status = value_place(json, target, &to);
     if (status) return status;
     if (from.slot == to.slot) return EVH_OK;
+    assert(from.number != to.number || from.position != to.position);
     const struct json_slot moved = *from.slot;
     if ((moved.type == JSON_ARRAY || moved.type == JSON_OBJECT) &&
-        edit_is_inside(json, to.number, moved.id))
+        container_is_inside(json, to.number, moved.id))
         return base_fail(EVH_INVALID, NO_OFFSET, "json: a value cannot be moved into itself");
     const struct json_slot null = {.type = JSON_NULL};
     json_observe(json, from.number, from.position);

@@ -4,6 +4,7 @@
 
 evh_status json_corrupt(uint64_t offset, const char *what)
 {
+    assert(what != NULL);
     return base_fail(EVH_CORRUPT, offset, "json: %s", what);
 }
 
@@ -39,17 +40,45 @@ evh_status json_free(struct evh_json *json, uint64_t offset)
     return EVH_OK;
 }
 
+void *json_grow(void *items, size_t *capacity, size_t item_bytes)
+{
+    assert((items == NULL) == (*capacity == 0));
+    const size_t doubled = *capacity ? 2 * *capacity : 32;
+    void *grown = os->memory_resize(items, doubled * item_bytes);
+    if (grown) {
+        *capacity = doubled;
+    } else {
+        (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory for %zu items", doubled);
+    }
+    return grown;
+}
+
 /* ---- documents ---- */
+
+/* Whether there is room for the cells that there are said to be, which bound walks by number. */
+static bool json_has_cells(const struct evh_json *json, const struct json_cells *cells,
+                           uint32_t shift)
+{
+    assert(shift < JSON_SLAB_SHIFT);
+    assert(cells != NULL);
+    return cells->slab_count <= heap_end_bytes(json->heap) / JSON_SLAB_BYTES &&
+           cells->slab_count <= cells->slab_capacity &&
+           cells->fresh <= (uint64_t)cells->slab_count << (JSON_SLAB_SHIFT - shift);
+}
 
 /* Whether a root is one of a version that is known. */
 static evh_status json_check_root(struct evh_json *json)
 {
+    assert(json->root != NULL);
     const struct json_root *root = json->root;
     if (root->magic != JSON_MAGIC)
         return json_corrupt(json_offset(json, root), "a root that is no document");
     if (root->version != JSON_VERSION)
         return base_fail(EVH_VERSION, json_offset(json, root), "json: version %u of a document",
                          root->version);
+    if (!json_has_cells(json, &root->containers, JSON_CONTAINER_SHIFT) ||
+        !json_has_cells(json, &root->refs, JSON_REF_SHIFT))
+        return json_corrupt(json_offset(json, root), "more containers or references than fit");
     const struct json_container *document = container_peek(json, root->document);
     if (!document || document->kind != JSON_KIND_HOLDER || document->count != 1)
         return json_corrupt(json_offset(json, root), "a document without a value");
@@ -58,6 +87,7 @@ static evh_status json_check_root(struct evh_json *json)
 
 evh_status json_find_root(struct evh_json *json)
 {
+    assert(json->name[0] != 0);
     size_t size = 0;
     json->root = evh_root_find(json->heap, json->name, &size);
     if (!json->root) return evh_last_error()->status;
@@ -87,12 +117,15 @@ static uint32_t json_make_holder(struct evh_json *json)
         container_end(json, number, holder);
         return 0;
     }
+    assert(holder->count == 1);
+    assert(holder->parent == 0);
     json_count(json, &null, 1);
     return number;
 }
 
 static evh_status json_create(struct evh_json *json)
 {
+    assert(json->root == NULL);
     const evh_status status = heap_writable(json->heap);
     if (status) {
         if (status != EVH_READ_ONLY) return status;
@@ -205,6 +238,7 @@ evh_status evh_json_remove(evh_heap *heap, const char *name)
 
 uint32_t key_intern(struct evh_json *json, const char *text, uint64_t size)
 {
+    assert(text != NULL || size == 0);
     evh_symbols keys = {json->root->keys};
     const uint32_t key = evh_symbol_intern(json->heap, &keys, text, size);
     json->root->keys = keys.offset;
@@ -213,6 +247,7 @@ uint32_t key_intern(struct evh_json *json, const char *text, uint64_t size)
 
 uint32_t key_find(struct evh_json *json, const char *text, uint64_t size)
 {
+    assert(text != NULL || size == 0);
     const evh_symbols keys = {json->root->keys};
     return keys.offset ? evh_symbol_find(json->heap, &keys, text, size) : 0;
 }
@@ -236,6 +271,7 @@ void key_release(struct evh_json *json, uint32_t key)
 
 const char *key_text(struct evh_json *json, uint32_t key, uint64_t *size)
 {
+    assert(size != NULL);
     const evh_symbols keys = {json->root->keys};
     size_t bytes = 0;
     const char *text = evh_symbol_text(json->heap, &keys, key, &bytes);

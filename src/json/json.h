@@ -21,6 +21,11 @@ struct json_observer {
 
 #define JSON_ALL UINT32_MAX
 
+enum {
+    JSON_HINTS = 256, /* of keys: documents have a hundred that matter */
+    JSON_SEEKS = 64,  /* of containers: the ones on the way to a value */
+};
+
 struct evh_json {
     evh_heap *heap;
     struct json_root *root;         /* in the heap */
@@ -28,6 +33,9 @@ struct evh_json {
     struct json_observer *observer; /* borrowed; NULL: none */
     bool keeps_room; /* bodies do not shrink: what is taken out may have to be put back */
     char name[EVH_NAME_SIZE_MAX + 1];
+    uint16_t hints[JSON_HINTS]; /* by key: where in an object it was found last. Atomic */
+    uint64_t seeks[JSON_SEEKS]; /* by container: its number, and where something was found in it
+                                   last, in the lower half. Atomic */
 };
 
 /* ---- places: every address that is computed from the file's content comes from here ---- */
@@ -88,6 +96,10 @@ EVH_INTERNAL evh_status json_free(struct evh_json *json, uint64_t offset);
 EVH_INTERNAL uint64_t json_allocate(struct evh_json *json, uint64_t size, void **address);
 EVH_INTERNAL uint64_t json_allocate_aligned(struct evh_json *json, uint64_t size, void **address);
 
+/** Twice the room for an array in memory that is full, of `*capacity` items of `item_bytes`: where
+ *  it is now, or NULL and EVH_NO_MEMORY, and it stays as it was. */
+EVH_INTERNAL void *json_grow(void *items, size_t *capacity, size_t item_bytes);
+
 /* ---- cells.c ---- */
 
 enum { JSON_CONTAINER_SHIFT = 5, JSON_REF_SHIFT = 6 };
@@ -138,6 +150,9 @@ static inline struct json_container *container_in(const struct evh_json *json,
     return container;
 }
 
+/** Whether container `number` is `above`, or below it. */
+EVH_INTERNAL bool container_is_inside(const struct evh_json *json, uint32_t number, uint32_t above);
+
 /** Make an empty container. Returns its number, 0 on failure; `*container` its address. */
 EVH_INTERNAL uint32_t container_make(struct evh_json *json, uint32_t kind, uint32_t parent,
                                      struct json_container **container);
@@ -170,6 +185,12 @@ static inline struct json_slot *container_slot(struct evh_json *json,
 EVH_INTERNAL struct json_slot *object_find(struct evh_json *json,
                                            const struct json_container *object, uint32_t key,
                                            uint32_t *position);
+
+/** Find a value by what it leads to: its payload, and its type (a bit mask 1 << type). `number` is
+ *  the container's. Cost: the values between it and what was found in the container before. */
+EVH_INTERNAL bool container_seek(struct evh_json *json, const struct json_container *container,
+                                 uint32_t number, uint32_t types, uint64_t payload,
+                                 uint32_t *position);
 
 /** Insert a value at `position` (at most count). `key` is 0 for arrays, and not yet a member of an
  *  object. On failure nothing has changed. */
@@ -262,6 +283,14 @@ static inline uint32_t key_hash(uint32_t key)
 
 /* ---- texts.c ---- */
 
+/** How many slabs a walk along their list may meet at most. */
+static inline uint64_t text_slab_limit(const struct evh_json *json)
+{
+    return base_min(json->root->texts.slab_count, heap_end_bytes(json->heap) / JSON_SLAB_BYTES);
+}
+
+/** The slab of texts at `offset`. NULL and EVH_CORRUPT. */
+EVH_INTERNAL struct json_text_slab *text_slab_at(const struct evh_json *json, uint64_t offset);
 /** Store `size` bytes as a string of container `owner`: fills type, flags and payload of `*slot`.
  *  `bytes` NULL: they are the caller's to store at `*room`. */
 EVH_INTERNAL evh_status text_make(struct evh_json *json, uint32_t owner, const char *bytes,
@@ -426,7 +455,7 @@ struct path_made {
 EVH_INTERNAL evh_value path_make(struct evh_json *json, evh_value from, const char *pointer,
                                  size_t size, struct path_made *made);
 /** Take back what was made, at once; the last error stays. */
-EVH_INTERNAL void path_unmake(struct evh_json *json, const struct path_made *made);
+EVH_INTERNAL void path_unmake(struct evh_json *json, struct path_made *made);
 
 enum { JSON_HOPS_MAX = 32 };
 

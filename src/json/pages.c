@@ -21,6 +21,8 @@ struct tree_way {
 
 struct json_page *page_at(const struct evh_json *json, uint32_t number, uint32_t kind)
 {
+    assert(kind == JSON_PAGE_ITEMS || kind == JSON_PAGE_MEMBERS || kind == JSON_PAGE_INNER ||
+           kind == JSON_PAGE_BUCKET);
     struct json_page *page = json_at(json, page_offset(number), JSON_PAGE_BYTES);
     uint32_t limit = JSON_ITEMS_MAX;
     if (kind == JSON_PAGE_MEMBERS) limit = JSON_MEMBERS_MAX;
@@ -32,6 +34,7 @@ struct json_page *page_at(const struct evh_json *json, uint32_t number, uint32_t
 
 uint32_t page_make(struct evh_json *json, uint32_t kind, struct json_page **page)
 {
+    assert(page != NULL);
     void *address = NULL;
     const uint64_t offset = json_allocate_aligned(json, JSON_PAGE_BYTES, &address);
     if (!offset) return 0;
@@ -93,6 +96,8 @@ struct json_tree *json_tree_of(const struct evh_json *json, const struct json_co
  * is in the last one. False on damage. */
 static inline bool json_tree_child(struct json_page *inner, uint32_t *position, uint32_t *index)
 {
+    assert(position != NULL);
+    assert(index != NULL);
     const uint32_t count = inner->count;
     if (UNLIKELY(count == 0)) return false;
     const uint32_t *ends = page_ends(inner);
@@ -113,10 +118,15 @@ static struct json_page *json_tree_walk_down(struct evh_json *json,
                                              const struct json_tree *tree, uint32_t position,
                                              struct tree_way *path)
 {
+    assert(tree->height <= JSON_HEIGHT_MAX);
     uint32_t number = tree->root;
     for (uint32_t height = tree->height; height > 0; height--) {
         struct json_page *inner = page_at(json, number, JSON_PAGE_INNER);
         if (UNLIKELY(!inner)) return NULL;
+        if (UNLIKELY(inner->height != height)) { /* so that no page is on the way twice */
+            (void)json_corrupt(page_offset(number), "a page at the wrong height");
+            return NULL;
+        }
         if (UNLIKELY(!json_tree_child(inner, &position, &path->index[height]))) {
             (void)json_corrupt(page_offset(number), "a page that miscounts");
             return NULL;
@@ -138,6 +148,7 @@ static struct json_page *json_tree_walk_down(struct evh_json *json,
 bool json_tree_span(struct evh_json *json, const struct json_container *container,
                     uint32_t position, struct json_span *span)
 {
+    assert(span != NULL);
     const struct json_tree *tree = json_tree_of(json, container);
     if (!tree) return false;
     struct tree_way path;
@@ -177,6 +188,7 @@ struct json_slot *json_tree_find(struct evh_json *json, const struct json_contai
                                  uint32_t key, uint32_t *position)
 {
     assert(object->kind == JSON_KIND_OBJECT);
+    assert(key != 0);
     const struct json_tree *tree = json_tree_of(json, object);
     if (!tree) return NULL;
     const uint32_t number = members_find(json, tree, key);
@@ -204,6 +216,7 @@ struct json_slot *json_tree_find(struct evh_json *json, const struct json_contai
 evh_status json_tree_make(struct evh_json *json, struct json_container *container, uint32_t number)
 {
     assert(container->count == 0);
+    assert(number != 0);
     void *address = NULL;
     const uint64_t offset = json_allocate(json, sizeof(struct json_tree), &address);
     if (!offset) return evh_last_error()->status;
@@ -234,6 +247,7 @@ struct tree_spares {
 
 static void json_tree_spare_end(struct evh_json *json, struct tree_spares *spare)
 {
+    assert(spare->count <= JSON_HEIGHT_MAX + 2);
     for (uint32_t i = 0; i < spare->count; i++)
         (void)json_free(json, page_offset(spare->numbers[i]));
 }
@@ -244,6 +258,7 @@ static evh_status json_tree_spare_make(struct evh_json *json,
                                        const struct json_tree *tree, const struct tree_way *path,
                                        uint32_t owner, struct tree_spares *spare)
 {
+    assert(owner != 0);
     spare->count = 0;
     for (uint32_t height = 0; height <= tree->height + 1; height++) {
         struct json_page *page = NULL;
@@ -298,6 +313,7 @@ static evh_status json_tree_split_inner(struct evh_json *json, uint32_t number,
                                         struct json_page *right, bool is_leaf_below)
 {
     assert(inner->count == JSON_CHILDREN_MAX);
+    assert(right->count == 0);
     /* A child at the very end goes to a page of its own: so pages that are filled in order stay
      * full. */
     const bool is_at_end = index == inner->count - 1;
@@ -342,6 +358,8 @@ static void json_tree_put_root(struct evh_json *json, struct json_tree *tree,
                                struct json_page *root)
 {
     assert(tree->height < JSON_HEIGHT_MAX);
+    assert(root->count == 0);
+    assert(split->page != 0);
     page_ends(root)[0] = split->left;
     page_ends(root)[1] = split->left + split->right;
     page_children(root)[0] = tree->root;
@@ -360,6 +378,7 @@ static void leaf_put(struct json_page *leaf, uint32_t position, uint32_t key,
                      const struct json_slot *slot)
 {
     assert(position <= leaf->count);
+    assert(slot != NULL);
     struct json_slot *slots = page_slots(leaf);
     const uint32_t behind = leaf->count - position;
     memmove(slots + position + 1, slots + position, sizeof *slots * behind);
@@ -376,6 +395,7 @@ static void leaf_put(struct json_page *leaf, uint32_t position, uint32_t key,
 static evh_status json_tree_recount(struct evh_json *json, const struct json_tree *tree,
                                     const struct tree_way *path, uint32_t change)
 {
+    assert(change != 0);
     for (uint32_t height = 1; height <= tree->height; height++) {
         struct json_page *inner = page_at(json, path->pages[height], JSON_PAGE_INNER);
         if (!inner) return EVH_CORRUPT;
@@ -391,6 +411,7 @@ static evh_status json_tree_insert_split(struct evh_json *json, struct json_tree
                                          struct tree_spares *spare, uint32_t key,
                                          const struct json_slot *slot)
 {
+    assert(spare->count >= 1);
     uint32_t used = 0;
     struct json_page *right = spare->pages[used];
     const uint32_t right_number = spare->numbers[used++];
@@ -449,6 +470,7 @@ evh_status json_tree_insert(struct evh_json *json, struct json_container *contai
                             const struct json_slot *slot)
 {
     assert(position <= container->count);
+    assert(slot != NULL);
     struct json_tree *tree = json_tree_of(json, container);
     if (!tree) return EVH_CORRUPT;
     if (container->count == UINT32_MAX) return base_fail(EVH_LIMIT, NO_OFFSET, "json: 2^32 values");
@@ -484,6 +506,9 @@ evh_status json_tree_append(struct evh_json *json, struct json_container *contai
                             uint32_t count)
 {
     assert(slots != NULL || count == 0);
+    assert(number != 0);
+    if (count > UINT32_MAX - container->count)
+        return base_fail(EVH_LIMIT, NO_OFFSET, "json: 2^32 values");
     while (count > 0) {
         struct json_tree *tree = json_tree_of(json, container);
         if (!tree) return EVH_CORRUPT;
@@ -523,6 +548,7 @@ evh_status json_tree_append(struct evh_json *json, struct json_container *contai
 static evh_status json_tree_drop_child(struct evh_json *json, struct json_tree *tree,
                                        struct tree_way *path, uint32_t height)
 {
+    assert(height >= 1);
     for (; height <= tree->height; height++) {
         struct json_page *inner = page_at(json, path->pages[height], JSON_PAGE_INNER);
         if (!inner || path->index[height] >= inner->count) return EVH_CORRUPT;
@@ -590,6 +616,8 @@ evh_status json_tree_remove(struct evh_json *json, struct json_container *contai
                             uint32_t position, uint32_t *key, struct json_slot *slot)
 {
     assert(position < container->count);
+    assert(key != NULL);
+    assert(slot != NULL);
     struct json_tree *tree = json_tree_of(json, container);
     if (!tree) return EVH_CORRUPT;
     struct tree_way path;
@@ -622,6 +650,7 @@ evh_status json_tree_rename(struct evh_json *json, struct json_container *object
                             uint32_t key)
 {
     assert(object->kind == JSON_KIND_OBJECT);
+    assert(key != 0);
     struct json_tree *tree = json_tree_of(json, object);
     if (!tree) return EVH_CORRUPT;
     struct tree_way path;
@@ -637,6 +666,7 @@ evh_status json_tree_rename(struct evh_json *json, struct json_container *object
 /* Free all pages: the leftmost way down again and again, emptying inner pages from their end. */
 void json_tree_clear(struct evh_json *json, struct json_container *container)
 {
+    assert(container->form == JSON_TREE);
     struct json_tree *tree = json_tree_of(json, container);
     container->form = JSON_FLAT;
     container->count = 0;

@@ -21,6 +21,7 @@ static inline uint32_t members_home(uint32_t hash)
 
 static inline uint32_t members_slot(uint32_t hash, uint32_t depth)
 {
+    assert(depth <= INDEX_DEPTH_MAX);
     return depth ? hash >> (32 - depth) : 0;
 }
 
@@ -28,6 +29,7 @@ static inline uint32_t members_slot(uint32_t hash, uint32_t depth)
 static struct json_page *members_bucket(const struct evh_json *json, const struct json_tree *tree,
                                         uint32_t hash, uint32_t *number)
 {
+    assert(number != NULL);
     const uint32_t depth = tree->directory_depth;
     const uint32_t *directory = NULL;
     if (depth <= INDEX_DEPTH_MAX) directory = json_at(json, tree->directory, 4ull << depth);
@@ -47,6 +49,7 @@ static struct json_page *members_bucket(const struct evh_json *json, const struc
 /* Where `key` is in a bucket, or the empty entry where it would be; UINT32_MAX on damage. */
 static uint32_t members_probe(struct json_page *bucket, uint32_t key, uint32_t hash)
 {
+    assert(bucket->kind == JSON_PAGE_BUCKET);
     const struct json_entry *entries = members_entries(bucket);
     uint32_t at = members_home(hash);
     for (uint32_t probes = 0; probes < JSON_ENTRIES_MAX; probes++) {
@@ -124,6 +127,7 @@ static evh_status members_double(struct evh_json *json, struct json_tree *tree)
 
 static void members_store(struct json_page *bucket, struct json_entry entry)
 {
+    assert(entry.key != 0);
     const uint32_t at = members_probe(bucket, entry.key, key_hash(entry.key));
     if (NEVER(at == UINT32_MAX)) return;
     members_entries(bucket)[at] = entry;

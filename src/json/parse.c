@@ -14,6 +14,7 @@
 
 static bool parse_reserve(struct parser *parser)
 {
+    assert(parser->count <= parser->capacity);
     if (LIKELY(parser->count < parser->capacity)) return true;
     const size_t capacity = parser->capacity ? 2 * parser->capacity : 1024;
     struct json_slot *slots = os->memory_resize(parser->slots, capacity * sizeof *slots);
@@ -26,6 +27,7 @@ static bool parse_reserve(struct parser *parser)
         return false;
     }
     parser->capacity = capacity;
+    assert(parser->count < parser->capacity);
     return true;
 }
 
@@ -38,6 +40,8 @@ static inline struct parse_frame *parse_top(struct parser *parser)
 /* Put the waiting values of a container into it. */
 static enum parse_result parse_put_away(struct parser *parser, struct parse_frame *frame)
 {
+    assert(parser->count > frame->first);
+    assert(frame == parse_top(parser));
     struct evh_json *json = parser->json;
     const uint32_t count = (uint32_t)(parser->count - frame->first);
     const struct json_slot *slots = parser->slots + frame->first;
@@ -58,6 +62,9 @@ static enum parse_result parse_put_away(struct parser *parser, struct parse_fram
 static enum parse_result parse_put_duplicate(struct parser *parser, struct parse_frame *frame,
                                              const struct json_slot *slot)
 {
+    assert(frame->duplicate > 0);
+    assert(frame->kind == JSON_KIND_OBJECT);
+    assert(parser->has_key);
     struct evh_json *json = parser->json;
     const uint64_t position = frame->duplicate - 1;
     const uint32_t put_away = frame->container->count;
@@ -83,6 +90,7 @@ static enum parse_result parse_put_duplicate(struct parser *parser, struct parse
 /* A value is complete. */
 static inline enum parse_result parse_put(struct parser *parser, const struct json_slot *slot)
 {
+    assert(slot->type != JSON_NONE);
     parser->state = PARSE_BEHIND;
     if (UNLIKELY(parser->depth == 0)) {
         parser->result = *slot;
@@ -105,17 +113,14 @@ static inline enum parse_result parse_put(struct parser *parser, const struct js
 
 static enum parse_result parse_open(struct parser *parser, uint32_t kind)
 {
-    if (UNLIKELY(parser->depth >= parser->options.depth_max + parser->options.lines))
+    assert(kind == JSON_KIND_ARRAY || kind == JSON_KIND_OBJECT);
+    const uint64_t depth_max = (uint64_t)parser->options.depth_max + parser->options.lines;
+    if (UNLIKELY(parser->depth >= depth_max))
         return parse_fail(parser, parser->next, EVH_LIMIT, "less deep nesting");
     if (UNLIKELY(parser->depth == parser->frame_capacity)) {
-        const size_t capacity = parser->frame_capacity ? 2 * parser->frame_capacity : 32;
-        struct parse_frame *grown =
-            os->memory_resize(parser->frames, capacity * sizeof *parser->frames);
-        if (!grown)
-            return parse_fail_with(
-                parser, base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to go deeper"));
+        void *grown = json_grow(parser->frames, &parser->frame_capacity, sizeof *parser->frames);
+        if (!grown) return parse_fail_with(parser, EVH_NO_MEMORY);
         parser->frames = grown;
-        parser->frame_capacity = capacity;
     }
     const uint32_t parent = parser->depth ? parse_top(parser)->number : parser->owner;
     struct parse_frame frame = {.kind = kind, .first = parser->count + parser->has_key};
@@ -132,6 +137,8 @@ static enum parse_result parse_open(struct parser *parser, uint32_t kind)
 /* Close the topmost container; it is a value of the one below. */
 static enum parse_result parse_close(struct parser *parser)
 {
+    assert(parser->depth > 0);
+    assert(!parser->has_key);
     struct evh_json *json = parser->json;
     const struct parse_frame frame = *parse_top(parser);
     const size_t waiting = parser->count - frame.first;
@@ -176,6 +183,8 @@ static enum parse_result parse_close(struct parser *parser)
 static uint64_t parse_find_duplicate(struct parser *parser, const struct parse_frame *frame,
                                      uint32_t key)
 {
+    assert(frame->kind == JSON_KIND_OBJECT);
+    assert(key != 0);
     const uint32_t put_away = frame->container->count;
     const uint32_t waiting = (uint32_t)(parser->count - frame->first);
     const uint32_t at = keys_scan(parser->keys + frame->first, waiting, key);
@@ -188,6 +197,9 @@ static uint64_t parse_find_duplicate(struct parser *parser, const struct parse_f
 
 static enum parse_result parse_member_key(struct parser *parser)
 {
+    assert(*parser->next == '"');
+    assert(!parser->has_key);
+    assert(parse_top(parser)->kind == JSON_KIND_OBJECT);
     const char *text = NULL;
     const char *stop = NULL;
     size_t size = 0;
@@ -222,6 +234,7 @@ static enum parse_result parse_member_key(struct parser *parser)
 
 static enum parse_result parse_literal(struct parser *parser)
 {
+    assert(parser->next < parser->end);
     static const struct {
         const char *text;
         size_t size;
@@ -247,6 +260,7 @@ static enum parse_result parse_literal(struct parser *parser)
 
 static enum parse_result parse_string_value(struct parser *parser)
 {
+    assert(*parser->next == '"');
     const char *text = NULL;
     const char *stop = NULL;
     size_t size = 0;
@@ -264,6 +278,7 @@ static enum parse_result parse_string_value(struct parser *parser)
 /* A value begins at next, which is no white space. */
 static enum parse_result parse_value(struct parser *parser)
 {
+    assert(parser->next < parser->end);
     if (UNLIKELY(!parse_reserve(parser))) return PARSE_FAILED;
     const char first = *parser->next;
     if (first == '"') return parse_string_value(parser);
@@ -289,6 +304,8 @@ static enum parse_result parse_value(struct parser *parser)
 /* Behind a value of a container. */
 static enum parse_result parse_behind(struct parser *parser)
 {
+    assert(parser->state == PARSE_BEHIND);
+    assert(!parser->has_key);
     const struct parse_frame *frame = parse_top(parser);
     const bool is_object = frame->kind == JSON_KIND_OBJECT;
     if (parser->options.lines && parser->depth == 1) { /* the next value, without a comma */
@@ -310,6 +327,7 @@ static enum parse_result parse_behind(struct parser *parser)
 /* One token, which begins at next. */
 static inline enum parse_result parse_step(struct parser *parser)
 {
+    assert(parser->next < parser->end);
     const char byte = *parser->next;
     switch (parser->state) {
     case PARSE_FIRST_VALUE:
@@ -342,6 +360,8 @@ static inline enum parse_result parse_step(struct parser *parser)
 /* The text is at its end. */
 static enum parse_result parse_finish(struct parser *parser)
 {
+    assert(parser->is_final);
+    assert(parser->next == parser->end);
     static const char *const expected[] = {
         [PARSE_VALUE] = "a value",        [PARSE_FIRST_VALUE] = "a value or ]",
         [PARSE_FIRST_KEY] = "a key or }", [PARSE_KEY] = "a key",
@@ -356,6 +376,8 @@ static enum parse_result parse_finish(struct parser *parser)
 
 static enum parse_result parse_begin(struct parser *parser)
 {
+    assert(parser->depth == 0);
+    assert(parser->count == 0);
     parser->state = PARSE_VALUE;
     while (parser->end - parser->next < 3 && parse_refill(parser)) continue;
     if (parser->status) return PARSE_FAILED;
@@ -402,6 +424,7 @@ static enum parse_result parse_run(struct parser *parser)
 /* Free what is there of a value that will not be. */
 static void parse_discard(struct parser *parser)
 {
+    assert(parser->status != EVH_OK);
     struct evh_json *json = parser->json;
     if (parser->state == PARSE_END) value_free(json, &parser->result);
     if (parser->has_key) key_release(json, parser->keys[parser->count]);
@@ -463,6 +486,9 @@ static evh_status parse_into(evh_json *json, evh_value value, struct parser *par
     (void)parse_run(parser);
     parse_end(parser);
     if (parser->status) return parser->status;
+    assert(parser->state == PARSE_END);
+    assert(parser->depth == 0);
+    assert(parser->count == 0);
     json_count(json, &parser->result, -1); /* value_replace() counts it */
     value_replace(json, &place, &parser->result);
     return EVH_OK;
@@ -507,6 +533,8 @@ evh_status evh_json_read(evh_json *json, evh_value value, evh_json_source *sourc
 
 static int parse_from_file(void *context, char *buffer, size_t size, size_t *done)
 {
+    assert(context != NULL);
+    assert(done != NULL);
     FILE *file = context;
     *done = fread(buffer, 1, size, file);
     return *done == 0 && ferror(file) ? (errno ? errno : EIO) : 0;

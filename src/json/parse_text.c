@@ -7,6 +7,8 @@
 /* Behind the backslash at `at` there is more: the closing quote. NULL: the text ends before. */
 static const char *parse_skip_escapes(const char *at, const char *end, uint32_t *high)
 {
+    assert(*at == '\\');
+    assert(high != NULL);
     while (at < end && *at == '\\') {
         if (end - at < 2) return NULL;
         at = scan_string(at + 2, end, high);
@@ -17,6 +19,8 @@ static const char *parse_skip_escapes(const char *at, const char *end, uint32_t 
 static enum parse_result parse_decode(struct parser *parser, const char *first, const char *last,
                                       const char **text, size_t *size)
 {
+    assert(first <= last);
+    if (parser->scratch_bytes > 0) assert(parser->scratch != NULL);
     const size_t bytes = (size_t)(last - first);
     if (bytes > parser->scratch_bytes) {
         char *grown = os->memory_resize(parser->scratch, 2 * bytes);
@@ -36,6 +40,7 @@ static enum parse_result parse_decode(struct parser *parser, const char *first, 
 enum parse_result parse_string(struct parser *parser, const char **text, size_t *size,
                                const char **stop)
 {
+    assert(*parser->next == '"');
     const char *const first = parser->next + 1;
     const char *const end = parser->end;
     assert(first <= end);
@@ -69,6 +74,7 @@ enum parse_result parse_string(struct parser *parser, const char **text, size_t 
 /* Up to 8 bytes of a key, zero-padded. In the window more may be read than the key has. */
 static inline uint64_t parse_key_word(const char *text, size_t size, bool is_in_window)
 {
+    assert(text != NULL || size == 0);
     uint64_t word = 0;
     if (size >= 8) {
         memcpy(&word, text, 8);
@@ -83,6 +89,7 @@ static inline uint64_t parse_key_word(const char *text, size_t size, bool is_in_
 
 static void parse_flush_key(struct parser *parser, struct parse_key *entry)
 {
+    if (entry->uses > 0) assert(entry->key != 0);
     if (entry->uses) key_retain(parser->json, entry->key, entry->uses);
     entry->uses = 0;
 }
@@ -99,6 +106,7 @@ void parse_forget_keys(struct parser *parser)
 
 uint32_t parse_key(struct parser *parser, const char *text, size_t size, bool is_in_window)
 {
+    assert(text != NULL);
     const uint64_t first = parse_key_word(text, size, is_in_window);
     const uint64_t last = size > 8 ? parse_key_word(text + size - 8, 8, is_in_window) : size;
     const uint64_t hash = (first ^ (last << 21 | last >> 43)) * 0x9e3779b97f4a7c15ull;
@@ -135,6 +143,7 @@ static bool parse_is_kept(const struct number *number, const char *text, size_t 
 
 enum parse_result parse_number(struct parser *parser, struct json_slot *slot)
 {
+    assert(slot != NULL);
     static const uint8_t types[] = {JSON_INTEGER, JSON_UNSIGNED, JSON_REAL, JSON_DIGITS};
     struct number number;
     enum number_fault fault = NUMBER_GOOD;
@@ -165,6 +174,7 @@ enum parse_result parse_number(struct parser *parser, struct json_slot *slot)
 static enum parse_result parse_special_ref(struct parser *parser, const char *text, uint64_t size,
                                            uint32_t owner, struct json_slot *slot, bool *is_special)
 {
+    assert(!*is_special);
     size_t fault = 0;
     const bool is_fragment = parser->options.fragments && size > 1 && text[0] == '#';
     const bool is_path = size > 0 && (text[0] == '/' || (is_fragment && text[1] == '/'));
@@ -195,6 +205,7 @@ static enum parse_result parse_special_ref(struct parser *parser, const char *te
 static enum parse_result parse_special_bytes(struct parser *parser, const char *text, uint64_t size,
                                              struct json_slot *slot, bool *is_special)
 {
+    assert(!*is_special);
     size_t bytes = 0;
     if (!base64_decode(text, size, NULL, &bytes)) {
         if (!parser->options.strict) return PARSE_DONE;
@@ -219,6 +230,7 @@ enum parse_result parse_special(struct parser *parser, uint32_t key, uint32_t ow
                                 struct json_slot *slot, bool *is_special)
 {
     assert(key != 0);
+    assert(key == parser->ref_key || key == parser->base64_key);
     *is_special = false;
     if (slot->type != JSON_STRING) {
         if (!parser->options.strict) return PARSE_DONE;

@@ -22,6 +22,7 @@ enum parse_result parse_fail(struct parser *parser, const char *at, evh_status s
 {
     assert(at >= parser->window);
     assert(at <= parser->end);
+    assert(expected != NULL);
     const uint64_t offset = parser->window_offset + (uint64_t)(at - parser->window);
     const char *line = NULL;
     const uint64_t lines = parser->lines + scan_lines(parser->window, at, &line);
@@ -50,6 +51,8 @@ enum parse_result parse_fail(struct parser *parser, const char *at, evh_status s
 /* What is before `next` has been read: count its lines, and begin the window at `to`. */
 static void parse_move_window(struct parser *parser, const char *to)
 {
+    assert(parser->window <= parser->next);
+    assert(to != NULL);
     const char *line = NULL;
     parser->lines += scan_lines(parser->window, parser->next, &line);
     if (line) parser->line_offset = parser->window_offset + (uint64_t)(line - parser->window);
@@ -60,6 +63,7 @@ static void parse_move_window(struct parser *parser, const char *to)
 
 static bool parse_grow(struct parser *parser, size_t bytes)
 {
+    assert(bytes > 0);
     if (bytes <= parser->buffer_bytes) return true;
     char *grown = os->memory_resize(parser->buffer, bytes + PARSE_PADDING_BYTES);
     if (!grown) {
@@ -76,6 +80,8 @@ static bool parse_grow(struct parser *parser, size_t bytes)
 /* The rest of a text in memory, with padding behind it. */
 static bool parse_refill_rest(struct parser *parser)
 {
+    assert(!parser->source);
+    assert(parser->next <= parser->end);
     const size_t left = (size_t)(parser->end - parser->next);
     const size_t total = left + parser->rest_bytes;
     const char *from = parser->next;
@@ -91,12 +97,13 @@ static bool parse_refill_rest(struct parser *parser)
 
 bool parse_refill(struct parser *parser)
 {
+    assert(parser->next <= parser->end);
     if (parser->is_final) return false;
     if (!parser->source) return parse_refill_rest(parser);
     const size_t left = (size_t)(parser->end - parser->next);
     const char *from = parser->next;
     if (parser->buffer && left > parser->buffer_bytes / 2) {
-        if (left > base_max(parser->options.string_bytes_max, PARSE_WINDOW_BYTES) * 6) {
+        if (left / 6 > base_max(parser->options.string_bytes_max, PARSE_WINDOW_BYTES)) {
             (void)parse_fail(parser, parser->next, EVH_LIMIT, "a shorter string");
             return false;
         }

@@ -27,6 +27,7 @@ struct patch_place {
 
 static evh_status patch_fail(const struct patch *patch, evh_status status, const char *what)
 {
+    assert(status != EVH_OK);
     return base_fail(status, NO_OFFSET, "json: operation %zu of the patch: %s", patch->operation,
                      what);
 }
@@ -35,6 +36,7 @@ static evh_status patch_fail(const struct patch *patch, evh_status status, const
 
 static evh_status patch_last_step(struct patch *patch, struct patch_place *place)
 {
+    assert(place->walk.next == place->walk.end);
     struct json_step *at = &place->at;
     const struct pointer *walk = &place->walk;
     const uint8_t type = at->slot.type;
@@ -57,17 +59,9 @@ static evh_status patch_last_step(struct patch *patch, struct patch_place *place
     return patch_fail(patch, EVH_NOT_FOUND, "no such item");
 }
 
-static evh_status patch_find(struct patch *patch, const char *path, size_t size,
-                             struct patch_place *place)
+/* Walk to the place that place->walk leads to. */
+static evh_status patch_walk(struct patch *patch, struct patch_place *place)
 {
-    size_t fault = 0;
-    place->is_target = size == 0;
-    place->is_there = true;
-    place->number = patch->place.number;
-    place->position = patch->place.position;
-    if (!pointer_check(path, size, &fault))
-        return patch_fail(patch, EVH_SYNTAX, "a path that is no JSON Pointer");
-    pointer_begin(&place->walk, path, size);
     const struct json_container *holder = container_of(patch->json, patch->place.number);
     const struct json_slot *slot =
         holder ? container_slot(patch->json, holder, patch->place.position) : NULL;
@@ -85,6 +79,23 @@ static evh_status patch_find(struct patch *patch, const char *path, size_t size,
         if (!status) status = pointer_step(&place->walk);
     }
     return status == EVH_NOT_FOUND ? EVH_OK : status;
+}
+
+/* The place that a path names; after success end its walk. */
+static evh_status patch_find(struct patch *patch, const char *path, size_t size,
+                             struct patch_place *place)
+{
+    assert(place != NULL);
+    size_t fault = 0;
+    if (!pointer_check(path, size, &fault))
+        return patch_fail(patch, EVH_SYNTAX, "a path that is no JSON Pointer");
+    *place = (struct patch_place){.is_there = true, .is_target = size == 0};
+    place->number = patch->place.number;
+    place->position = patch->place.position;
+    pointer_begin(&place->walk, path, size);
+    const evh_status status = patch_walk(patch, place);
+    if (status) pointer_end(&place->walk);
+    return status;
 }
 
 /* ---- putting ---- */
@@ -116,6 +127,7 @@ static evh_status patch_put(struct patch *patch, struct patch_place *place,
 static evh_status patch_put_copy(struct patch *patch, struct patch_place *place,
                                  const struct json_slot *source)
 {
+    assert(source != NULL);
     struct json_slot copy;
     evh_status status = value_copy(patch->json, source, place->number, &copy);
     if (status) return status;
@@ -143,6 +155,8 @@ static bool patch_is_inside(struct evh_json *json, uint32_t number, const struct
 static evh_status patch_text(struct patch *patch, const struct json_container *operation,
                              const char *name, const char **text, uint64_t *size)
 {
+    assert(text != NULL);
+    assert(size != NULL);
     const uint32_t key = key_find(patch->json, name, strlen(name));
     const struct json_slot *slot = key ? object_find(patch->json, operation, key, NULL) : NULL;
     if (!slot || slot->type != JSON_STRING)
@@ -154,6 +168,7 @@ static evh_status patch_text(struct patch *patch, const struct json_container *o
 static evh_status patch_value(struct patch *patch, const struct json_container *operation,
                               struct json_slot *value)
 {
+    assert(value != NULL);
     const uint32_t key = key_find(patch->json, "value", 5);
     const struct json_slot *slot = key ? object_find(patch->json, operation, key, NULL) : NULL;
     if (!slot) return patch_fail(patch, EVH_SYNTAX, "value is missing");
@@ -197,6 +212,7 @@ static evh_status patch_test(struct patch *patch, const struct patch_place *plac
 static evh_status patch_move(struct patch *patch, const struct json_container *operation,
                              const char *path, uint64_t size)
 {
+    assert(path != NULL);
     const char *from = NULL;
     uint64_t from_size = 0;
     struct patch_place source;
@@ -220,6 +236,7 @@ static evh_status patch_move(struct patch *patch, const struct json_container *o
     }
     /* It is where it was put, and must not be freed as what was removed. */
     if (!status) {
+        assert(patch->undo.count >= 2);
         struct undo_step *step = patch->undo.steps + patch->undo.count - 2;
         assert(step[0].kind != UNDO_INSERTED);
         assert(step[1].kind != UNDO_REMOVED);
@@ -281,6 +298,8 @@ static evh_status patch_operation(struct patch *patch, const struct json_contain
 static evh_status patch_isolate(evh_json *json, evh_value target, evh_value *source,
                                 evh_value *copy)
 {
+    assert(source != NULL);
+    assert(copy != NULL);
     const uint32_t limit = json->root->containers.fresh;
     uint32_t tops[2] = {target.container, source->container};
     *copy = value_none();
@@ -292,6 +311,7 @@ static evh_status patch_isolate(evh_json *json, evh_value target, evh_value *sou
         }
     }
     if (tops[0] != tops[1]) return EVH_OK;
+    assert(evh_json_is(*source));
     *copy = evh_json_detached(json);
     if (!evh_json_is(*copy)) return evh_last_error()->status;
     const evh_status status = evh_json_copy(json, *copy, *source);
@@ -337,14 +357,13 @@ struct merge_stack {
 static evh_status merge_push(struct merge_stack *stack, uint32_t target,
                              const struct json_container *source)
 {
+    assert(stack->count <= stack->capacity);
     if (!source) return EVH_CORRUPT;
     if (stack->left-- == 0) return json_corrupt(NO_OFFSET, "containers in a ring");
     if (stack->count == stack->capacity) {
-        const size_t capacity = stack->capacity ? 2 * stack->capacity : 16;
-        struct merge_level *grown = os->memory_resize(stack->levels, capacity * sizeof *grown);
-        if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to go deeper");
+        void *grown = json_grow(stack->levels, &stack->capacity, sizeof *stack->levels);
+        if (!grown) return EVH_NO_MEMORY;
         stack->levels = grown;
-        stack->capacity = capacity;
     }
     stack->levels[stack->count++] = (struct merge_level){target, source, 0};
     return EVH_OK;
@@ -354,6 +373,7 @@ static evh_status merge_push(struct merge_stack *stack, uint32_t target,
 static evh_status merge_make(struct evh_json *json, const struct json_slot *value, uint32_t owner,
                              struct json_slot *made)
 {
+    assert(made != NULL);
     if (value->type != JSON_OBJECT) return value_copy(json, value, owner, made);
     struct json_container *container = NULL;
     const uint32_t number = container_make(json, JSON_KIND_OBJECT, owner, &container);
@@ -392,6 +412,7 @@ static evh_status merge_value(struct patch *patch, struct merge_stack *stack, ui
 
 static evh_status merge_next(struct patch *patch, struct merge_stack *stack)
 {
+    assert(stack->count > 0);
     struct merge_level *level = stack->levels + stack->count - 1;
     const uint32_t number = level->target;
     struct json_span span;
@@ -429,12 +450,14 @@ static evh_status merge_apply(struct patch *patch, evh_value source)
 static evh_status patch_run(evh_json *json, evh_value target, evh_value source,
                             evh_status (*apply)(struct patch *, evh_value))
 {
+    assert(apply != NULL);
     struct patch patch = {.json = json, .undo = {.json = json}};
     evh_value copy = value_none();
     evh_status status = json_writable(json);
     if (!status) status = value_place(json, target, &patch.place);
     if (!status) status = patch_isolate(json, target, &source, &copy);
     if (!status) {
+        assert(!json->keeps_room);
         json->keeps_room = true;
         status = apply(&patch, source);
         if (status) {
@@ -465,6 +488,7 @@ evh_status evh_json_merge(evh_json *json, evh_value target, evh_value patch)
 static evh_status patch_from_text(evh_json *json, evh_value target, const char *text, size_t size,
                                   evh_status (*apply)(evh_json *, evh_value, evh_value))
 {
+    assert(apply != NULL);
     const evh_value source = evh_json_detached(json);
     if (!evh_json_is(source)) return evh_last_error()->status;
     evh_status status = evh_json_parse(json, source, text, size, NULL, NULL);

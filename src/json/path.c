@@ -6,6 +6,7 @@
 static evh_status path_down(struct evh_json *json, struct json_step *at, uint32_t key,
                             uint64_t index, bool wants_position)
 {
+    assert(at->slot.type == JSON_ARRAY || at->slot.type == JSON_OBJECT);
     const struct json_container *container = container_in(json, &at->slot);
     if (!container) return EVH_CORRUPT;
     const struct json_slot *slot = NULL;
@@ -29,6 +30,7 @@ static evh_status path_down(struct evh_json *json, struct json_step *at, uint32_
 evh_status path_step(struct evh_json *json, struct json_step *at, const char *token, size_t size,
                      bool wants_position)
 {
+    assert(token != NULL);
     if (at->slot.type == JSON_OBJECT)
         return path_down(json, at, key_find(json, token, size), 0, wants_position);
     uint64_t index = 0;
@@ -38,6 +40,7 @@ evh_status path_step(struct evh_json *json, struct json_step *at, const char *to
 
 evh_status value_follow(struct evh_json *json, struct json_step *at)
 {
+    assert(at != NULL);
     for (int hops = 0; at->slot.type == JSON_REF; hops++) {
         if (hops == JSON_HOPS_MAX)
             return base_fail(EVH_CYCLE, NO_OFFSET, "json: more than %d references in a row",
@@ -47,12 +50,14 @@ evh_status value_follow(struct evh_json *json, struct json_step *at)
         if (status) return status;
         *at = target;
     }
+    assert(at->slot.type != JSON_REF);
     return EVH_OK;
 }
 
 /* Where a walk from `from` begins. */
 static evh_status path_start(struct evh_json *json, evh_value from, struct json_step *at)
 {
+    assert(at != NULL);
     const evh_status status = value_load(json, from, &at->slot);
     at->number = from.container;
     at->position = (uint32_t)from.position;
@@ -61,6 +66,8 @@ static evh_status path_start(struct evh_json *json, evh_value from, struct json_
 
 static evh_status path_absent(const char *pointer, size_t size, const char *stop)
 {
+    assert(stop >= pointer);
+    assert(stop <= pointer + size);
     const int shown = size < 200 ? (int)size : 200;
     return base_fail(EVH_NOT_FOUND, NO_OFFSET, "json: nothing at %.*s (from byte %zu on)", shown,
                      pointer, (size_t)(stop - pointer));
@@ -178,6 +185,7 @@ evh_json_path *evh_json_compile(evh_json *json, const char *pointer, size_t size
     pointer_begin(&walk, pointer, size);
     uint32_t used = 0;
     while (!pointer_step(&walk) && path->count < count) {
+        assert(used + walk.token_size <= size);
         struct path_token *token = path->tokens + path->count++;
         if (!pointer_index(walk.token, walk.token_size, &token->index)) token->index = UINT64_MAX;
         token->text = used;
@@ -186,6 +194,7 @@ evh_json_path *evh_json_compile(evh_json *json, const char *pointer, size_t size
         used += token->size;
     }
     pointer_end(&walk);
+    assert(path->count == count);
     path_look_up(json, path);
     return path;
 }
@@ -237,6 +246,8 @@ evh_value evh_json_walk(evh_json *json, evh_value from, evh_json_path *path)
 static evh_status path_make_step(struct evh_json *json, evh_value *value, const char *token,
                                  size_t size, struct path_made *made)
 {
+    assert(value != NULL);
+    assert(made != NULL);
     uint64_t index = 0;
     const bool is_item = pointer_index(token, size, &index) || (size == 1 && token[0] == '-');
     evh_status status = EVH_OK;
@@ -267,25 +278,29 @@ static evh_status path_make_step(struct evh_json *json, evh_value *value, const 
             return base_fail(EVH_NOT_FOUND, NO_OFFSET, "json: item %llu of an array of %zu",
                              (unsigned long long)index, count);
     }
+    if (!status) assert(evh_json_is(*value));
     if (!status && !evh_json_is(made->first) && evh_json_count(json, at) > count)
         made->first = *value;
     return status;
 }
 
-void path_unmake(struct evh_json *json, const struct path_made *made)
+void path_unmake(struct evh_json *json, struct path_made *made)
 {
+    assert(made != NULL);
     if (!evh_json_is(made->first)) return;
     const evh_error error = *evh_last_error();
     if (json->observer) json->observer->count = made->observed;
     (void)(made->was_null ? evh_json_set_null(json, made->first)
                           : evh_json_erase(json, made->first));
     if (json->observer) json->observer->count = made->observed;
+    made->first = value_none();
     (void)base_fail(error.status, error.offset, "%s", error.message);
 }
 
 evh_value path_make(struct evh_json *json, evh_value from, const char *pointer, size_t size,
                     struct path_made *made)
 {
+    assert(made != NULL);
     *made = (struct path_made){.observed = json->observer ? json->observer->count : 0};
     if (path_check(pointer, size)) return value_none();
     struct pointer walk;

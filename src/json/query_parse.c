@@ -21,6 +21,8 @@ struct query_parser {
 
 static bool query_fail(struct query_parser *parser, const char *expected)
 {
+    assert(parser->next <= parser->end);
+    assert(expected != NULL);
     if (!parser->status)
         parser->status = base_fail(EVH_SYNTAX, NO_OFFSET, "json: query, byte %zu: expected %s",
                                    (size_t)(parser->next - parser->text), expected);
@@ -30,6 +32,7 @@ static bool query_fail(struct query_parser *parser, const char *expected)
 /* Memory that lives as long as the query, zeroed. */
 static void *query_allocate(struct query_parser *parser, size_t size)
 {
+    assert(size > 0);
     size = (size + 15) & ~(size_t)15;
     struct query_chunk *chunk = parser->query->chunks;
     if (!chunk || size > sizeof chunk->memory - chunk->used) {
@@ -58,6 +61,8 @@ static bool query_is_next(const struct query_parser *parser, char c)
 
 static bool query_take(struct query_parser *parser, const char *text)
 {
+    assert(text[0] != 0);
+    assert(parser->next <= parser->end);
     const size_t size = strlen(text);
     if ((size_t)(parser->end - parser->next) < size || memcmp(parser->next, text, size) != 0)
         return false;
@@ -84,6 +89,7 @@ static bool query_deeper(struct query_parser *parser)
 
 static bool query_integer(struct query_parser *parser, int64_t *value)
 {
+    assert(value != NULL);
     const char *first = parser->next;
     const bool is_negative = query_take(parser, "-");
     int64_t number = 0;
@@ -105,6 +111,8 @@ static bool query_integer(struct query_parser *parser, int64_t *value)
 /* A string in either quotes: its bytes, decoded. */
 static bool query_string(struct query_parser *parser, const char **text, size_t *size)
 {
+    assert(text != NULL);
+    assert(size != NULL);
     const char quote = *parser->next;
     assert(quote == '"' || quote == '\'');
     const char *first = parser->next + 1;
@@ -254,6 +262,7 @@ static bool query_selector(struct query_parser *parser, struct query_selector *s
 /* Behind [: selectors with commas between. */
 static bool query_bracket(struct query_parser *parser, struct query_segment *segment)
 {
+    assert(segment->selectors == NULL);
     struct query_selector **last = &segment->selectors;
     if (!query_deeper(parser)) return false;
     do {
@@ -271,6 +280,7 @@ static bool query_bracket(struct query_parser *parser, struct query_segment *seg
 /* The segments behind $ or @. White space behind the last one is left. */
 static bool query_segments(struct query_parser *parser, struct query_path *path)
 {
+    assert(path->segments == NULL);
     struct query_segment **last = &path->segments;
     path->is_singular = true;
     for (;;) {
@@ -319,6 +329,7 @@ static struct query_expression *query_operand(struct query_parser *parser);
 /* Behind the parenthesis of a function. */
 static bool query_arguments(struct query_parser *parser, struct query_expression *e)
 {
+    assert(e->kind == QUERY_FUNCTION);
     const bool takes_nodes = e->function == QUERY_COUNT || e->function == QUERY_VALUE;
     const bool takes_two = e->function >= QUERY_MATCH;
     struct query_expression **arguments[2] = {&e->left, &e->right};
@@ -441,6 +452,8 @@ static struct query_expression *query_chain(struct query_parser *parser, const c
                                             enum query_expression_kind kind,
                                             struct query_expression *(*part)(struct query_parser *))
 {
+    assert(kind == QUERY_OR || kind == QUERY_AND);
+    assert(part != NULL);
     struct query_expression *left = part(parser);
     while (left) {
         const char *behind = parser->next;

@@ -25,21 +25,19 @@ typedef bool query_emit(struct query_run *run, const struct json_step *at, void 
 
 static bool query_fail_run(struct query_run *run, evh_status status)
 {
+    assert(status != EVH_OK);
     run->status = status;
     return false;
 }
 
 static bool query_append(struct query_run *run, const struct json_step *at, void *context)
 {
+    assert(at != NULL);
     struct query_list *list = context;
     if (list->count == list->capacity) {
-        const size_t capacity = list->capacity ? 2 * list->capacity : 64;
-        struct json_step *grown = os->memory_resize(list->steps, capacity * sizeof *grown);
-        if (!grown)
-            return query_fail_run(
-                run, base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory for what a query finds"));
+        void *grown = json_grow(list->steps, &list->capacity, sizeof *list->steps);
+        if (!grown) return query_fail_run(run, EVH_NO_MEMORY);
         list->steps = grown;
-        list->capacity = capacity;
     }
     list->steps[list->count++] = *at;
     return true;
@@ -59,6 +57,7 @@ static bool query_emit_at(struct query_run *run, const struct json_slot *parent,
                           const struct json_slot *slot, uint32_t position, query_emit *emit,
                           void *context)
 {
+    assert(slot != NULL);
     const struct json_step child = {*slot, parent->id, position};
     return emit(run, &child, context);
 }
@@ -68,6 +67,7 @@ static bool query_select_all(struct query_run *run, const struct json_slot *pare
                              const struct json_container *container,
                              const struct query_expression *filter, query_emit *emit, void *context)
 {
+    assert(container->kind == parent->type);
     struct json_span span;
     for (uint32_t done = 0; done < container->count; done += span.count) {
         if (!container_span(run->json, container, done, &span))
@@ -86,6 +86,7 @@ static bool query_select_all(struct query_run *run, const struct json_slot *pare
 
 static int64_t query_clamp(int64_t value, int64_t low, int64_t high)
 {
+    assert(low <= high);
     return value < low ? low : value > high ? high : value;
 }
 
@@ -94,6 +95,7 @@ static bool query_select_slice(struct query_run *run, const struct json_slot *pa
                                const struct json_container *array, const struct query_selector *s,
                                query_emit *emit, void *context)
 {
+    assert(s->kind == QUERY_SLICE);
     const int64_t count = array->count;
     if (s->step == 0) return true;
     const bool is_up = s->step > 0;
@@ -151,6 +153,7 @@ static bool query_select_each(struct query_run *run, const struct json_step *at,
 static bool query_select_below(struct query_run *run, const struct json_step *at,
                                const struct query_segment *segment, query_emit *emit, void *context)
 {
+    assert(segment->is_descendant);
     struct query_list stack = {NULL, 0, 0};
     struct json_step level = {at->slot, at->number, 0};
     bool goes_on = query_select_each(run, at, segment, emit, context);
@@ -223,6 +226,7 @@ static bool query_count_one(struct query_run *run, const struct json_step *at, v
 {
     (void)run;
     struct query_found *found = context;
+    assert(found->count < found->limit);
     if (found->count++ == 0) found->first = *at;
     return found->count < found->limit;
 }
@@ -256,6 +260,7 @@ static struct query_result query_evaluate(struct query_run *run, const struct qu
 /* How long: characters of a string, values of a container. */
 static struct query_result query_length(struct query_run *run, const struct query_result *of)
 {
+    assert(of != NULL);
     struct query_result length = {.slot = {.type = JSON_INTEGER}};
     length.is_nothing = true;
     if (of->is_nothing) return length;
@@ -319,6 +324,7 @@ static bool query_is_number(const struct json_slot *slot)
 
 static double query_real(struct query_run *run, const struct json_slot *slot)
 {
+    assert(query_is_number(slot));
     double real = 0;
     uint64_t size = 0;
     if (slot->type == JSON_INTEGER) return (double)(int64_t)slot->payload;
@@ -352,6 +358,7 @@ static bool query_less(struct query_run *run, const struct query_result *left,
 static bool query_compare(struct query_run *run, const struct query_expression *e,
                           const struct json_step *current)
 {
+    assert(e->kind == QUERY_COMPARE);
     const struct query_result left = query_evaluate(run, e->left, current);
     const struct query_result right = query_evaluate(run, e->right, current);
     if (run->status) return false;
@@ -369,6 +376,8 @@ static bool query_compare(struct query_run *run, const struct query_expression *
 static bool query_matches(struct query_run *run, const struct query_expression *e,
                           const struct json_step *current)
 {
+    assert(e->kind == QUERY_FUNCTION);
+    assert(e->function == QUERY_MATCH || e->function == QUERY_SEARCH);
     const struct query_result text = query_evaluate(run, e->left, current);
     const struct query_result pattern = query_evaluate(run, e->right, current);
     if (text.is_nothing || pattern.is_nothing || text.slot.type != JSON_STRING ||

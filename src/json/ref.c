@@ -27,6 +27,8 @@ evh_status ref_make(struct evh_json *json, uint32_t owner, const char *path, uin
                     struct json_slot *slot)
 {
     assert(path != NULL || size == 0);
+    assert(owner != 0);
+    assert(slot != NULL);
     const uint64_t blob = blob_make(json, path, size);
     if (!blob) return evh_last_error()->status;
     void *cell = NULL;
@@ -48,6 +50,8 @@ static void ref_link(struct evh_json *json, uint32_t number, struct json_ref *re
                      struct json_container *target, uint32_t target_number)
 {
     assert(ref->state == JSON_REF_LOOSE);
+    assert(number != 0);
+    assert(target_number != 0);
     ref->target = target_number;
     ref->previous = 0;
     ref->next = target->first_ref;
@@ -105,6 +109,7 @@ void ref_loosen(struct evh_json *json, struct json_container *container)
 /* Where the resolved ref `number` leads; false if that is no more. */
 static bool ref_target(struct evh_json *json, const struct json_ref *ref, struct json_step *target)
 {
+    assert(target != NULL);
     struct json_container *container = container_peek(json, ref->target);
     if (!container) return false;
     const struct json_slot *slot = NULL;
@@ -135,6 +140,7 @@ static bool ref_target(struct evh_json *json, const struct json_ref *ref, struct
 static void ref_remember(struct evh_json *json, uint32_t number, struct json_ref *ref,
                          const struct json_step *target)
 {
+    assert(number != 0);
     if (!json->heap->is_writable || heap_writable(json->heap)) return;
     ref_unlink(json, ref);
     uint32_t holder = target->number;
@@ -170,6 +176,8 @@ struct ref_stack {
 static evh_status ref_hop(struct evh_json *json, const struct ref_stack *stack,
                           struct json_step *at, uint32_t *blocker)
 {
+    assert(at->slot.type == JSON_REF);
+    assert(blocker != NULL);
     const struct json_ref *ref = ref_of(json, &at->slot);
     if (!ref) return EVH_CORRUPT;
     const uint32_t number = at->slot.id;
@@ -189,6 +197,8 @@ static evh_status ref_hop(struct evh_json *json, const struct ref_stack *stack,
 static evh_status ref_walk(struct evh_json *json, const struct ref_stack *stack, const char *path,
                            uint64_t size, struct json_step *at, uint32_t *blocker)
 {
+    assert(path != NULL);
+    assert(stack->count > 0);
     size_t fault = 0;
     const struct json_container *document = container_of(json, json->root->document);
     const struct json_slot *outermost = document ? container_slot(json, document, 0) : NULL;
@@ -219,6 +229,7 @@ static evh_status ref_walk(struct evh_json *json, const struct ref_stack *stack,
 
 static evh_status ref_resolve(struct evh_json *json, uint32_t number, struct json_step *target)
 {
+    assert(number != 0);
     struct ref_stack stack = {.count = 1};
     stack.numbers[0] = number;
     while (!stack.is_done[0]) {
@@ -249,6 +260,8 @@ static evh_status ref_resolve(struct evh_json *json, uint32_t number, struct jso
 
 evh_status ref_step(struct evh_json *json, const struct json_slot *slot, struct json_step *target)
 {
+    assert(slot->type == JSON_REF);
+    assert(target != NULL);
     const struct json_ref *ref = ref_of(json, slot);
     if (!ref) return EVH_CORRUPT;
     if (LIKELY(ref_target(json, ref, target))) return EVH_OK;
@@ -260,12 +273,10 @@ evh_value ref_value(struct evh_json *json, uint32_t number)
     const struct json_ref *ref = ref_peek(json, number);
     const struct json_container *owner = ref ? container_peek(json, ref->owner) : NULL;
     if (!owner) return value_none();
-    struct json_span span;
-    for (uint32_t done = 0; container_span(json, owner, done, &span); done += span.count)
-        for (uint32_t i = 0; i < span.count; i++)
-            if (span.slots[i].type == JSON_REF && span.slots[i].id == number)
-                return value_of(json, ref->owner, done + i, span.slots + i);
-    return value_none();
+    uint32_t position = 0;
+    if (!container_seek(json, owner, ref->owner, 1u << JSON_REF, json_offset(json, ref), &position))
+        return value_none();
+    return (evh_value){ref->owner, owner->serial, position};
 }
 
 evh_status evh_json_resolve(evh_json *json, size_t *loose)

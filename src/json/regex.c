@@ -56,6 +56,7 @@ struct regex {
 
 static uint32_t regex_emit(struct regex *regex, struct regex_step step)
 {
+    assert(regex->count <= regex->capacity);
     if (regex->count == regex->capacity) {
         const uint32_t capacity = regex->capacity ? 2 * regex->capacity : 64;
         struct regex_step *grown = NULL;
@@ -75,6 +76,7 @@ static uint32_t regex_emit(struct regex *regex, struct regex_step step)
 
 static void regex_add_range(struct regex *regex, struct regex_range range)
 {
+    assert(regex->range_count <= regex->range_capacity);
     if (regex->range_count == regex->range_capacity) {
         const uint32_t capacity = regex->range_capacity ? 2 * regex->range_capacity : 16;
         struct regex_range *grown = os->memory_resize(regex->ranges, capacity * sizeof *grown);
@@ -92,6 +94,7 @@ static void regex_add_range(struct regex *regex, struct regex_range range)
 /* Open a gap of one step at `at`: what is behind moves, and places behind `at` move with it. */
 static void regex_insert(struct regex *regex, uint32_t at, struct regex_step step)
 {
+    assert(at <= regex->count);
     (void)regex_emit(regex, step);
     if (regex->is_wrong) return;
     memmove(regex->steps + at + 1, regex->steps + at, (regex->count - 1 - at) * sizeof step);
@@ -107,6 +110,8 @@ static void regex_insert(struct regex *regex, uint32_t at, struct regex_step ste
 /* Another copy of the steps from `from` to `to`, at the end. */
 static void regex_repeat(struct regex *regex, uint32_t from, uint32_t to)
 {
+    assert(from <= to);
+    assert(to <= regex->count);
     const uint32_t shift = regex->count - from;
     for (uint32_t i = from; i < to && !regex->is_wrong; i++) {
         struct regex_step step = regex->steps[i];
@@ -145,6 +150,7 @@ static uint32_t regex_character(struct regex *regex)
 /* The categories that a name of one or two letters stands for. */
 static uint32_t regex_categories(const char *name, size_t size)
 {
+    assert(size == 1 || size == 2);
     uint32_t categories = 0;
     for (uint32_t i = 0; i < (sizeof regex_category_names - 1) / 2; i++)
         if (memcmp(regex_category_names + 2 * i, name, size) == 0) categories |= 1u << i;
@@ -269,6 +275,8 @@ static uint32_t regex_number(struct regex *regex)
 static void regex_quantity(struct regex *regex, uint32_t from, uint32_t low, uint32_t high,
                            bool is_endless)
 {
+    assert(from < regex->count);
+    if (!is_endless) assert(low <= high);
     const uint32_t to = regex->count;
     const uint32_t size = to - from;
     if (low == 0 && !is_endless && high == 0) { /* nothing: jump over it */
@@ -407,6 +415,7 @@ static uint32_t regex_category_of(uint32_t code)
 
 static bool regex_has(const struct regex *regex, const struct regex_step *step, uint32_t code)
 {
+    if (step->operation == REGEX_CLASS) assert(step->high <= regex->range_count);
     if (step->operation == REGEX_RANGE) return step->low <= code && code <= step->high;
     if (step->operation != REGEX_CLASS) return false;
     bool has = false;
@@ -428,6 +437,8 @@ enum { REGEX_AT_START = 1, REGEX_AT_END = 2 };
 static uint32_t regex_add(const struct regex *regex, uint32_t *list, uint32_t count,
                           uint32_t *marks, uint32_t mark, uint32_t place, unsigned where)
 {
+    assert(place < regex->count);
+    assert(mark != 0);
     if (marks[place] == mark) return count;
     marks[place] = mark;
     uint32_t next = count;
@@ -454,6 +465,7 @@ static uint32_t regex_add(const struct regex *regex, uint32_t *list, uint32_t co
 
 static bool regex_accepts(const struct regex *regex, const uint32_t *list, uint32_t count)
 {
+    assert(count <= regex->count);
     for (uint32_t i = 0; i < count; i++)
         if (regex->steps[list[i]].operation == REGEX_ACCEPT) return true;
     return false;
@@ -462,6 +474,8 @@ static bool regex_accepts(const struct regex *regex, const uint32_t *list, uint3
 bool regex_match(struct regex *regex, const char *text, size_t size, bool is_whole)
 {
     assert(regex->count > 0);
+    assert(text != NULL || size == 0);
+    assert(regex->sets != NULL);
     const char *const end = text + size;
     uint32_t *now = regex->sets;
     uint32_t *then = now + regex->count + 1;

@@ -72,7 +72,7 @@ const char *scan_exact(const char *text, const char *end)
 
 static uint32_t scan_wide_state; /* 0: not asked yet, 1: no AVX2, 2: AVX2. Atomic. */
 
-static bool scan_has_wide(void)
+bool scan_has_wide(void)
 {
     const uint32_t state = __atomic_load_n(&scan_wide_state, __ATOMIC_RELAXED);
     if (LIKELY(state)) return state == 2;
@@ -101,6 +101,17 @@ static inline uint32_t scan_vector(const char *text, uint32_t *high)
     return (uint32_t)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quotes, slashes), controls));
 }
 
+/* Whether there is a special byte among those at `*text`, as `mask` tells; then `*text` is where it
+ * is, or the end. What is not ASCII before it is noted. */
+static inline bool scan_stops(const char **text, const char *end, uint32_t mask, uint32_t high_mask,
+                              uint32_t *high)
+{
+    const uint32_t at = mask ? base_lowest_bit(mask) : 0;
+    if (mask ? high_mask & ((1u << at) - 1) : high_mask) *high |= 0x80000000u;
+    if (mask) *text = (size_t)(end - *text) > at ? *text + at : end;
+    return mask != 0;
+}
+
 __attribute__((target("avx2"))) static const char *scan_wide(const char *text, const char *end,
                                                              uint32_t *high)
 {
@@ -114,13 +125,7 @@ __attribute__((target("avx2"))) static const char *scan_wide(const char *text, c
             _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, control), bytes));
         const uint32_t mask = (uint32_t)_mm256_movemask_epi8(found);
         const uint32_t high_mask = (uint32_t)_mm256_movemask_epi8(bytes);
-        if (mask) {
-            const uint32_t at = base_lowest_bit(mask);
-            if (high_mask & ((1u << at) - 1)) *high |= 0x80000000u;
-            text += at;
-            return text < end ? text : end;
-        }
-        if (high_mask) *high |= 0x80000000u;
+        if (scan_stops(&text, end, mask, high_mask, high)) return text;
     }
     return end;
 }
@@ -133,13 +138,7 @@ const char *scan_string(const char *text, const char *end, uint32_t *high)
         if (vectors == 2 && scan_has_wide()) return scan_wide(text, end, high);
         uint32_t high_mask = 0;
         const uint32_t mask = scan_vector(text, &high_mask);
-        if (mask) {
-            const uint32_t at = base_lowest_bit(mask);
-            if (high_mask & ((1u << at) - 1)) *high |= 0x80000000u;
-            text += at;
-            return text < end ? text : end;
-        }
-        if (high_mask) *high |= 0x80000000u;
+        if (scan_stops(&text, end, mask, high_mask, high)) return text;
     }
     return end;
 }
@@ -166,6 +165,11 @@ uint64_t scan_lines(const char *text, const char *end, const char **last)
 }
 
 #else
+
+bool scan_has_wide(void)
+{
+    return false;
+}
 
 bool scan_use_wide(bool wide)
 {

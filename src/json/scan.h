@@ -21,8 +21,10 @@ EVH_INTERNAL const char *scan_string(const char *text, const char *end, uint32_t
 /** The same without reading behind `end`, and without `high`. */
 EVH_INTERNAL const char *scan_exact(const char *text, const char *end);
 
-/** Whether the 32-byte vectors of AVX2 are used for long strings. For tests: sets it where the
- *  processor has them, and returns what it was. */
+/** Whether the 32-byte vectors of AVX2 are used, here and by searches: the processor has them. */
+EVH_INTERNAL bool scan_has_wide(void);
+
+/** For tests: sets it where the processor has them, and returns what it was. */
 EVH_INTERNAL bool scan_use_wide(bool wide);
 
 /** The portable scan, for tests and for processors without vectors. */

@@ -18,8 +18,9 @@ enum {
 static_assert(TEXT_FIRST % TEXT_UNIT == 0, "entries are multiples of a unit");
 static_assert(JSON_TEXT_SMALL_MAX + 16 <= TEXT_SPARSE_BYTES, "a sparse slab may take any");
 
-static struct json_text_slab *text_slab_at(const struct evh_json *json, uint64_t offset)
+struct json_text_slab *text_slab_at(const struct evh_json *json, uint64_t offset)
 {
+    assert(json != NULL);
     struct json_text_slab *slab = NULL;
     if (offset % JSON_SLAB_BYTES == 0) slab = json_at(json, offset, JSON_SLAB_BYTES);
     if (LIKELY(slab && slab->magic == (JSON_MAGIC ^ offset))) return slab;
@@ -45,6 +46,8 @@ static void text_write_free(struct json_text_slab *slab, uint32_t from, uint32_t
 
 static void text_link(struct evh_json *json, struct json_text_slab *slab, uint64_t offset)
 {
+    assert(slab->next == 0);
+    assert(offset % JSON_SLAB_BYTES == 0);
     struct json_texts *texts = &json->root->texts;
     slab->previous = 0;
     slab->next = texts->first_slab;
@@ -70,6 +73,7 @@ static void text_unlink(struct evh_json *json, struct json_text_slab *slab)
 
 static void text_link_sparse(struct evh_json *json, struct json_text_slab *slab, uint64_t offset)
 {
+    assert(!slab->is_sparse);
     struct json_texts *texts = &json->root->texts;
     slab->is_sparse = 1;
     slab->previous_sparse = 0;
@@ -109,6 +113,8 @@ static inline bool text_hole_is_sound(const struct json_texts *texts)
 static bool text_next_hole(struct evh_json *json, struct json_text_slab *slab, uint32_t from,
                            uint32_t bytes)
 {
+    assert(from % TEXT_UNIT == 0);
+    assert(bytes > 0);
     struct json_texts *texts = &json->root->texts;
     for (uint32_t at = from; at < JSON_SLAB_BYTES;) {
         uint32_t end = at;
@@ -139,6 +145,8 @@ static bool text_next_hole(struct evh_json *json, struct json_text_slab *slab, u
 /* Make a slab current that has a hole of `bytes`: the rest of this one, a sparse one, a new one. */
 static evh_status text_refill(struct evh_json *json, uint32_t bytes)
 {
+    assert(bytes <= TEXT_SPARSE_BYTES);
+    assert(bytes % TEXT_UNIT == 0);
     struct json_texts *texts = &json->root->texts;
     struct json_text_slab *slab = NULL;
     if (texts->slab) {
@@ -185,6 +193,7 @@ static evh_status text_refill(struct evh_json *json, uint32_t bytes)
 static evh_status text_make_large(struct evh_json *json, uint32_t owner, uint64_t size,
                                   struct json_slot *slot, char **room)
 {
+    assert(size > JSON_TEXT_SMALL_MAX);
     if (size > UINT64_MAX / 4) return base_fail(EVH_LIMIT, NO_OFFSET, "json: a string too long");
     void *address = NULL;
     const uint64_t offset =
@@ -262,6 +271,7 @@ evh_status text_make(struct evh_json *json, uint32_t owner, const char *bytes, u
 static struct json_large_text *text_large_of(const struct evh_json *json,
                                              const struct json_slot *slot)
 {
+    assert(slot->flags & JSON_TEXT_IS_LARGE);
     const uint64_t offset = slot->payload - sizeof(struct json_large_text);
     struct json_large_text *large = json_at(json, offset, sizeof *large);
     if (LIKELY(large && large->magic == (JSON_MAGIC ^ offset) && large->size <= large->capacity &&
@@ -275,6 +285,7 @@ static struct json_large_text *text_large_of(const struct evh_json *json,
 static inline struct json_text *text_short_of(const struct evh_json *json,
                                               const struct json_slot *slot)
 {
+    assert(!(slot->flags & JSON_TEXT_IS_LARGE));
     const uint64_t at = slot->payload % JSON_SLAB_BYTES;
     struct json_text *text = json_at(json, slot->payload - sizeof *text, sizeof *text);
     if (LIKELY(text && at >= TEXT_FIRST + sizeof *text &&
@@ -351,6 +362,7 @@ void text_own(struct evh_json *json, const struct json_slot *slot, uint32_t owne
 
 static evh_status text_free_large(struct evh_json *json, const struct json_slot *slot)
 {
+    assert(slot->type == JSON_STRING);
     const struct json_large_text *large = text_large_of(json, slot);
     if (!large) return EVH_CORRUPT;
     json->root->string_bytes -= large->size;

@@ -28,6 +28,7 @@ static inline uint32_t trigrams_fold(unsigned char byte)
 /* 16 bits of three folded bytes. */
 static inline uint32_t trigrams_hash(uint32_t trigram)
 {
+    assert(trigram <= 0xffffff);
     return (trigram * 0x9e3779b1u) >> 16;
 }
 
@@ -49,6 +50,7 @@ static uint64_t *trigrams_words(const struct evh_json *json, const struct json_i
 static uint64_t *trigrams_words_of(const struct evh_json *json, const struct json_text_slab *slab,
                                    uint64_t *bit)
 {
+    assert(bit != NULL);
     if (slab->index_number == 0) return NULL;
     const uint32_t number = slab->index_number - 1;
     const struct json_index_group *group = trigrams_group_at(json, number / JSON_INDEX_SLABS);
@@ -60,6 +62,8 @@ static uint64_t *trigrams_words_of(const struct evh_json *json, const struct jso
 
 static void trigrams_set(uint64_t *words, uint64_t bit, const char *text, size_t size)
 {
+    assert(bit != 0);
+    assert((bit & (bit - 1)) == 0);
     const unsigned char *bytes = (const unsigned char *)text;
     if (size < JSON_INDEX_PART_MIN) return;
     uint32_t trigram = trigrams_fold(bytes[0]) << 8 | trigrams_fold(bytes[1]);
@@ -86,6 +90,8 @@ static uint64_t trigrams_all(const uint64_t *words, const void *part, size_t siz
 
 static void trigrams_clear(uint64_t *words, uint64_t bit)
 {
+    assert(bit != 0);
+    assert((bit & (bit - 1)) == 0);
     for (size_t i = 0; i < JSON_INDEX_HASHES; i++)
         if (words[i] & bit) words[i] &= ~bit;
 }
@@ -93,6 +99,7 @@ static void trigrams_clear(uint64_t *words, uint64_t bit)
 /* Set the bits of every string in a slab. */
 static void trigrams_fill(uint64_t *words, uint64_t bit, struct json_text_slab *slab)
 {
+    assert(bit != 0);
     slab->indexed_bytes = 0;
     for (uint32_t at = sizeof *slab; at < JSON_SLAB_BYTES;) {
         const struct json_text *entry = (const void *)((const char *)slab + at);
@@ -162,6 +169,7 @@ evh_status trigrams_join(struct evh_json *json, struct json_text_slab *slab)
             const uint64_t clean = ~(group->used | group->stale);
             const uint32_t number = base_lowest_bit(clean ? clean : ~group->used);
             const uint64_t bit = 1ull << number;
+            assert(!(group->used & bit));
             uint64_t *words = trigrams_words(json, group);
             if (!words) return json_corrupt(group->words, "an index that is none");
             if (group->stale & bit) trigrams_clear(words, bit);
@@ -192,24 +200,14 @@ void trigrams_leave(struct evh_json *json, struct json_text_slab *slab)
 
 /* ---- all of it ---- */
 
-/* The slab at `offset` in the list of all, or NULL. */
-static struct json_text_slab *trigrams_slab_at(const struct evh_json *json, uint64_t offset)
-{
-    struct json_text_slab *slab = NULL;
-    if (offset % JSON_SLAB_BYTES == 0) slab = json_at(json, offset, JSON_SLAB_BYTES);
-    if (slab && slab->magic == (JSON_MAGIC ^ offset)) return slab;
-    (void)json_corrupt(offset, "a slab of strings that is none");
-    return NULL;
-}
-
 evh_status trigrams_make(struct evh_json *json)
 {
-    const struct json_texts *texts = &json->root->texts;
     if (trigrams_is_on(json)) return EVH_OK;
     evh_status status = trigrams_grow(json);
-    uint64_t offset = texts->first_slab;
-    for (uint64_t i = 0; !status && offset && i < texts->slab_count; i++) {
-        struct json_text_slab *slab = trigrams_slab_at(json, offset);
+    const uint64_t limit = text_slab_limit(json);
+    uint64_t offset = json->root->texts.first_slab;
+    for (uint64_t i = 0; !status && offset && i < limit; i++) {
+        struct json_text_slab *slab = text_slab_at(json, offset);
         status = slab ? trigrams_join(json, slab) : EVH_CORRUPT;
         if (status) break;
         uint64_t bit = 0;
@@ -227,8 +225,9 @@ evh_status trigrams_drop(struct evh_json *json)
 {
     struct json_index *index = &json->root->index;
     uint64_t offset = json->root->texts.first_slab;
-    for (uint64_t i = 0; offset && i < json->root->texts.slab_count; i++) {
-        struct json_text_slab *slab = trigrams_slab_at(json, offset);
+    const uint64_t limit = text_slab_limit(json);
+    for (uint64_t i = 0; offset && i < limit; i++) {
+        struct json_text_slab *slab = text_slab_at(json, offset);
         if (!slab) break;
         slab->index_number = 0;
         slab->indexed_bytes = 0;
@@ -252,6 +251,7 @@ bool trigrams_select(const struct evh_json *json, uint32_t group, const void *pa
 {
     assert(bits != NULL);
     assert(slabs != NULL);
+    assert(size >= JSON_INDEX_PART_MIN);
     const struct json_index_group *found = trigrams_group_at(json, group);
     const uint64_t *words = found ? trigrams_words(json, found) : NULL;
     if (!words) return false;
@@ -263,6 +263,7 @@ bool trigrams_select(const struct evh_json *json, uint32_t group, const void *pa
 bool trigrams_has(const struct evh_json *json, const struct json_text_slab *slab, const char *text,
                   size_t size)
 {
+    assert(trigrams_is_on(json));
     uint64_t bit = 0;
     const uint64_t *words = trigrams_words_of(json, slab, &bit);
     return words && (size < JSON_INDEX_PART_MIN || trigrams_all(words, text, size) & bit);
@@ -270,6 +271,7 @@ bool trigrams_has(const struct evh_json *json, const struct json_text_slab *slab
 
 bool trigrams_knows(const struct evh_json *json, const struct json_text_slab *slab)
 {
+    assert(trigrams_is_on(json));
     if (slab->index_number == 0) return false;
     const uint32_t number = slab->index_number - 1;
     const struct json_index_group *group = trigrams_group_at(json, number / JSON_INDEX_SLABS);

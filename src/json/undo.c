@@ -9,15 +9,13 @@
 
 static evh_status undo_room(struct undo *undo)
 {
+    assert(undo->count <= undo->capacity);
     const struct json_observer *observer = undo->json->observer;
     if (undo->count == 0 && observer) undo->observed = observer->count;
     if (undo->count < undo->capacity) return EVH_OK;
-    const size_t capacity = undo->capacity ? 2 * undo->capacity : 16;
-    struct undo_step *grown = os->memory_resize(undo->steps, capacity * sizeof *grown);
-    if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to undo changes");
-    undo->steps = grown;
-    undo->capacity = capacity;
-    return EVH_OK;
+    void *grown = json_grow(undo->steps, &undo->capacity, sizeof *undo->steps);
+    if (grown) undo->steps = grown;
+    return grown ? EVH_OK : EVH_NO_MEMORY;
 }
 
 evh_status undo_insert(struct undo *undo, uint32_t number, uint32_t position, uint32_t key,
@@ -44,6 +42,7 @@ evh_status undo_remove(struct undo *undo, uint32_t number, uint32_t position)
     if (!status)
         status = container_remove(undo->json, container, number, position, &step.key, &step.slot);
     if (status) return status;
+    assert(undo->count < undo->capacity);
     undo->steps[undo->count++] = step;
     return EVH_OK;
 }
@@ -65,6 +64,7 @@ evh_status undo_replace(struct undo *undo, uint32_t number, uint32_t position,
 
 void undo_keep(struct undo *undo)
 {
+    assert(undo->json->keeps_room);
     for (size_t i = 0; i < undo->count; i++) {
         const struct undo_step *step = undo->steps + i;
         if (step->kind == UNDO_INSERTED) continue;
@@ -77,6 +77,7 @@ void undo_keep(struct undo *undo)
 
 void undo_take_back(struct undo *undo)
 {
+    assert(undo->json->keeps_room);
     struct evh_json *json = undo->json;
     const evh_error error = *evh_last_error();
     if (undo->count > 0 && json->observer) json->observer->count = undo->observed;

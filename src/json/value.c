@@ -7,6 +7,7 @@
 
 evh_value value_of_container(uint32_t number, const struct json_container *container)
 {
+    assert(container != NULL);
     const evh_value value = {number, container->serial, JSON_SELF};
     return number ? value : value_none();
 }
@@ -14,6 +15,7 @@ evh_value value_of_container(uint32_t number, const struct json_container *conta
 evh_value value_of(struct evh_json *json, uint32_t number, uint32_t position,
                    const struct json_slot *slot)
 {
+    assert(slot != NULL);
     if (slot->type == JSON_ARRAY || slot->type == JSON_OBJECT) {
         const struct json_container *container = container_in(json, slot);
         return container ? value_of_container(slot->id, container) : value_none();
@@ -43,6 +45,7 @@ static inline struct json_container *value_cell(struct evh_json *json, evh_value
 
 evh_status value_load(struct evh_json *json, evh_value value, struct json_slot *slot)
 {
+    assert(slot != NULL);
     struct json_container *container = value_cell(json, value);
     if (!container) return value_absent();
     if (value.position == JSON_SELF) {
@@ -60,27 +63,23 @@ evh_status value_load(struct evh_json *json, evh_value value, struct json_slot *
 
 bool value_position(struct evh_json *json, uint32_t number, uint32_t parent, uint32_t *position)
 {
+    assert(position != NULL);
     const struct json_container *holder = container_peek(json, parent);
     if (!holder) {
         (void)json_corrupt(NO_OFFSET, "a container without its parent");
         return false;
     }
-    struct json_span span;
-    for (uint32_t done = 0; container_span(json, holder, done, &span); done += span.count) {
-        for (uint32_t i = 0; i < span.count; i++) {
-            const struct json_slot *slot = span.slots + i;
-            if (slot->id != number || (slot->type != JSON_ARRAY && slot->type != JSON_OBJECT))
-                continue;
-            *position = done + i;
-            return true;
-        }
-    }
+    const struct json_container *container = container_peek(json, number);
+    if (container && container_seek(json, holder, parent, JSON_KINDS_BOTH,
+                                    json_offset(json, container), position))
+        return true;
     (void)json_corrupt(json_offset(json, holder), "a container that its parent lacks");
     return false;
 }
 
 evh_status value_place(struct evh_json *json, evh_value value, struct json_place *place)
 {
+    assert(place != NULL);
     struct json_container *container = value_cell(json, value);
     if (!container) return value_absent();
     place->holder = container;
@@ -94,6 +93,7 @@ evh_status value_place(struct evh_json *json, evh_value value, struct json_place
     } else if (value.position >= container->count) {
         return value_absent();
     }
+    assert(place->holder != NULL);
     place->slot = container_slot(json, place->holder, place->position);
     return place->slot ? EVH_OK : EVH_CORRUPT;
 }
@@ -101,6 +101,7 @@ evh_status value_place(struct evh_json *json, evh_value value, struct json_place
 struct json_container *value_container(struct evh_json *json, evh_value value, uint32_t kinds,
                                        uint32_t *number)
 {
+    assert(kinds != 0);
     struct json_slot slot;
     if (value_load(json, value, &slot)) return NULL;
     if (slot.type > JSON_OBJECT || !(kinds & 1u << slot.type) || slot.type < JSON_ARRAY) {
@@ -155,6 +156,7 @@ bool evh_json_boolean(evh_json *json, evh_value value, bool *exact)
 /* A number as a double; `*exact` whether it is one. */
 static double value_real(struct evh_json *json, const struct json_slot *slot, bool *exact)
 {
+    assert(exact != NULL);
     double real = 0;
     *exact = true;
     if (slot->type == JSON_REAL) {
@@ -205,7 +207,7 @@ int64_t evh_json_integer(evh_json *json, evh_value value, bool *exact)
     bool is_real = false;
     const double real = value_real(json, &slot, &is_real);
     if (real >= 9223372036854775808.0) return INT64_MAX;
-    if (real < -9223372036854775808.0) return INT64_MIN;
+    if (!(real >= -9223372036854775808.0)) return INT64_MIN;
     *exact = is_real && (double)(int64_t)real == real;
     return (int64_t)real;
 }
@@ -329,6 +331,7 @@ struct value_text {
 
 static void value_put_back(struct value_text *text, const char *bytes, size_t size)
 {
+    if (text->room > 0) assert(text->buffer != NULL);
     for (size_t i = size; i-- > 0;) {
         if (text->used < text->room) text->buffer[text->room - 1 - text->used] = bytes[i];
         text->used++;

@@ -55,6 +55,8 @@ struct writer {
 
 static bool write_flush(struct writer *writer)
 {
+    assert(writer->next >= writer->buffer);
+    assert(writer->next <= writer->end);
     const size_t size = (size_t)(writer->next - writer->buffer);
     writer->next = writer->buffer;
     if (writer->status) return false;
@@ -117,6 +119,7 @@ static void write_unicode(struct writer *writer, uint32_t code)
 
 static void write_ascii(struct writer *writer, const char *text, const char *end)
 {
+    assert(text <= end);
     while (text < end) {
         size_t size = 1;
         const uint32_t code = utf8_get(text, end, &size);
@@ -137,6 +140,7 @@ static void write_ascii(struct writer *writer, const char *text, const char *end
  * slices of the journal, where bytes go one by one. */
 static const char *write_scan(const struct writer *writer, const char *text, const char *end)
 {
+    assert(text <= end);
     uint32_t high = 0;
     if (LIKELY((uintptr_t)end % PAGE_BYTES <= PAGE_BYTES - SCAN_OVER_BYTES) ||
         json_is_in(writer->json, json_offset(writer->json, end), SCAN_OVER_BYTES))
@@ -165,7 +169,7 @@ static void write_text(struct writer *writer, const char *text, uint64_t size)
 static void write_key(struct writer *writer, uint32_t key)
 {
     struct write_key *entry = writer->keys + key % WRITE_KEY_CACHE;
-    if (LIKELY(entry->key == key)) {
+    if (LIKELY(entry->key == key && key != 0)) {
         if (!write_room(writer, entry->size + 3)) return;
         *writer->next++ = '"';
         memcpy(writer->next, entry->text, entry->size);
@@ -192,6 +196,7 @@ static void write_key(struct writer *writer, uint32_t key)
 
 static void write_bytes_value(struct writer *writer, const char *bytes, uint64_t size)
 {
+    assert(bytes != NULL);
     const char *const space = writer->options.indent ? " " : "";
     write_bytes(writer, "{\"$base64\":", 11);
     write_bytes(writer, space, strlen(space));
@@ -200,6 +205,7 @@ static void write_bytes_value(struct writer *writer, const char *bytes, uint64_t
         const size_t part = (size_t)base_min(size, WRITE_PIECE_BYTES / 8 * 3); /* whole triples */
         static_assert(WRITE_PIECE_BYTES / 8 * 3 % 3 == 0, "no padding within");
         if (!write_room(writer, base64_size(part))) return;
+        assert(part % 3 == 0 || part == size);
         base64_encode((const unsigned char *)bytes, part, writer->next);
         writer->next += base64_size(part);
         bytes += part;
@@ -273,6 +279,8 @@ static int write_compare(const void *first, const void *second)
 /* The members of an object in the order of their keys. */
 static evh_status write_sort(struct writer *writer, struct write_level *level)
 {
+    assert(level->members == NULL);
+    assert(writer->options.sort_keys);
     const uint32_t count = level->container->count;
     level->members = os->memory_resize(NULL, count * sizeof *level->members);
     if (!level->members) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to sort keys");
@@ -293,13 +301,11 @@ static evh_status write_sort(struct writer *writer, struct write_level *level)
 
 static evh_status write_open(struct writer *writer, const struct json_slot *slot)
 {
+    assert(writer->depth <= writer->capacity);
     if (writer->depth == writer->capacity) {
-        const size_t capacity = writer->capacity ? 2 * writer->capacity : 32;
-        struct write_level *grown =
-            os->memory_resize(writer->levels, capacity * sizeof *writer->levels);
-        if (!grown) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "json: no memory to go deeper");
+        void *grown = json_grow(writer->levels, &writer->capacity, sizeof *writer->levels);
+        if (!grown) return EVH_NO_MEMORY;
         writer->levels = grown;
-        writer->capacity = capacity;
     }
     struct write_level level = {.container = container_in(writer->json, slot)};
     if (!level.container) return EVH_CORRUPT;
@@ -363,6 +369,7 @@ static void write_value(struct writer *writer, const struct json_slot *slot)
 /* The next value of the topmost container, or its end. */
 static void write_next(struct writer *writer)
 {
+    assert(writer->depth > 0);
     struct write_level *level = writer->levels + writer->depth - 1;
     const struct json_container *container = level->container;
     if (level->done == container->count) {
@@ -393,10 +400,12 @@ static void write_next(struct writer *writer)
 
 static evh_status write_slot(struct writer *writer, const struct json_slot *slot)
 {
+    assert(writer->depth == 0);
     writer->next = writer->buffer;
     writer->end = writer->buffer + WRITE_BUFFER_BYTES;
     write_value(writer, slot);
     while (writer->depth > 0 && !writer->status) write_next(writer);
+    if (writer->depth > 0) assert(writer->status != EVH_OK);
     while (writer->depth > 0) os->memory_free(writer->levels[--writer->depth].members);
     os->memory_free(writer->levels);
     (void)write_flush(writer);
@@ -447,6 +456,7 @@ struct write_memory {
 
 static int write_to_memory(void *context, const char *text, size_t size)
 {
+    assert(size > 0);
     struct write_memory *memory = context;
     if (size >= memory->capacity - memory->size) {
         const size_t capacity = 2 * memory->capacity + size + 1;
@@ -457,6 +467,7 @@ static int write_to_memory(void *context, const char *text, size_t size)
     }
     memcpy(memory->text + memory->size, text, size);
     memory->size += size;
+    assert(memory->size < memory->capacity);
     memory->text[memory->size] = 0;
     return 0;
 }

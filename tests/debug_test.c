@@ -109,6 +109,49 @@ TEST(a_debugged_heap_commits_rolls_back_and_reopens)
     }
 }
 
+/*
+ * Strategy   Random changes of a heap with guards, which is checked, trimmed and saved in between;
+ *            then of the saved file, opened privately.
+ * Invariants Blocks keep their bytes, nothing is reported, the saved image holds all of it.
+ */
+TEST(a_heap_with_guards_is_saved_and_reopened_privately)
+{
+    const char *path = test_path("guarded");
+    uint64_t random = test_seed();
+    struct shadow shadow = {0};
+    for (unsigned round = 0; round < 4; round++) {
+        const char *letters = round % 2 ? "GJQ20" : "GCQ9X100";
+        evh_heap *heap =
+            round ? evh_open(path, &(evh_options){.mode = EVH_PRIVATE, .debug = letters})
+                  : evh_open_memory(NULL, 0, &(evh_options){.debug = letters});
+        CHECK(heap != NULL);
+        check_blocks(heap, &shadow);
+        for (unsigned step = 0; step < 600; step++) change_block(heap, &shadow, &random);
+        CHECK_EQUAL(evh_debug_check(heap), EVH_OK);
+        if (round == 0) CHECK_EQUAL(evh_trim(heap, NULL), EVH_OK);
+        unlink(path);
+        CHECK_EQUAL(evh_save(heap, path), EVH_OK);
+        const struct shadow saved = shadow;
+        for (unsigned step = 0; step < 50; step++) change_block(heap, &shadow, &random);
+        check_blocks(heap, &shadow);
+        CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+        CHECK_EQUAL(evh_close(heap), EVH_OK);
+        shadow = saved;
+    }
+}
+
+TEST(guards_are_refused_where_pages_are_collected)
+{
+    const char *path = test_path("collected");
+    CHECK(evh_open(path, &(evh_options){.debug = "G"}) == NULL);
+    CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
+    setenv("EVERHEAP_DEBUG", "CG", 1); /* what is meant for others does not stop this one */
+    evh_heap *heap = evh_open(path, NULL);
+    unsetenv("EVERHEAP_DEBUG");
+    CHECK(heap != NULL);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
 static void *use_in_a_thread(void *context)
 {
     evh_heap *heap = context;

@@ -392,6 +392,60 @@ MISUSE(heap_underflow_by_8, "heap", "underflow by 8", "C", "at the free", SIGABR
     evh_free(heap, block);
 }
 
+MISUSE(heap_overflow_into_a_guard, "heap", "overflow by 1 of 4096 bytes", "G", "at the access",
+       SIGSEGV, "everheap: heap overflow: memory: an access 0 bytes behind a block of 4096")
+{
+    evh_heap *heap = open_heap(misuse);
+    *(volatile unsigned char *)(block_of(heap, 4096) + 4096) = 0;
+}
+
+MISUSE(heap_overflow_into_a_guard_with_sites, "heap", "overflow by 8 of 1 MiB", "GS",
+       "at the access", SIGSEGV,
+       "everheap: heap overflow: memory: an access 7 bytes behind a block of 1048576 (made at "
+       "maker)")
+{
+    evh_heap *heap = open_heap(misuse);
+    *(volatile unsigned char *)(block_of(heap, 1 << 20) + (1 << 20) + 7) = 0;
+}
+
+MISUSE(heap_overflow_before_a_guard, "heap", "overflow by 1 of 100 bytes", "CG", "at the free",
+       SIGABRT,
+       "everheap: EVH_OVERWRITTEN: memory: block @@: overflow: byte 0 behind its 100 was "
+       "written")
+{
+    evh_heap *heap = open_heap(misuse);
+    unsigned char *block = block_of(heap, 100);
+    block[100] = 0;
+    evh_free(heap, block);
+}
+
+MISUSE(heap_read_of_a_closed_block, "heap", "read after free", "GQ", "at the access", SIGSEGV,
+       "everheap: heap use after free: memory: an access 5 bytes into a freed block of 100")
+{
+    evh_heap *heap = open_heap(misuse);
+    const volatile unsigned char *block = block_of(heap, 100);
+    evh_free(heap, (void *)(uintptr_t)block);
+    fprintf(stderr, "read %x\n", block[5]);
+}
+
+MISUSE(heap_write_to_a_closed_block, "heap", "write after free", "GQS", "at the access", SIGSEGV,
+       "everheap: heap use after free: memory: an access 99999 bytes into a freed block of 100000 "
+       "(made at maker, freed at first)")
+{
+    evh_heap *heap = open_heap(misuse);
+    volatile unsigned char *block = block_of(heap, 100000);
+    free_at(heap, (void *)(uintptr_t)block, "first");
+    block[99999] = 0;
+}
+
+MISUSE(small_heap_with_guards, "small heap", "guard pages", "G", "told by the status", 0,
+       "EVH_MODE: memory: guard pages (letter G) are for heaps in the system's memory and those "
+       "opened with EVH_PRIVATE")
+{
+    must(evh_open_memory(small_buffer, sizeof small_buffer,
+                         &(evh_options){.debug = misuse->letters}) == NULL);
+}
+
 MISUSE(heap_write_after_free, "heap", "write after free", "J", "when the block is used again",
        SIGABRT,
        "everheap: EVH_OVERWRITTEN: memory: block @@: use after free: byte 5 of 100 was "

@@ -134,11 +134,11 @@ static evh_status arena_guard(evh_arena *arena, struct arena_chunk *chunk, uint6
         return base_fail_os(error, NO_OFFSET, "arena '%s': cannot guard a chunk", arena->name);
     chunk->start += page;
     chunk->end -= page;
-    const struct fault_range range = {.kind = FAULT_ARENA,
-                                      .start = (uintptr_t)mapping,
-                                      .end = (uintptr_t)mapping + chunk->mapping_bytes,
-                                      .guard_bytes = page,
-                                      .name = arena->name};
+    struct fault_range range = {.kind = "arena",
+                                .start = (uintptr_t)mapping,
+                                .end = (uintptr_t)mapping + chunk->mapping_bytes,
+                                .guard_bytes = page};
+    memcpy(range.name, arena->name, sizeof range.name);
     chunk->fault = fault_add(&range);
     return EVH_OK;
 }

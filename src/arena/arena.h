@@ -46,6 +46,8 @@ struct arena_debug {
     uint64_t operations;
 };
 
+static_assert((int)FAULT_NAME_SIZE == (int)EVH_OBJECT_NAME_MAX + 1, "names are copied whole");
+
 struct evh_arena {
     struct evh_arena_view view;   /* first: evh_arena_alloc() reads it */
     struct evh_arena_view hidden; /* the truth while the view is closed */
@@ -120,25 +122,6 @@ EVH_INTERNAL void arena_debug_reset(evh_arena *arena);
 EVH_INTERNAL void arena_debug_junk(evh_arena *arena, struct arena_chunk *chunk, uintptr_t current);
 /** Canaries in a chunk's header and footer. */
 EVH_INTERNAL void arena_debug_edges(evh_arena *arena, struct arena_chunk *chunk);
-
-/* ---- fault_table.c: what guards belong to ---- */
-
-enum fault_kind { FAULT_ARENA, FAULT_POOL, FAULT_BLOCK, FAULT_STACK };
-
-struct fault_range {
-    enum fault_kind kind;
-    uintptr_t start, end;    /* everything, guards included */
-    uintptr_t stride;        /* FAULT_STACK: from one guard to the next; else 0 */
-    uintptr_t guard_bytes;   /* of each guard */
-    const evh_stack *stacks; /* FAULT_STACK: their descriptors */
-    const char *name;        /* copied */
-};
-
-/** Make a range known to the handler of faults. 0: the table is full, and a fault says nothing. */
-EVH_INTERNAL uint32_t fault_add(const struct fault_range *range);
-EVH_INTERNAL void fault_remove(uint32_t slot);
-/** Set the handler. EVH_NO_MEMORY and the like. */
-EVH_INTERNAL evh_status fault_install(void);
 
 /* ---- shapes ---- */
 

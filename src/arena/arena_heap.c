@@ -229,6 +229,7 @@ static void arena_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_eve
     switch (event) {
     case HEAP_BEFORE_COMMIT: arena_heap_store(arena); return;
     case HEAP_COMMITTED: arena->is_committed = true; return;
+    case HEAP_ROLLING_BACK: return;
     case HEAP_ROLLED_BACK:
         arena->stamp = arena_new_stamp(); /* marks end */
         if (arena->debug) arena->debug->count = arena->debug->mark_count = 0;

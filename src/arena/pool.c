@@ -186,11 +186,11 @@ static evh_status pool_guard_slab(const evh_pool *pool, struct pool_slab *slab, 
     int error = os->guard(mapping, page, OS_GUARD_PROTECT);
     if (!error) error = os->guard(mapping + slab->mapping_bytes - page, page, OS_GUARD_PROTECT);
     if (error) return base_fail_os(error, NO_OFFSET, "pool '%s': cannot guard a slab", pool->name);
-    const struct fault_range range = {.kind = FAULT_POOL,
-                                      .start = (uintptr_t)mapping,
-                                      .end = (uintptr_t)mapping + slab->mapping_bytes,
-                                      .guard_bytes = page,
-                                      .name = pool->name};
+    struct fault_range range = {.kind = "pool",
+                                .start = (uintptr_t)mapping,
+                                .end = (uintptr_t)mapping + slab->mapping_bytes,
+                                .guard_bytes = page};
+    memcpy(range.name, pool->name, sizeof range.name);
     slab->fault = fault_add(&range);
     return EVH_OK;
 }
@@ -207,12 +207,12 @@ static evh_status pool_guard_blocks(const evh_pool *pool, struct pool_slab *slab
         if (error)
             return base_fail_os(error, NO_OFFSET, "pool '%s': cannot guard a block", pool->name);
     }
-    const struct fault_range range = {.kind = FAULT_BLOCK,
-                                      .start = (uintptr_t)slab->blocks + pool->stride - page,
-                                      .end = (uintptr_t)slab->blocks + slab->count * pool->stride,
-                                      .stride = pool->stride,
-                                      .guard_bytes = page,
-                                      .name = pool->name};
+    struct fault_range range = {.kind = "block of pool",
+                                .start = (uintptr_t)slab->blocks + pool->stride - page,
+                                .end = (uintptr_t)slab->blocks + slab->count * pool->stride,
+                                .stride = pool->stride,
+                                .guard_bytes = page};
+    memcpy(range.name, pool->name, sizeof range.name);
     slab->fault = fault_add(&range);
     return EVH_OK;
 }

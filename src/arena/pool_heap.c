@@ -427,6 +427,7 @@ static void pool_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_even
         if (pool->debug) pool_debug_drain(pool);
         return;
     case HEAP_COMMITTED: pool->is_committed = true; return;
+    case HEAP_ROLLING_BACK: return;
     case HEAP_ROLLED_BACK:
         if (!pool->is_committed || pool_heap_load(pool)) pool_become_stale(pool);
         if (pool->debug) pool_debug_rolled_back(pool);

@@ -265,6 +265,38 @@ static int stacks_guard(const evh_stacks *stacks, unsigned char *address)
                      guard == EVH_GUARD_MARK ? OS_GUARD_MARK : OS_GUARD_PROTECT);
 }
 
+/* The stack whose guard `address` is in: overflow is of the one above, underflow of the one below.
+ * Guards lie at every multiple of the stride, and behind the last stack. Runs in a signal handler. */
+static bool stacks_describe(const struct fault_range *range, uintptr_t address,
+                            struct fault_text *out)
+{
+    assert(range->owner != NULL);
+    assert(range->stride > range->guard_bytes);
+    const uint64_t count = (range->end - range->start) / range->stride;
+    const uint64_t above = (address - range->start) / range->stride;
+    /* A stack grows down into its low guard; nobody runs up into the high one by calling. */
+    const bool is_overflow = above < count;
+    const evh_stack *stacks = range->owner;
+    const evh_stack *stack = &stacks[is_overflow ? above : count - 1];
+    fault_put(out, is_overflow ? "stack overflow: " : "stack underflow: ");
+    if (stack->label[0]) {
+        fault_put(out, "'");
+        fault_put(out, stack->label);
+        fault_put(out, "' on ");
+    }
+    fault_put(out, "stack ");
+    fault_put_number(out, stack->number);
+    fault_put(out, " of '");
+    fault_put(out, range->name);
+    fault_put(out, "': an access ");
+    const uintptr_t base = (uintptr_t)stack->base;
+    fault_put_number(out, is_overflow ? base - address : address - (base + stack->size_bytes));
+    fault_put(out, is_overflow ? " bytes below its " : " bytes above its ");
+    fault_put_number(out, stack->size_bytes);
+    fault_put(out, " bytes\n");
+    return true;
+}
+
 static evh_status stacks_add_slab(evh_stacks *stacks)
 {
     assert(heap_lock_is_taken(&stacks->lock));
@@ -284,13 +316,14 @@ static evh_status stacks_add_slab(evh_stacks *stacks)
         stacks_end_slab(slab);
         return stacks_system_limit(stacks, error, "map");
     }
-    const struct fault_range range = {.kind = FAULT_STACK,
-                                      .start = (uintptr_t)slab->mapping,
-                                      .end = (uintptr_t)slab->mapping + slab->mapping_bytes,
-                                      .stride = stacks->stride,
-                                      .guard_bytes = stacks->page,
-                                      .stacks = slab->stacks,
-                                      .name = stacks->name};
+    struct fault_range range = {.kind = "stack",
+                                .start = (uintptr_t)slab->mapping,
+                                .end = (uintptr_t)slab->mapping + slab->mapping_bytes,
+                                .stride = stacks->stride,
+                                .guard_bytes = stacks->page,
+                                .describe = stacks_describe,
+                                .owner = slab->stacks};
+    memcpy(range.name, stacks->name, sizeof range.name);
     if (stacks->options.guard != EVH_GUARD_NONE) slab->fault = fault_add(&range);
     slab->previous = stacks->slabs;
     stacks->slabs = slab;

@@ -3,6 +3,7 @@
 #define EVERHEAP_HEAP_HEAP_H
 
 #include "debug/debug.h"
+#include "heap/fault.h"
 #include "heap/heap_layout.h"
 #include "heap/live.h"
 #include "heap/slices.h"
@@ -105,6 +106,7 @@ enum heap_event {
     HEAP_BEFORE_COMMIT, /* the image is about to be collected or saved. A memory heap is told at
                            every evh_commit(), so that its buffer can be copied */
     HEAP_COMMITTED,     /* it was collected: a rollback goes back to this state */
+    HEAP_ROLLING_BACK,  /* pages are about to be restored; may fail, and then nothing follows */
     HEAP_ROLLED_BACK,   /* the image is that of the last commit again */
     HEAP_CLOSING,       /* the last event */
 };

@@ -56,6 +56,7 @@ struct os_pages {
 enum os_guard_kind {
     OS_GUARD_MARK,    /* a mark in the page table, no mapping of its own (MADV_GUARD_INSTALL) */
     OS_GUARD_PROTECT, /* no access: two mappings more for a guard in the middle of one */
+    OS_GUARD_NONE,    /* no guard of either kind any more: the page can be used again */
 };
 
 struct os_watch;  /* finds the dirty pages of one private mapping */
@@ -138,7 +139,7 @@ struct os_calls {
     /** Zero memory anywhere, taken page by page when it is touched; ended by release().
      *  `is_stack`: in small pages, so that a stack costs what it touches. */
     int (*memory_map)(uint64_t size, bool is_stack, void **address);
-    /** Guard pages that memory_map() gave. EINVAL: this system has no such kind. */
+    /** Guard pages that memory_map() gave, or private ones of a mapping. EINVAL: this system has no such kind. */
     int (*guard)(void *address, uint64_t size, enum os_guard_kind kind);
     /** The contents are not needed: the system takes the pages when it wants. A hint. */
     void (*discard_later)(void *address, uint64_t size);

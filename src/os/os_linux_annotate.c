@@ -1,24 +1,20 @@
 /* os_linux_annotate.c -- what ASan and Valgrind are told, so that they see what the library hands
- * out. Compiled in where their headers are; without one of them at work every call is a test. */
+ * out: Valgrind where its header was there to compile with, ASan where the program is linked with it.
+ * Without one of them at work every call is a test. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include "os/os_linux.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define ANNOTATE_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ANNOTATE_ASAN 1
-#endif
-#endif
-#ifdef ANNOTATE_ASAN
-#include <sanitizer/asan_interface.h>
-#else
-#define ANNOTATE_ASAN 0
-#define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
-#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
-#endif
+/* ASan's own, if the program is linked with it: that this library is compiled for it is not needed.
+ * (sanitizer/asan_interface.h declares them, but not weak.) */
+__attribute__((weak)) void __asan_poison_memory_region(void const volatile *, size_t);
+__attribute__((weak)) void __asan_unpoison_memory_region(void const volatile *, size_t);
+
+static bool annotate_has_asan(void)
+{
+    return __asan_poison_memory_region != NULL && __asan_unpoison_memory_region != NULL;
+}
 
 #if defined(__has_include) && !BASE_THREAD_SANITIZER
 #if __has_include(<valgrind/memcheck.h>)
@@ -49,27 +45,27 @@ static bool annotate_has_valgrind(void)
 
 EVH_INTERNAL bool os_is_annotated(void)
 {
-    return ANNOTATE_ASAN != 0 || annotate_has_valgrind();
+    return annotate_has_asan() || annotate_has_valgrind();
 }
 
 EVH_INTERNAL void os_annotate_closed(const void *address, size_t size)
 {
     if (size == 0 || !os_is_annotated()) return;
-    ASAN_POISON_MEMORY_REGION(address, size);
+    if (annotate_has_asan()) __asan_poison_memory_region(address, size);
     if (annotate_has_valgrind()) (void)VALGRIND_MAKE_MEM_NOACCESS(address, size);
 }
 
 EVH_INTERNAL void os_annotate_open(const void *address, size_t size)
 {
     if (size == 0 || !os_is_annotated()) return;
-    ASAN_UNPOISON_MEMORY_REGION(address, size);
+    if (annotate_has_asan()) __asan_unpoison_memory_region(address, size);
     if (annotate_has_valgrind()) (void)VALGRIND_MAKE_MEM_UNDEFINED(address, size);
 }
 
 EVH_INTERNAL void os_annotate_defined(const void *address, size_t size)
 {
     if (size == 0 || !os_is_annotated()) return;
-    ASAN_UNPOISON_MEMORY_REGION(address, size);
+    if (annotate_has_asan()) __asan_unpoison_memory_region(address, size);
     if (annotate_has_valgrind()) (void)VALGRIND_MAKE_MEM_DEFINED(address, size);
 }
 

@@ -12,6 +12,9 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
 #endif
+#ifndef MADV_GUARD_REMOVE
+#define MADV_GUARD_REMOVE 103
+#endif
 
 EVH_INTERNAL uint64_t os_page_bytes(void)
 {
@@ -48,6 +51,10 @@ EVH_INTERNAL int os_guard_set(void *address, uint64_t size, enum os_guard_kind k
 {
     assert(address != NULL);
     assert(size % os_page_bytes() == 0);
+    if (kind == OS_GUARD_NONE) {
+        (void)madvise(address, size, MADV_GUARD_REMOVE); /* EINVAL where there are no marks */
+        return mprotect(address, size, PROT_READ | PROT_WRITE) == 0 ? 0 : errno;
+    }
     if (kind == OS_GUARD_PROTECT) return mprotect(address, size, PROT_NONE) == 0 ? 0 : errno;
     return os_map_advise(address, size, MADV_GUARD_INSTALL);
 }

@@ -537,25 +537,6 @@ TEST(an_arena_works_in_a_small_buffer_heap)
     evh_close(heap);
 }
 
-TEST(a_live_heap_has_neither_arenas_nor_pools)
-{
-    const evh_options options = {.mode = EVH_LIVE};
-    evh_heap *heap = evh_open(test_path("live"), &options);
-    CHECK(heap != NULL);
-    const evh_arena_options arena = {.heap = heap};
-    const evh_pool_options pool = {.heap = heap, .size_bytes = 32};
-    CHECK(evh_arena_create(&arena) == NULL);
-    CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
-    CHECK(evh_pool_create(&pool) == NULL);
-    CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
-    const evh_ref ref = evh_ref_to(heap, evh_calloc(heap, 1, 64));
-    CHECK(evh_arena_open(heap, ref, NULL) == NULL);
-    CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
-    CHECK(evh_pool_open(heap, ref, NULL) == NULL);
-    CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
-    CHECK_EQUAL(evh_close(heap), EVH_OK);
-}
-
 TEST(a_ref_that_is_no_arena_is_refused)
 {
     evh_heap *heap = evh_open_memory(NULL, 0, NULL);

@@ -140,6 +140,27 @@ TEST(a_heap_with_guards_is_saved_and_reopened_privately)
     }
 }
 
+/* A string's room is what its block holds, but not where the canary is. */
+TEST(collections_leave_the_canaries_of_their_blocks_alone)
+{
+    evh_heap *heap = evh_open_memory(NULL, 0, &(evh_options){.debug = "CJQX1"});
+    CHECK(heap != NULL);
+    evh_str text = {0};
+    evh_vec numbers = {0};
+    evh_map map = {0};
+    for (unsigned i = 0; i < 300; i++) {
+        char key[32];
+        const int length = snprintf(key, sizeof key, "word %u ", i);
+        CHECK_EQUAL(evh_str_append(heap, &text, key, (size_t)length), EVH_OK);
+        if (i % 3 == 0) CHECK_EQUAL(evh_str_splice(heap, &text, 0, 2, NULL, 0), EVH_OK);
+        CHECK(evh_vec_push(heap, &numbers, sizeof(uint32_t), &i) != NULL);
+        CHECK(evh_map_put_str(heap, &map, key, 5) != NULL);
+        if (i % 4 == 0) CHECK(evh_map_erase_str(heap, &map, key));
+    }
+    CHECK_EQUAL(evh_debug_check(heap), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
 TEST(guards_are_refused_where_pages_are_collected)
 {
     const char *path = test_path("collected");

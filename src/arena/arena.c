@@ -6,7 +6,8 @@
  * about a microsecond for a new mapping, is a nanosecond for each.
  *
  * Invariants
- *  1. bump->start <= bump->current <= chunk->end, and bump->start is chunk->start.
+ *  1. bump->start <= bump->current <= chunk->end, and bump->start is chunk->start, or above it in a
+ *     live heap, where what is set apart begins.
  *  2. The view is closed (start is UINTPTR_MAX) if and only if bump is the hidden one, or there is
  *     no chunk.
  *  3. What lies between bump->current and chunk->end, and older chunks, is handed out.
@@ -65,8 +66,6 @@ static evh_status arena_check_options(const char *name, const evh_arena_options 
     if (options->heap && (options->is_shared || options->guards))
         return base_fail(EVH_MODE, NO_OFFSET,
                          "arena '%s': on a heap it is neither shared nor guarded", name);
-    if (options->heap && options->heap->live)
-        return base_fail(EVH_MODE, NO_OFFSET, "arena '%s': not on a live heap", name);
     return EVH_OK;
 }
 
@@ -95,6 +94,7 @@ void arena_set_cursor(evh_arena *arena, struct arena_chunk *chunk, uintptr_t cur
     assert(current <= chunk->end);
     arena->bump->current = current;
     arena->bump->start = chunk->start;
+    if (arena->is_live) arena_live_set(arena, chunk, current);
     if (current < chunk->low) chunk->low = current;
 }
 
@@ -172,6 +172,7 @@ void arena_end_chunk(evh_arena *arena, struct arena_chunk *chunk)
     if (!chunk) return;
     assert(arena != NULL);
     assert(chunk != arena->chunk);
+    assert(!arena->is_live); /* arena_live_drop() */
     if (chunk->fault) fault_remove(chunk->fault);
     if (!arena->options.heap) os_annotate_open((void *)chunk->start, chunk->end - chunk->start);
     if (chunk->mapping) (void)os->release(chunk->mapping, chunk->mapping_bytes);
@@ -261,8 +262,12 @@ void *arena_bump(evh_arena *arena, size_t size, size_t alignment)
                             size);
             return NULL;
         }
-        if (arena_grow(arena, need, size)) return NULL;
-        found = arena_place(arena, size, alignment);
+        if (arena->is_live && arena_live_reserve(arena, size, alignment))
+            found = arena_place(arena, size, alignment);
+        else if (arena_grow(arena, need, size))
+            return NULL;
+        if (arena->is_live && !found) (void)arena_live_reserve(arena, size, alignment);
+        if (!found) found = arena_place(arena, size, alignment);
     }
     assert(found != 0);
     arena->bump->current = found;
@@ -314,6 +319,7 @@ evh_arena *arena_new(const evh_arena_options *given)
     arena->options.name = arena->name;
     arena->options.debug = NULL;
     arena->heap = options.heap;
+    arena->is_live = options.heap && options.heap->live;
     arena->is_fixed = options.is_fixed || options.buffer;
     arena->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
     arena->stamp = arena_new_stamp();

@@ -69,6 +69,7 @@ struct evh_arena {
     struct heap_hook hook;
     evh_heap *hooked;  /* the heap that the hook is linked to; NULL: none */
     bool is_committed; /* a commit has begun since it was made */
+    bool is_live;      /* the heap is: arena_live.c */
     /* Shared. */
     struct heap_lock lock;
     uint64_t stamp; /* of what threads' pieces belong to; never used twice */
@@ -107,6 +108,22 @@ EVH_INTERNAL evh_status arena_heap_add(evh_arena *arena, struct arena_chunk *chu
 EVH_INTERNAL void arena_heap_close(evh_arena *arena);
 /** After a reset: the chunk that is left is the first. */
 EVH_INTERNAL void arena_heap_renumber(evh_arena *arena);
+EVH_INTERNAL struct arena_record *arena_record_of(const evh_arena *arena);
+EVH_INTERNAL struct arena_chunk_record *arena_chunk_record_of(const evh_arena *arena,
+                                                              uint64_t offset);
+
+/* ---- arena_live.c: all of them only where arena->is_live is set ---- */
+/** Store in the image that the cursor is there; nothing is set apart. */
+EVH_INTERNAL void arena_live_set(evh_arena *arena, struct arena_chunk *chunk, uintptr_t current);
+/** Set memory of the newest chunk apart for a block, and some more. False: it does not fit. */
+EVH_INTERNAL bool arena_live_reserve(evh_arena *arena, size_t size, size_t alignment);
+/** As arena_heap_add(); the record names the chunk. */
+EVH_INTERNAL evh_status arena_live_add(evh_arena *arena, struct arena_chunk *chunk, uint64_t size);
+/** Free the chunk before `newer`, or the newest if that is NULL; what names it then names the one
+ *  before. */
+EVH_INTERNAL void arena_live_drop(evh_arena *arena, struct arena_chunk *newer);
+/** Bring what only a clean end stores up to date. */
+EVH_INTERNAL void arena_live_store(evh_arena *arena);
 
 /* ---- arena_debug.c: all of them only where arena->debug is set ---- */
 EVH_INTERNAL evh_status arena_debug_create(evh_arena *arena, const struct debug_settings *settings);

@@ -55,9 +55,13 @@ static void arena_drop_chunk(evh_arena *arena)
     struct arena_chunk *chunk = arena->chunk;
     assert(chunk != NULL);
     assert(arena->chunk_count > 0);
-    arena->chunk = chunk->previous;
+    if (arena->is_live)
+        arena_live_drop(arena, NULL);
+    else
+        arena->chunk = chunk->previous;
     arena->chunk_count--;
     if (arena->chunk) arena->older_bytes -= arena->chunk->end - arena->chunk->start;
+    if (arena->is_live) return;
     const bool is_larger =
         !arena->spare || chunk->end - chunk->start > arena->spare->end - arena->spare->start;
     /* On a heap a spare block would be committed as a leak. */
@@ -97,15 +101,10 @@ evh_status evh_arena_release(evh_arena *arena, evh_mark mark)
     return EVH_OK;
 }
 
-/* A reset after growth: the largest chunk stays, and the next one holds all that was used. */
-static __attribute__((noinline)) void arena_reset_slow(evh_arena *arena)
+/* Of all chunks only `kept` stays. */
+static void arena_keep(evh_arena *arena, const struct arena_chunk *kept)
 {
-    assert(arena != NULL);
-    const uint64_t used = arena_used(arena);
-    if (arena->debug) arena_debug_reset(arena);
-    struct arena_chunk *kept = arena->chunk;
-    for (struct arena_chunk *chunk = kept; chunk; chunk = chunk->previous)
-        if (chunk->end - chunk->start > kept->end - kept->start) kept = chunk;
+    assert(!arena->is_live);
     struct arena_chunk *chunk = arena->chunk;
     arena->chunk = NULL;
     while (chunk) {
@@ -115,6 +114,29 @@ static __attribute__((noinline)) void arena_reset_slow(evh_arena *arena)
     }
     arena_end_chunk(arena, arena->spare);
     arena->spare = NULL;
+}
+
+static void arena_keep_live(evh_arena *arena, struct arena_chunk *kept)
+{
+    assert(arena->is_live);
+    assert(arena->spare == NULL);
+    while (arena->chunk != kept) arena_live_drop(arena, NULL);
+    while (kept && kept->previous) arena_live_drop(arena, kept);
+}
+
+/* A reset after growth: the largest chunk stays, and the next one holds all that was used. */
+static __attribute__((noinline)) void arena_reset_slow(evh_arena *arena)
+{
+    assert(arena != NULL);
+    const uint64_t used = arena_used(arena);
+    if (arena->debug) arena_debug_reset(arena);
+    struct arena_chunk *kept = arena->chunk;
+    for (struct arena_chunk *chunk = kept; chunk; chunk = chunk->previous)
+        if (chunk->end - chunk->start > kept->end - kept->start) kept = chunk;
+    if (arena->is_live)
+        arena_keep_live(arena, kept);
+    else
+        arena_keep(arena, kept);
     if (arena->chunk_count > 1 && !arena->heap) {
         const uint64_t largest = 16 * (uint64_t)ARENA_CHUNK_MAX_BYTES;
         while (arena->next_bytes < used && arena->next_bytes < largest) arena->next_bytes *= 2;
@@ -125,9 +147,9 @@ static __attribute__((noinline)) void arena_reset_slow(evh_arena *arena)
     if (!kept) return;
     kept->previous = NULL;
     if (arena->debug) arena_debug_junk(arena, kept, kept->end);
-    if (arena->heap)
+    if (arena->heap && !arena->is_live)
         arena_heap_renumber(arena);
-    else
+    else if (!arena->heap)
         arena_purge(arena, kept);
     arena_close_bytes(arena, kept->start, kept->end);
     arena_set_cursor(arena, kept, kept->end);
@@ -142,6 +164,7 @@ void evh_arena_reset(evh_arena *arena)
     arena->stamp = arena->options.is_shared ? arena_new_stamp() : arena->stamp + 1;
     const uintptr_t current = arena_cursor(arena);
     if (UNLIKELY(!chunk || chunk->previous || arena->spare || arena->bump != &arena->view ||
+                 arena->is_live ||
                  chunk->end - current > arena->options.keep_bytes)) {
         arena_reset_slow(arena);
         return;

@@ -46,8 +46,6 @@ static evh_status pool_check_options(const char *name, const evh_pool_options *o
         return pool_refuse(name, "no such answer to misuse");
     if (options->heap && options->guards)
         return base_fail(EVH_MODE, NO_OFFSET, "pool '%s': on a heap it has no guards", name);
-    if (options->heap && options->heap->live)
-        return base_fail(EVH_MODE, NO_OFFSET, "pool '%s': not on a live heap", name);
     return EVH_OK;
 }
 
@@ -82,6 +80,19 @@ static void pool_set_layout(evh_pool *pool)
     assert(pool->slab_blocks > 0);
 }
 
+/* Other processes get and put, unseen by this one's table. */
+static evh_status pool_limit_letters(const char *name, const evh_pool_options *options,
+                                     struct debug_settings *settings)
+{
+    assert(options->heap != NULL);
+    assert(options->heap->live != NULL);
+    const unsigned refused = settings->letters & ~(unsigned)(DEBUG_REPORT_ONLY | DEBUG_VALIDATE);
+    if (refused && options->debug)
+        return base_fail(EVH_MODE, NO_OFFSET, "pool '%s': in a live heap it is not debugged", name);
+    settings->letters &= DEBUG_REPORT_ONLY; /* pointers are validated anyway */
+    return EVH_OK;
+}
+
 evh_pool *pool_new_handle(const evh_pool_options *options)
 {
     struct debug_settings settings;
@@ -90,6 +101,8 @@ evh_pool *pool_new_handle(const evh_pool_options *options)
     object_set_name(name, options->name, "pool");
     if (pool_check_options(name, options)) return NULL;
     if (debug_read(options->debug, name, &settings)) return NULL;
+    if (options->heap && options->heap->live && pool_limit_letters(name, options, &settings))
+        return NULL;
     evh_pool *pool = os->memory_allocate(sizeof *pool);
     if (!pool) {
         (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory", name);
@@ -139,6 +152,7 @@ void pool_free_handle(evh_pool *pool)
         slab = previous;
     }
     os->memory_free(pool->places);
+    os->memory_free(pool->tails);
     os->memory_free(pool);
 }
 
@@ -305,14 +319,16 @@ void *evh_pool_get_slow(evh_pool *pool)
 {
     if (LIKELY(pool != NULL)) {
         if (pool->way == POOL_WAY_HEAP) return pool_heap_get(pool);
+        if (pool->way == POOL_WAY_LIVE) return pool_live_get(pool);
         if (pool->way == POOL_WAY_MAGAZINES) return pool_shared_get(pool);
     }
     if (pool_usable(pool) || NEVER(!pool)) return NULL;
     const bool is_locked = pool->options.is_shared;
     if (is_locked) heap_lock_take(&pool->lock);
-    void *block = pool->debug  ? pool_debug_get(pool)
-                  : pool->heap ? pool_heap_get(pool)
-                               : pool_plain_get(pool);
+    void *block = pool->debug                      ? pool_debug_get(pool)
+                  : pool->heap && pool->heap->live ? pool_live_get(pool)
+                  : pool->heap                     ? pool_heap_get(pool)
+                                                   : pool_plain_get(pool);
     if (is_locked) heap_lock_drop(&pool->lock);
     return block;
 }
@@ -333,6 +349,10 @@ void evh_pool_put_slow(evh_pool *pool, void *block)
             (void)pool_heap_put(pool, block);
             return;
         }
+        if (pool->way == POOL_WAY_LIVE) {
+            (void)pool_live_put(pool, block);
+            return;
+        }
         if (pool->way == POOL_WAY_MAGAZINES) {
             pool_shared_put(pool, block);
             return;
@@ -342,6 +362,8 @@ void evh_pool_put_slow(evh_pool *pool, void *block)
     if (pool->options.is_shared) heap_lock_take(&pool->lock);
     if (pool->debug)
         pool_debug_put(pool, block);
+    else if (pool->heap && pool->heap->live)
+        (void)pool_live_put(pool, block);
     else if (pool->heap)
         (void)pool_heap_put(pool, block);
     else
@@ -385,7 +407,7 @@ static uint64_t pool_live_bits(const evh_pool *pool, const struct pool_slab *sla
     memset(bits, 0, POOL_SLAB_WORDS * sizeof *bits);
     if (pool->heap && !pool->debug) {
         for (uint64_t w = 0; w * 64 < slab->count; w++) {
-            bits[w] = slab->bits[w];
+            bits[w] = base_load(&slab->bits[w], __ATOMIC_RELAXED);
             live += base_count_bits(bits[w]);
         }
         return live;
@@ -417,6 +439,8 @@ evh_status evh_pool_each(evh_pool *pool, evh_pool_visit *visit, void *context)
     if (status) return status;
     if (!visit) return base_fail(EVH_INVALID, NO_OFFSET, "pool '%s': no visit: null", pool->name);
     uint64_t bits[POOL_SLAB_WORDS];
+    const evh_status looked = pool->tails ? pool_live_look(pool) : EVH_OK;
+    if (looked) return looked;
     for (const struct pool_slab *slab = pool->slabs; slab; slab = slab->previous) {
         if (pool_live_bits(pool, slab, bits) == 0) continue;
         for (uint64_t i = 0; i < slab->count; i++) {
@@ -432,7 +456,7 @@ void evh_pool_get_stats(evh_pool *pool, evh_pool_stats *stats)
 {
     if (!stats) return;
     *stats = (evh_pool_stats){0};
-    if (!pool || pool->is_stale) return;
+    if (!pool || pool->is_stale || (pool->tails && pool_live_look(pool))) return;
     uint64_t bits[POOL_SLAB_WORDS];
     stats->size_bytes = pool->options.size_bytes;
     stats->capacity = pool->capacity;

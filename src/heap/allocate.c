@@ -320,7 +320,7 @@ evh_status evh_free_from(evh_heap *heap, evh_ref *slot)
     void *block = heap->view.base + offset;
     assert(block != NULL);
     if (heap->live) {
-        status = live_free_from(heap, slot);
+        status = live_free_from(heap, slot, 0);
         return status ? free_misuse(heap, status, block) : EVH_OK;
     }
     uint64_t size = 0;

@@ -134,6 +134,10 @@ EVH_INTERNAL void heap_debug_forked(evh_heap *heap);
 EVH_INTERNAL void *heap_debug_allocate(evh_heap *heap, size_t size, size_t alignment);
 EVH_INTERNAL evh_status heap_debug_free(evh_heap *heap, void *block);
 EVH_INTERNAL uint64_t heap_debug_size(evh_heap *heap, const void *block);
+/** As evh_walk(), of a heap that is debugged: the sizes are those that were asked for. */
+EVH_INTERNAL evh_status heap_debug_walk(evh_heap *heap, evh_visit *visit, void *context);
+/** The image is about to be read as it is; until the next operation. Nothing for other heaps. */
+EVH_INTERNAL void heap_debug_bare(evh_heap *heap);
 EVH_INTERNAL void heap_debug_counts(const evh_heap *heap, uint64_t *allocations, uint64_t *frees);
 
 /* ---- allocate.c: for heap_debug.c, behind its checks ---- */
@@ -275,6 +279,9 @@ EVH_INTERNAL bool heap_finding(evh_report *report, void *context, evh_status *fi
                                uint64_t offset, const char *object, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
 
+/** As evh_walk(), of all that is live in the image, also where the heap is debugged. */
+EVH_INTERNAL evh_status heap_walk(evh_heap *heap, evh_visit *visit, void *context);
+
 /* ---- roots.c ---- */
 
 /* What is looked for: a name, or a tag if `name` is NULL. */
@@ -366,6 +373,17 @@ static inline bool heap_block_at(evh_heap *heap, uint64_t offset, uint64_t *size
 {
     return heap->compact ? compact_block_at(heap, offset, size)
                          : slices_block_at(heap, offset, size);
+}
+
+/** As heap_block_at(), but of a debugged heap only the bytes that were asked for: what lies behind
+ *  them is not the owner's. */
+static inline bool heap_block_room(evh_heap *heap, uint64_t offset, uint64_t *size)
+{
+    if (!heap_block_at(heap, offset, size)) return false;
+    const uint64_t asked = heap->debug ? heap_debug_size(heap, heap->view.base + offset) : 0;
+    assert(asked <= *size);
+    if (asked) *size = asked;
+    return true;
 }
 
 #endif

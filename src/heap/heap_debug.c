@@ -280,6 +280,44 @@ uint64_t heap_debug_size(evh_heap *heap, const void *address)
     return size;
 }
 
+void heap_debug_bare(evh_heap *heap)
+{
+    assert(heap->view.base != NULL);
+    if (heap->debug) checked_bare(heap);
+    assert(!heap->debug || heap->debug->is_bare);
+}
+
+struct checked_walk {
+    evh_heap *heap;
+    evh_visit *visit;
+    void *context;
+};
+
+/* A visitor may read the blocks: those in quarantine may be closed, and are not shown then. */
+static bool checked_visit(const evh_block *block, void *context)
+{
+    const struct checked_walk *walk = context;
+    evh_heap *heap = walk->heap;
+    assert(block->size > 0);
+    assert(heap->debug != NULL);
+    evh_block shown = *block;
+    heap_lock_take(&heap->debug->lock);
+    const struct debug_block *known = debug_table_find(&heap->debug->table, block->ref.offset);
+    const bool is_closed =
+        known && known->is_free && (heap->debug->is_annotated || checked_has(heap, DEBUG_GUARD));
+    if (known && !known->is_free) shown.size = known->size;
+    heap_lock_drop(&heap->debug->lock);
+    return is_closed || walk->visit(&shown, walk->context);
+}
+
+evh_status heap_debug_walk(evh_heap *heap, evh_visit *visit, void *context)
+{
+    assert(heap->debug != NULL);
+    assert(visit != NULL);
+    struct checked_walk walk = {heap, visit, context};
+    return heap_walk(heap, checked_visit, &walk);
+}
+
 /* ---- freeing ---- */
 
 /* Free the block in the image, and forget it. */

@@ -54,10 +54,10 @@ struct pool_debug {
 /* The ways that need no check but this. */
 enum pool_way { POOL_WAY_OTHER, POOL_WAY_HEAP, POOL_WAY_LIVE, POOL_WAY_MAGAZINES };
 
-/* The last slab that a handle has seen of a chain: its offset, and how many there are to it. */
+/* The last slab that a handle has seen of a chain. */
 struct pool_tail {
     uint64_t offset;
-    uint64_t count;
+    uint64_t number; /* in the chain, from 1 */
 };
 
 struct evh_pool {
@@ -132,7 +132,7 @@ EVH_INTERNAL evh_status pool_heap_find(const evh_pool *pool, const void *block,
 
 /** EVH_LIMIT if count_max forbids another slab. */
 EVH_INTERNAL evh_status pool_check_limit(const evh_pool *pool);
-/** A slab of a chain, with that number, becomes known. */
+/** A slab of a chain, with that number (0: any), becomes known. */
 EVH_INTERNAL evh_status pool_learn_slab(evh_pool *pool, uint64_t offset, uint64_t number);
 /** Put the next word with free blocks, of the slabs that are known, into the mask; false: none. */
 EVH_INTERNAL bool pool_refill_known(evh_pool *pool);

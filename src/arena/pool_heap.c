@@ -399,10 +399,10 @@ static evh_status pool_load_slabs(evh_pool *pool, uint64_t offset)
 evh_status pool_learn_slab(evh_pool *pool, uint64_t offset, uint64_t number)
 {
     assert(offset != 0);
-    assert(number > 0);
+    assert(pool->tails != NULL);
     evh_status status = pool_check_slab(pool, offset, number, true);
     if (status) return status;
-    struct pool_slab *slab = pool_new_slab(pool, offset, number);
+    struct pool_slab *slab = pool_new_slab(pool, offset, pool_slab_record_of(pool, offset)->number);
     if (!slab) return EVH_NO_MEMORY;
     status = pool_add_places(pool, slab);
     if (status) {

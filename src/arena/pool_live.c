@@ -29,7 +29,7 @@ static uint64_t *pool_live_link(const evh_pool *pool, uint32_t chain)
     assert(chain < POOL_CHAINS);
     const uint64_t tail = pool->tails[chain].offset;
     if (tail == 0) return &pool_live_record_of(pool)->chains[chain];
-    assert(pool->tails[chain].count > 0);
+    assert(pool->tails[chain].number > 0);
     return &pool_slab_record_of(pool, tail)->next;
 }
 
@@ -40,11 +40,13 @@ evh_status pool_live_look(evh_pool *pool)
     for (uint32_t chain = 0; chain < POOL_CHAINS; chain++) {
         uint64_t offset = 0;
         while ((offset = base_load(pool_live_link(pool, chain), __ATOMIC_ACQUIRE)) != 0) {
-            /* Numbers rise by one, and a slab has one: the loop ends. */
-            const uint64_t number = pool->tails[chain].count + 1;
-            const evh_status status = pool_learn_slab(pool, offset, number);
+            /* Numbers rise by one, and a slab has one: the loop ends. The first may be any, if a
+             * removal was killed. */
+            const uint64_t last = pool->tails[chain].number;
+            const evh_status status = pool_learn_slab(pool, offset, last ? last + 1 : 0);
             if (status) return status;
-            pool->tails[chain] = (struct pool_tail){offset, number};
+            pool->tails[chain] =
+                (struct pool_tail){offset, pool_slab_record_of(pool, offset)->number};
         }
     }
     return EVH_OK;
@@ -78,7 +80,7 @@ static void pool_live_fill(void *block, void *context)
     *(struct pool_slab_record *)block = (struct pool_slab_record){
         .magic = POOL_SLAB_MAGIC,
         .pool = pool->record,
-        .number = pool->tails[pool->growing].count + 1,
+        .number = pool->tails[pool->growing].number + 1,
         .first = pool_first_bytes(pool),
     };
 }

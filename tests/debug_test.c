@@ -306,6 +306,105 @@ TEST(a_live_heap_is_not_debugged)
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 
+struct live_log {
+    evh_ref block;
+    uint64_t operations, last_number;
+    unsigned allocs, frees;
+    uint32_t process;
+    char site[56];
+};
+
+static bool note_live_operation(const evh_debug_operation *operation, void *context)
+{
+    struct live_log *log = context;
+    CHECK(operation->number > log->last_number);
+    log->last_number = operation->number;
+    log->operations++;
+    if (operation->address != log->block.offset) return true;
+    log->process = operation->process;
+    if (strcmp(operation->operation, "alloc") == 0) log->allocs++;
+    if (strcmp(operation->operation, "free") == 0) log->frees++;
+    memcpy(log->site, operation->site, sizeof log->site);
+    return true;
+}
+
+TEST(the_log_of_a_live_heap_survives_whoever_wrote_it)
+{
+    const char *path = test_path("live");
+    const evh_options logging = {.mode = EVH_LIVE, .debug = "OS"};
+    const evh_options plain = {.mode = EVH_LIVE};
+    evh_heap *heap = evh_open(path, &plain);
+    CHECK(heap != NULL);
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, NULL), EVH_NOT_FOUND);
+    struct live_log *shared = evh_root(heap, "block", sizeof *shared);
+    CHECK(shared != NULL);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        evh_heap *own = evh_open(path, &logging);
+        if (!own) _exit(1);
+        for (unsigned i = 0; i < 3000; i++) evh_free(own, evh_malloc(own, 1 + i % 3000));
+        void *block = evh_malloc(own, 100000);
+        evh_debug_here("the last one");
+        evh_free(own, block);
+        struct live_log *mine = evh_root(own, "block", sizeof *mine);
+        mine->block = evh_ref_to(own, block);
+        kill(getpid(), SIGKILL);
+    }
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    struct live_log log = {.block = shared->block};
+    CHECK(log.block.offset != 0);
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &log), EVH_OK);
+    CHECK_EQUAL(log.operations, 2048);
+    CHECK(log.allocs > 0 && log.allocs == log.frees);
+    CHECK_EQUAL(log.process, child);
+    CHECK_EQUAL(strcmp(log.site, "the last one"), 0);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+
+    heap = evh_open(path, &(evh_options){.mode = EVH_READ_ONLY});
+    struct live_log again = {.block = log.block};
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &again), EVH_OK);
+    CHECK_EQUAL(again.last_number, log.last_number);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(every_way_to_allocate_in_a_live_heap_is_logged_once)
+{
+    const evh_options logging = {.mode = EVH_LIVE, .debug = "O"};
+    evh_heap *heap = evh_open(test_path("live"), &logging);
+    CHECK(heap != NULL);
+    evh_ref *slot = evh_root(heap, "slot", sizeof *slot);
+    CHECK(slot != NULL);
+    struct live_log before = {0}, after = {0};
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &before), EVH_OK);
+    evh_free(heap, evh_malloc(heap, 10));
+    evh_free(heap, evh_calloc(heap, 3, 5000));
+    evh_free(heap, evh_aligned_alloc(heap, 4096, 100));
+    CHECK_EQUAL(evh_malloc_to(heap, slot, 100), EVH_OK);
+    CHECK_EQUAL(evh_free_from(heap, slot), EVH_OK);
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &after), EVH_OK);
+    CHECK_EQUAL(after.operations, before.operations + 8);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(a_damaged_log_is_refused)
+{
+    const evh_options logging = {.mode = EVH_LIVE, .debug = "O"};
+    evh_heap *heap = evh_open(test_path("live"), &logging);
+    size_t size = 0;
+    struct live_log log = {0};
+    for (unsigned i = 0; i < 100; i++) CHECK(evh_malloc(heap, 16) != NULL);
+    unsigned char *ring = evh_root_find_tagged(heap, EVH_DEBUG_LOG_TAG, &size);
+    CHECK(ring != NULL);
+    uint64_t random = test_seed();
+    for (size_t i = 64; i < size; i++) ring[i] = (unsigned char)test_random(&random);
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &log), EVH_OK);
+    CHECK_EQUAL(log.operations, 0); /* no record says that it is one */
+    ring[0] ^= 1;
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &log), EVH_CORRUPT);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
 TEST(leaks_are_blocks_that_nothing_refers_to)
 {
     evh_heap *heap = open_debugged(NULL, "S");

@@ -68,4 +68,9 @@ EVH_INTERNAL void guards_drop(void *block, uint64_t size);
 EVH_INTERNAL void guards_drop_all(evh_heap *heap);
 EVH_INTERNAL void guards_set_all(evh_heap *heap);
 
+/* ---- heap_log.c: where heap->debug is set in a live heap ---- */
+
+EVH_INTERNAL void *heap_log_allocate(evh_heap *heap, size_t size, size_t alignment);
+EVH_INTERNAL evh_status heap_log_free(evh_heap *heap, void *block);
+
 #endif

@@ -31,6 +31,7 @@ struct evh_heap {
     struct heap_slices slices; /* the allocator's ephemeral state: slices.h */
 
     struct live *live;       /* not NULL: attached to a live heap */
+    struct live *quick_live; /* the same, unless it is debugged: frees need no other test */
     struct compact *compact; /* not NULL: the compact layout, and `slices` is unused */
     struct region *region;
     struct journal *journal; /* NULL in memory heaps */
@@ -139,6 +140,14 @@ EVH_INTERNAL evh_status heap_debug_walk(evh_heap *heap, evh_visit *visit, void *
 /** The image is about to be read as it is; until the next operation. Nothing for other heaps. */
 EVH_INTERNAL void heap_debug_bare(evh_heap *heap);
 EVH_INTERNAL void heap_debug_counts(const evh_heap *heap, uint64_t *allocations, uint64_t *frees);
+
+/* ---- heap_log.c: letter O in a live heap ---- */
+
+/** The heap is open: find its log, or make it. Nothing without the letter. As evh_root(). */
+EVH_INTERNAL evh_status heap_log_begin(evh_heap *heap);
+/** Note an operation of a live heap that is debugged. */
+EVH_INTERNAL void heap_log_operation(evh_heap *heap, const char *operation, const void *address,
+                                     uint64_t size);
 
 /* ---- allocate.c: for heap_debug.c, behind its checks ---- */
 

@@ -253,6 +253,7 @@ void *heap_debug_allocate(evh_heap *heap, size_t size, size_t alignment)
 {
     assert(heap->debug != NULL);
     assert(size > 0);
+    if (heap->live) return heap_log_allocate(heap, size, alignment);
     const char *site = debug_take_site();
     const uint64_t total = checked_total(heap, size);
     if (checked_has(heap, DEBUG_GUARD)) alignment = base_max(alignment, os_page_bytes());
@@ -382,6 +383,7 @@ evh_status heap_debug_free(evh_heap *heap, void *address)
     struct heap_debug *debug = heap->debug;
     assert(address != NULL);
     assert(debug != NULL);
+    if (heap->live) return heap_log_free(heap, address);
     const char *site = debug_take_site();
     const uint64_t offset = evh_ref_to(heap, address).offset;
     evh_status status = EVH_OK;
@@ -522,15 +524,17 @@ evh_status heap_debug_begin(evh_heap *heap)
     if (settings.letters & DEBUG_REPORT_ONLY) heap->options.misuse = EVH_MISUSE_STATUS;
     const bool is_annotated = annotate_is_wanted(heap);
     if (!is_annotated && (settings.letters & ~(unsigned)DEBUG_REPORT_ONLY) == 0) return EVH_OK;
+    /* Other processes free its blocks and use them again, unseen by this one's table. */
+    enum { LIVE_LETTERS = DEBUG_LOG | DEBUG_SITES | DEBUG_REPORT_ONLY };
+    if (heap->live && is_asked_for && (settings.letters & ~(unsigned)LIVE_LETTERS))
+        return base_fail(EVH_MODE, NO_OFFSET, "%s: a live heap has no debug letters but O, S and R",
+                         heap_path(heap));
+    if (heap->live) settings.letters &= LIVE_LETTERS;
+    if (heap->live && !(settings.letters & DEBUG_LOG)) return EVH_OK;
     if ((settings.letters & DEBUG_GUARD) && !guards_are_possible(heap)) {
         if (is_asked_for) return guards_refuse(heap);
         settings.letters &= ~(unsigned)DEBUG_GUARD; /* the environment is not meant for it */
     }
-    /* Other processes free its blocks and use them again, unseen by this one's table. */
-    if (heap->live && is_asked_for)
-        return base_fail(EVH_MODE, NO_OFFSET, "%s: a live heap cannot be debugged",
-                         heap_path(heap));
-    if (heap->live) return EVH_OK;
     struct heap_debug *debug = os->memory_allocate(sizeof *debug);
     if (!debug) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory", heap_path(heap));
     if ((settings.letters & DEBUG_JUNK) && !(settings.letters & DEBUG_QUARANTINE)) {
@@ -553,6 +557,7 @@ evh_status heap_debug_begin(evh_heap *heap)
         heap_debug_end(heap);
         return evh_last_error()->status;
     }
+    heap->quick_live = NULL;
     heap_hook_add(heap, &debug->hook);
     threads_close_fast_path(heap);
     assert(heap->slices.end_bytes == 0);
@@ -687,8 +692,7 @@ static void leaks_mark_all(evh_heap *heap)
 uint64_t evh_debug_leaks(evh_heap *heap, evh_debug_leak_visit *visit, void *context)
 {
     uint64_t count = 0;
-    if (!heap || !heap->debug || !visit) return 0;
-    assert(heap->live == NULL);
+    if (!heap || !heap->debug || heap->live || !visit) return 0;
     leaks_mark_all(heap);
     const struct debug_table *table = &heap->debug->table;
     for (size_t i = 0; i < table->slots; i++) {

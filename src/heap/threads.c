@@ -256,7 +256,7 @@ EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
 EVH_INTERNAL void threads_close_fast_path(evh_heap *heap)
 {
     assert(heap->debug != NULL);
-    assert(heap->live == NULL);
+    assert(heap->quick_live == NULL);
     base_store(&heap->slices.end_bytes, 0, __ATOMIC_RELAXED);
     if (heap_thread.stamp != heap->stamp) return;
     heap_thread.stamp = 0;

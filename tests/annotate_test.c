@@ -102,7 +102,8 @@ TEST(valgrind_names_whoever_touches_what_is_not_his)
     /* One of each kind: it is slow. */
     for (unsigned i = 0; i < sizeof misuses / sizeof misuses[0]; i += 5) {
         CHECK_EQUAL(run(VALGRIND, "programs/annotated_program", misuses[i].what, output), 9);
-        check_says(output, misuses[i].is_write ? "Invalid write of size 1" : "Invalid read of size 1");
+        check_says(output,
+                   misuses[i].is_write ? "Invalid write of size 1" : "Invalid read of size 1");
         check_says(output, misuses[i].what);
     }
 }

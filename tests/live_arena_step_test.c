@@ -1,11 +1,12 @@
-/* live_arena_step_test.c -- a process is killed at every instruction of what it does with an arena or
- * a pool of a live heap.
+/* live_arena_step_test.c -- a process is killed at every instruction of what it does with an arena
+ * or a pool of a live heap.
  *
  * Strategy: as live_step_test.c: a child is stepped through one operation; wherever its death would
- * leave other files, copies are opened, as by a survivor and as by the next one after all were killed.
- * Invariants: evh_check() finds nothing; what was handed out before is there and keeps its bytes, and
- * nobody gets it again; every block of the heap is a chunk, a slab or a record of the two, or was
- * there before; of a pool at most one block more is in use than was got.
+ * leave other files, copies are opened, as by a survivor and as by the next one after all were
+ * killed.
+ * Invariants: evh_check() finds nothing; what was handed out before is there and keeps its bytes,
+ * and nobody gets it again; every block of the heap is a chunk, a slab or a record of the two, or
+ * was there before; of a pool at most one block more is in use than was got.
  */
 #include "support/step_copy.h"
 #include "test.h"
@@ -107,7 +108,8 @@ static bool count_block(const evh_block *block, void *context)
 static void prepare(void *context)
 {
     (void)context;
-    heap = evh_open(copy.live_path, &(evh_options){.mode = EVH_LIVE, .size_max_bytes = HEAP_BYTES_MAX});
+    heap = evh_open(copy.live_path,
+                    &(evh_options){.mode = EVH_LIVE, .size_max_bytes = HEAP_BYTES_MAX});
     need(heap != NULL);
     arena = evh_arena_create(&(evh_arena_options){.heap = heap, .size_bytes = 16384});
     pool = evh_pool_create(&(evh_pool_options){.heap = heap, .size_bytes = POOL_BYTES});

@@ -41,8 +41,8 @@ static void kill_child(pid_t child)
 
 enum { NOTES = 4000 };
 
-/* What a process that is about to be killed says, in memory shared with its parent: a block is noted
- * when it is filled. */
+/* What a process that is about to be killed says, in memory shared with its parent: a block is
+ * noted when it is filled. */
 struct note {
     evh_ref block;
     uint32_t size;
@@ -73,8 +73,7 @@ static void check_notes(evh_heap *heap, const evh_arena *arena, const struct not
         const unsigned char *bytes = evh_at(heap, note->block);
         CHECK(evh_arena_holds(arena, bytes, note->size));
         for (uint32_t i = 0; i < note->size; i++)
-            if (bytes[i] != (unsigned char)(note->serial * 7 + i))
-                lost(i, n);
+            if (bytes[i] != (unsigned char)(note->serial * 7 + i)) lost(i, n);
     }
 }
 
@@ -220,8 +219,8 @@ TEST(an_arena_in_a_live_heap_answers_stale_when_that_is_closed)
 TEST(a_debugged_arena_in_a_live_heap_finds_misuse)
 {
     evh_heap *heap = live_open(test_path("live"));
-    evh_arena *arena = evh_arena_create(
-        &(evh_arena_options){.heap = heap, .debug = "CJVR", .name = "frame"});
+    evh_arena *arena =
+        evh_arena_create(&(evh_arena_options){.heap = heap, .debug = "CJVR", .name = "frame"});
     unsigned char *block = evh_arena_alloc(arena, 100, 16);
     const evh_mark mark = evh_arena_mark(arena);
     for (unsigned i = 0; i < 2000; i++) CHECK(evh_arena_alloc(arena, 100, 16) != NULL);
@@ -295,7 +294,8 @@ static bool count_owners(void *block, void *context)
 }
 
 /*
- * Strategy   Processes get and put blocks of one pool; now and then one is killed, and another comes.
+ * Strategy   Processes get and put blocks of one pool; now and then one is killed, and another
+ *            comes.
  * Invariants No block has two owners; of a killed process at most one block is in use that says it
  *            is nobody's (it was about to be filled, or to be put); all slabs are the pool's.
  */
@@ -454,7 +454,8 @@ TEST(blocks_that_another_process_has_put_are_used_before_the_pool_grows)
 TEST(letters_for_a_pool_in_a_live_heap_are_refused)
 {
     evh_heap *heap = live_open(test_path("live"));
-    CHECK(evh_pool_create(&(evh_pool_options){.heap = heap, .size_bytes = 32, .debug = "J"}) == NULL);
+    CHECK(evh_pool_create(&(evh_pool_options){.heap = heap, .size_bytes = 32, .debug = "J"}) ==
+          NULL);
     CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
     evh_pool *pool =
         evh_pool_create(&(evh_pool_options){.heap = heap, .size_bytes = 32, .debug = "RV"});

@@ -15,7 +15,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS, FILE_LINES, FUNCTION_LINES, PUBLIC_HEADER_LINES = 100, 1000, 70, 400
 ASSERTIONS_PER_FUNCTION = 2.0
-ASSERTING_LAYERS = ("region", "journal", "heap", "collect")
+ASSERTING_LAYERS = ("region", "journal", "heap", "arena", "collect")
 CODE_FOLDERS = ("include", "src", "tests", "examples", "cli", "bench", "fuzz", "compat", "preload")
 BANNED = {"sprintf": "snprintf", "strcpy": "memcpy", "strcat": "memcpy", "gets": "fgets",
           "atoi": "strtol", "alloca": "an array", "atomic_thread_fence": "an ordering on the operation",

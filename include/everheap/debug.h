@@ -11,8 +11,8 @@ extern "C" {
 /*
  * Debugging is chosen when an object is made: by the letters in its option `debug`, or, where that
  * is NULL, in the environment variable EVERHEAP_DEBUG. An object without letters costs nothing.
- * A live heap has none but O, S and R: EVH_MODE for the option, what else the environment says is not
- * meant for it. Its log is in the heap: evh_debug_heap_log().
+ * A live heap has none but O, S and R: EVH_MODE for the option, what else the environment says is
+ * not meant for it. Its log is in the heap: evh_debug_heap_log().
  *
  *   C    canaries behind blocks (before them too in arenas and pools): EVH_OVERWRITTEN at the
  *        block's free and at each verification
@@ -20,9 +20,9 @@ extern "C" {
  *        used again
  *   Q    quarantine: a freed block is used again only after 256 others (Q<n>: n) were freed
  *   G    a guard page behind each block of a volatile pool: an overflow faults where it happens.
- *        Behind the last page of each block of a heap in memory, or opened with EVH_PRIVATE: so does
- *        an overflow that leaves that page, and any access to a block in quarantine. EVH_MODE for
- *        other heaps, if it is the option that asks for it
+ *        Behind the last page of each block of a heap in memory, or opened with EVH_PRIVATE: so
+ *        does an overflow that leaves that page, and any access to a block in quarantine. EVH_MODE
+ *        for other heaps, if it is the option that asks for it
  *   S    sites: messages name where a block was made and freed; see EVH_DEBUG_SITES
  *   L    a report of leaks when the object is closed
  *   V    validate pointers and marks exactly, also where the normal way takes them on trust
@@ -113,9 +113,9 @@ EVH_API evh_status evh_debug_log(const char *path, evh_debug_operation_visit *vi
 #define EVH_DEBUG_LOG_TAG 0x45564f2d474f4c31u
 
 /**
- * Visit the last 2048 operations that are logged in a live heap (letter O), by all processes, oldest
- * first. The log is part of the heap: it survives every process, and can be read by another one,
- * also from a copy or read-only. An operation that a process was killed in may be missing.
+ * Visit the last 2048 operations that are logged in a live heap (letter O), by all processes,
+ * oldest first. The log is part of the heap: it survives every process, and can be read by another
+ * one, also from a copy or read-only. An operation that a process was killed in may be missing.
  * Errors    EVH_NOT_FOUND (nothing was ever logged there), EVH_CORRUPT, EVH_INVALID.
  * Threads   any.
  */

@@ -116,6 +116,7 @@ uint64_t arena_used(evh_arena *arena)
 /* Whether chunks have a header and a footer. */
 static bool arena_has_edges(const evh_arena *arena)
 {
+    assert(!arena->heap || arena->options.heap == arena->heap);
     assert(arena != NULL);
     const bool has_canaries = arena->debug && (arena->debug->settings.letters & DEBUG_CANARY);
     return !arena->heap && !arena->options.buffer && (arena->options.guards || has_canaries);
@@ -199,6 +200,7 @@ static evh_status arena_full(const evh_arena *arena, size_t size)
     assert(arena != NULL);
     const uint64_t reserved =
         arena->older_bytes + (arena->chunk ? arena->chunk->end - arena->chunk->start : 0);
+    assert(arena->is_fixed || !arena->chunk || reserved > 0);
     return base_fail(EVH_LIMIT, NO_OFFSET,
                      "arena '%s': no room for %zu bytes: it has %llu and may not grow", arena->name,
                      size, (unsigned long long)reserved);
@@ -244,6 +246,7 @@ static evh_status arena_grow(evh_arena *arena, uint64_t need, size_t size)
 /* The cursor moved down for the block, or 0: it does not fit. */
 static uintptr_t arena_place(const evh_arena *arena, size_t size, size_t alignment)
 {
+    assert(arena->bump == &arena->view || arena->bump == &arena->hidden);
     assert(base_is_power_of_two(alignment));
     const struct evh_arena_view *bump = arena->bump;
     if (size > bump->current || bump->start == UINTPTR_MAX) return 0;
@@ -284,6 +287,8 @@ void *evh_arena_alloc_slow(evh_arena *arena, size_t size, size_t alignment)
                            arena->name, alignment);
         return NULL;
     }
+    assert(base_is_power_of_two(alignment));
+    assert(!arena->is_stale);
     if (arena->options.is_shared) return arena_shared_alloc(arena, size, alignment);
     if (arena->debug) return arena_debug_alloc(arena, size, alignment);
     void *memory = arena_bump(arena, size, alignment);
@@ -296,6 +301,7 @@ void *evh_arena_alloc_slow(evh_arena *arena, size_t size, size_t alignment)
 /* Whether the inline way must stay closed: somebody has to see each allocation. */
 static bool arena_is_watched(const evh_arena *arena)
 {
+    assert(!arena->options.is_shared || !arena->heap);
     assert(arena != NULL);
     return arena->options.is_shared || arena->debug || (!arena->options.heap && os_is_annotated());
 }
@@ -336,11 +342,14 @@ evh_arena *arena_new(const evh_arena_options *given)
         return NULL;
     }
     if (arena_is_watched(arena)) arena->bump = &arena->hidden;
+    assert(arena->chunk == NULL);
+    assert(base_is_power_of_two(arena->bump->alignment));
     return arena;
 }
 
 void arena_free(evh_arena *arena)
 {
+    assert(arena->hooked == NULL);
     assert(arena != NULL);
     if (arena->debug) arena_debug_end(arena);
     struct arena_chunk *chunk = arena->chunk;
@@ -380,6 +389,8 @@ evh_arena *evh_arena_create(const evh_arena_options *options)
     evh_arena *arena = arena_new(options);
     if (!arena) return NULL;
     evh_status status = arena->options.guards ? fault_install() : EVH_OK;
+    assert(arena->record == 0);
+    assert(!arena->options.buffer || arena->is_fixed);
     if (!status && arena->options.heap) status = arena_heap_create(arena);
     if (!status && arena->options.buffer)
         status = arena_use_buffer(arena);

@@ -144,6 +144,7 @@ EVH_INTERNAL void arena_debug_edges(evh_arena *arena, struct arena_chunk *chunk)
 
 static inline uintptr_t arena_cursor(const evh_arena *arena)
 {
+    assert(arena->bump->current != 0);
     assert(arena->bump != NULL);
     return arena->bump->current;
 }
@@ -151,6 +152,7 @@ static inline uintptr_t arena_cursor(const evh_arena *arena)
 /* ASan and Valgrind may not touch these bytes. Not on a heap, whose pages a commit reads. */
 static inline void arena_close_bytes(const evh_arena *arena, uintptr_t start, uintptr_t end)
 {
+    assert(!arena->is_live || arena->options.heap);
     assert(start <= end);
     if (!arena->options.heap) os_annotate_closed((const void *)start, end - start);
 }

@@ -122,8 +122,8 @@ static evh_status arena_load_chunk(const evh_arena *arena, uint64_t offset, uint
     return EVH_OK;
 }
 
-/* Build the list of chunks from the record: their numbers fall, which bounds the loop. What is built
- * when it fails is arena->chunk's. */
+/* Build the list of chunks from the record: their numbers fall, which bounds the loop. What is
+ * built when it fails is arena->chunk's. */
 static evh_status arena_load_chunks(evh_arena *arena, const struct arena_record *record)
 {
     assert(arena->chunk == NULL);
@@ -237,6 +237,7 @@ static void arena_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_eve
 {
     evh_arena *arena = arena_of_hook(hook);
     assert(arena->is_stale || arena->heap == heap);
+    assert(arena->hooked == heap);
     if (arena->is_stale) {
         if (event == HEAP_CLOSING) arena->hooked = NULL;
         return;
@@ -269,6 +270,7 @@ static void arena_heap_attach(evh_arena *arena)
 
 static void arena_heap_detach(evh_arena *arena)
 {
+    assert(arena->options.heap != NULL);
     assert(!arena->heap || !arena->hooked || arena->heap == arena->hooked);
     if (arena->hooked) heap_hook_remove(arena->hooked, &arena->hook);
     arena->hooked = NULL;
@@ -306,6 +308,8 @@ evh_arena *evh_arena_open(evh_heap *heap, evh_ref ref, const evh_arena_options *
     if (!arena) return NULL;
     arena->record = ref.offset;
     evh_status status = EVH_OK;
+    assert(arena->heap == heap);
+    assert(arena->chunk == NULL);
     if (ref.offset == 0 || ref.offset > heap_end_bytes(heap))
         status = base_fail(EVH_NOT_FOUND, ref.offset, "%s: no arena there", heap_path(heap));
     if (!status) status = arena_heap_load(arena);
@@ -323,6 +327,7 @@ evh_arena *evh_arena_open(evh_heap *heap, evh_ref ref, const evh_arena_options *
 evh_ref evh_arena_ref(const evh_arena *arena)
 {
     const evh_ref none = {0}, ref = {arena ? arena->record : 0};
+    assert(!arena || arena->options.heap || arena->record == 0);
     return arena && !arena->is_stale && arena->heap ? ref : none;
 }
 
@@ -349,6 +354,8 @@ evh_status evh_arena_remove(evh_arena *arena)
     evh_status status = arena_usable(arena);
     if (!status) status = heap_writable(arena->heap);
     if (!status) arena_heap_detach(arena);
+    assert(status || arena->hooked == NULL);
+    assert(status || arena->record != 0);
     while (!status && arena->is_live && arena->chunk) arena_live_drop(arena, NULL);
     if (!status && arena->record) evh_free(arena->heap, arena->heap->view.base + arena->record);
     if (status) {

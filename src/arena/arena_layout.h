@@ -13,8 +13,8 @@
  * `current` and `chunk_count` are 0: the cursor is the newest chunk's own. */
 struct arena_record {
     uint64_t magic;
-    uint64_t chunk;   /* offset of the newest chunk's block; 0: none */
-    uint64_t current; /* offset of the cursor in it; 0: the chunk's own */
+    uint64_t chunk;          /* offset of the newest chunk's block; 0: none */
+    uint64_t current;        /* offset of the cursor in it; 0: the chunk's own */
     uint64_t chunk_count;    /* 0: as many as there are */
     uint64_t next_bytes;     /* of the next chunk */
     uint64_t size_max_bytes; /* 0: no limit */

@@ -94,10 +94,8 @@ evh_status arena_live_add(evh_arena *arena, struct arena_chunk *chunk, uint64_t 
     const evh_status status = heap_writable(arena->heap);
     if (status) return status;
     struct live_filling filling = {arena, chunk, size};
-    const struct live_request request = {.size = size,
-                                         .alignment = EVH_LINE_BYTES,
-                                         .fill = arena_live_fill,
-                                         .context = &filling};
+    const struct live_request request = {
+        .size = size, .alignment = EVH_LINE_BYTES, .fill = arena_live_fill, .context = &filling};
     struct arena_record *record = arena_record_of(arena);
     return live_malloc_into(arena->heap, (evh_ref *)(void *)&record->chunk, &request);
 }

@@ -88,6 +88,8 @@ evh_status evh_arena_release(evh_arena *arena, evh_mark mark)
         if (status == EVH_STALE) return arena_stale_mark(arena);
         if (status) return status;
     }
+    assert(!arena->is_stale);
+    assert(!arena->options.is_shared);
     (void)arena_used(arena);
     /* Of a mark from before the first chunk, the first chunk stays, empty. */
     while (arena->chunk && arena->chunk != mark.chunk && (mark.chunk || arena->chunk->previous))
@@ -104,6 +106,7 @@ evh_status evh_arena_release(evh_arena *arena, evh_mark mark)
 /* Of all chunks only `kept` stays. */
 static void arena_keep(evh_arena *arena, const struct arena_chunk *kept)
 {
+    assert(arena->chunk != NULL || !kept);
     assert(!arena->is_live);
     struct arena_chunk *chunk = arena->chunk;
     arena->chunk = NULL;
@@ -127,6 +130,7 @@ static void arena_keep_live(evh_arena *arena, struct arena_chunk *kept)
 /* A reset after growth: the largest chunk stays, and the next one holds all that was used. */
 static __attribute__((noinline)) void arena_reset_slow(evh_arena *arena)
 {
+    assert(!arena->is_stale);
     assert(arena != NULL);
     const uint64_t used = arena_used(arena);
     if (arena->debug) arena_debug_reset(arena);
@@ -164,11 +168,11 @@ void evh_arena_reset(evh_arena *arena)
     arena->stamp = arena->options.is_shared ? arena_new_stamp() : arena->stamp + 1;
     const uintptr_t current = arena_cursor(arena);
     if (UNLIKELY(!chunk || chunk->previous || arena->spare || arena->bump != &arena->view ||
-                 arena->is_live ||
-                 chunk->end - current > arena->options.keep_bytes)) {
+                 arena->is_live || chunk->end - current > arena->options.keep_bytes)) {
         arena_reset_slow(arena);
         return;
     }
+    assert(arena->bump == &arena->view);
     assert(!arena->debug);
     if (current < chunk->low) chunk->low = current;
     const uint64_t used = chunk->end - current;
@@ -185,12 +189,14 @@ void evh_arena_get_stats(evh_arena *arena, evh_arena_stats *stats)
     if (!arena || arena->is_stale) return;
     heap_lock_take(&arena->lock);
     stats->used_bytes = arena_used(arena);
+    assert(stats->used_bytes <= arena->peak_bytes);
     stats->peak_bytes = arena->peak_bytes;
     stats->reserved_bytes = arena->older_bytes;
     stats->chunks = arena->chunk_count;
     stats->resets = arena->resets;
     if (arena->chunk) {
         stats->free_bytes = arena_cursor(arena) - arena->chunk->start;
+        assert(arena->chunk_count > 0);
         stats->reserved_bytes += arena->chunk->end - arena->chunk->start;
     }
     heap_lock_drop(&arena->lock);
@@ -200,6 +206,8 @@ bool evh_arena_holds(const evh_arena *arena, const void *address, size_t size)
 {
     if (!arena || arena->is_stale) return false;
     const uintptr_t first = (uintptr_t)address;
+    assert(!arena->chunk || arena->chunk_count > 0);
+    assert(arena->bump != NULL);
     for (const struct arena_chunk *chunk = arena->chunk; chunk; chunk = chunk->previous) {
         const uintptr_t low = chunk == arena->chunk ? arena_cursor(arena) : chunk->start;
         if (first >= low && first <= chunk->end && size <= chunk->end - first) return true;

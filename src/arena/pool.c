@@ -166,6 +166,7 @@ evh_pool *evh_pool_create(const evh_pool_options *options)
     if (!pool) return NULL;
     const bool has_guards =
         options->guards || (pool->debug && (pool->debug->settings.letters & DEBUG_GUARD));
+    assert(!has_guards || !pool->heap || pool->debug);
     evh_status status = has_guards ? fault_install() : EVH_OK;
     if (!status && pool->heap) status = pool_heap_create(pool);
     if (status) {
@@ -324,6 +325,7 @@ void *evh_pool_get_slow(evh_pool *pool)
     }
     if (pool_usable(pool) || NEVER(!pool)) return NULL;
     const bool is_locked = pool->options.is_shared;
+    assert(!pool->is_stale);
     if (is_locked) heap_lock_take(&pool->lock);
     void *block = pool->debug                      ? pool_debug_get(pool)
                   : pool->heap && pool->heap->live ? pool_live_get(pool)
@@ -358,6 +360,8 @@ void evh_pool_put_slow(evh_pool *pool, void *block)
             return;
         }
     }
+    assert(pool == NULL || pool->stride > 0);
+    assert(pool == NULL || pool->view.is_open == 0 || block == NULL);
     if (!block || pool_usable(pool)) return;
     if (pool->options.is_shared) heap_lock_take(&pool->lock);
     if (pool->debug)
@@ -440,6 +444,8 @@ evh_status evh_pool_each(evh_pool *pool, evh_pool_visit *visit, void *context)
     if (!visit) return base_fail(EVH_INVALID, NO_OFFSET, "pool '%s': no visit: null", pool->name);
     uint64_t bits[POOL_SLAB_WORDS];
     const evh_status looked = pool->tails ? pool_live_look(pool) : EVH_OK;
+    assert(pool->stride > 0);
+    assert(!pool->tails || pool->heap);
     if (looked) return looked;
     for (const struct pool_slab *slab = pool->slabs; slab; slab = slab->previous) {
         if (pool_live_bits(pool, slab, bits) == 0) continue;
@@ -461,6 +467,8 @@ void evh_pool_get_stats(evh_pool *pool, evh_pool_stats *stats)
     stats->size_bytes = pool->options.size_bytes;
     stats->capacity = pool->capacity;
     stats->slabs = pool->slab_count;
+    assert(pool->capacity >= pool->slab_count);
+    assert((pool->slabs == NULL) == (pool->slab_count == 0));
     for (const struct pool_slab *slab = pool->slabs; slab; slab = slab->previous) {
         stats->live += pool_live_bits(pool, slab, bits);
         stats->reserved_bytes += slab->mapping ? slab->mapping_bytes : slab->count * pool->stride;

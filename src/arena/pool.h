@@ -176,18 +176,22 @@ static inline void *pool_next(const void *block)
 {
     void *next;
     memcpy(&next, block, sizeof next);
+    assert(block != NULL);
+    assert(next != block);
     return next;
 }
 
 /* ASan and Valgrind may not touch a free block, but for the word that links it. */
 static inline void pool_open_block(const evh_pool *pool, void *block)
 {
+    assert(block != NULL);
     assert(!pool->heap);
     if (UNLIKELY(pool->is_annotated)) os_annotate_open(block, pool->options.size_bytes);
 }
 
 static inline void pool_close_block(const evh_pool *pool, unsigned char *block)
 {
+    assert(block != NULL);
     assert(!pool->heap);
     const size_t link = sizeof(void *);
     if (UNLIKELY(pool->is_annotated) && pool->options.size_bytes > link)
@@ -196,6 +200,8 @@ static inline void pool_close_block(const evh_pool *pool, unsigned char *block)
 
 static inline void pool_link(void *block, void *next)
 {
+    assert(block != NULL);
+    assert(block != next);
     memcpy(block, &next, sizeof next);
 }
 

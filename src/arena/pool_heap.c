@@ -31,12 +31,14 @@ struct pool_slab_record *pool_slab_record_of(const evh_pool *pool, uint64_t offs
 
 static uint64_t pool_slice_of(const evh_pool *pool, const void *address)
 {
+    assert(address != NULL);
     assert(pool->heap != NULL);
     return ((uintptr_t)address - (uintptr_t)pool->heap->view.base) >> SLICE_SHIFT;
 }
 
 static uint64_t pool_place_home(const evh_pool *pool, uint64_t slice)
 {
+    assert(pool->places != NULL);
     assert(base_is_power_of_two(pool->place_count));
     return (slice * 0x9e3779b97f4a7c15u >> 32) & (pool->place_count - 1);
 }
@@ -46,6 +48,7 @@ static void pool_note_places(evh_pool *pool, struct pool_slab *slab)
 {
     const uint64_t first = pool_slice_of(pool, slab->blocks);
     const uint64_t last = pool_slice_of(pool, slab->blocks + slab->count * pool->stride - 1);
+    assert(first <= last);
     for (uint64_t slice = first; slice <= last; slice++) {
         uint64_t at = pool_place_home(pool, slice);
         while (pool->places[at]) at = (at + 1) & (pool->place_count - 1);
@@ -62,6 +65,7 @@ static evh_status pool_add_places(evh_pool *pool, struct pool_slab *slab)
     const uint64_t more = (slab->count * pool->stride >> SLICE_SHIFT) + 2;
     uint64_t count = pool->place_count ? pool->place_count : POOL_PLACES_FIRST;
     while (pool->places_used + more > count / 2) count *= 2;
+    assert(base_is_power_of_two(count));
     if (count != pool->place_count) {
         struct pool_slab **places = os->memory_allocate(count * sizeof(struct pool_slab *));
         if (!places) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory", pool->name);
@@ -80,6 +84,8 @@ static evh_status pool_add_places(evh_pool *pool, struct pool_slab *slab)
 static struct pool_slab *pool_find_slab(const evh_pool *pool, const void *block)
 {
     struct pool_slab *current = pool->current;
+    assert(pool->heap != NULL);
+    assert(pool->stride > 0);
     if (current && (uintptr_t)block - (uintptr_t)current->blocks < current->count * pool->stride)
         return current;
     if (pool->place_count == 0) return NULL;
@@ -126,14 +132,14 @@ void pool_set_partial(evh_pool *pool, struct pool_slab *slab)
 /* Put the next word with free blocks of the current slab into the mask. */
 static bool pool_refill_current(evh_pool *pool)
 {
+    assert(pool->heap != NULL);
     struct pool_slab *slab = pool->current;
     if (!slab) return false;
     assert(pool->mask == 0);
     while (slab->free_words) {
         const uint32_t word = base_lowest_bit(slab->free_words);
         slab->free_words &= slab->free_words - 1;
-        pool->mask =
-            ~base_load(&slab->bits[word], __ATOMIC_RELAXED) & pool_valid_bits(slab, word);
+        pool->mask = ~base_load(&slab->bits[word], __ATOMIC_RELAXED) & pool_valid_bits(slab, word);
         if (pool->mask == 0) continue;
         pool->word = &slab->bits[word];
         pool->at = slab->blocks + word * 64 * pool->stride;
@@ -203,6 +209,8 @@ evh_status pool_heap_put(evh_pool *pool, void *block)
     if (UNLIKELY(status != EVH_OK))
         return pool_misuse(pool, status, block, "no block of this pool begins there");
     uint64_t *word = &slab->bits[index / 64];
+    assert(slab != NULL);
+    assert(index < slab->count);
     const uint64_t bit = 1ull << index % 64;
     const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
     __atomic_store_n(word, live & ~bit, __ATOMIC_RELAXED);
@@ -220,6 +228,7 @@ evh_status pool_heap_put(evh_pool *pool, void *block)
 /* Its record, rounded so that the blocks are aligned. */
 uint64_t pool_first_bytes(const evh_pool *pool)
 {
+    assert(pool->alignment >= sizeof(void *));
     assert(base_is_power_of_two(pool->alignment));
     return base_round_up(sizeof(struct pool_slab_record),
                          base_max(pool->alignment, EVH_LINE_BYTES));
@@ -227,6 +236,7 @@ uint64_t pool_first_bytes(const evh_pool *pool)
 
 static void pool_link_slab(evh_pool *pool, struct pool_slab *slab)
 {
+    assert(slab->bits != NULL);
     assert(slab->count > 0);
     slab->previous = pool->slabs;
     pool->slabs = slab;
@@ -263,6 +273,7 @@ evh_status pool_check_limit(const evh_pool *pool)
     const uint64_t limit = pool->options.count_max;
     assert(pool->heap != NULL);
     if (limit == 0 || pool->capacity < limit) return EVH_OK;
+    assert(pool->slab_count > 0);
     return base_fail(EVH_LIMIT, NO_OFFSET, "pool '%s': all of its %llu blocks are in use",
                      pool->name, (unsigned long long)limit);
 }
@@ -280,13 +291,12 @@ static evh_status pool_add_heap_slab(evh_pool *pool)
     struct pool_slab_record *record = pool_slab_record_of(pool, offset);
     /* The newest, which chains (of a live heap that was saved) are not counted among. */
     const uint64_t newest = pool_record_of(pool)->slab;
-    *record = (struct pool_slab_record){.magic = POOL_SLAB_MAGIC,
-                                        .previous = newest,
-                                        .pool = pool->record,
-                                        .number = newest
-                                                      ? pool_slab_record_of(pool, newest)->number + 1
-                                                      : 1,
-                                        .first = pool_first_bytes(pool)};
+    *record = (struct pool_slab_record){
+        .magic = POOL_SLAB_MAGIC,
+        .previous = newest,
+        .pool = pool->record,
+        .number = newest ? pool_slab_record_of(pool, newest)->number + 1 : 1,
+        .first = pool_first_bytes(pool)};
     struct pool_slab *slab = pool_new_slab(pool, offset, record->number);
     if (!slab || pool_add_places(pool, slab)) {
         os->memory_free(slab);
@@ -312,6 +322,7 @@ static evh_status pool_damaged(const evh_pool *pool, uint64_t offset, const char
 static evh_status pool_check_slab(const evh_pool *pool, uint64_t offset, uint64_t number,
                                   bool is_chained)
 {
+    assert(pool->stride > 0);
     uint64_t size = 0;
     assert(pool->slab_blocks > 0);
     const uint64_t need = pool_first_bytes(pool) + pool->slab_blocks * pool->stride;
@@ -382,6 +393,7 @@ static evh_status pool_load_slabs(evh_pool *pool, uint64_t offset)
     struct pool_slab *slab = pool->slabs;
     pool->slabs = NULL;
     struct pool_slab *oldest = NULL; /* reversed, so that linking them puts the newest first */
+    assert(pool->slab_count == 0);
     while (slab) {
         struct pool_slab *previous = slab->previous;
         slab->previous = oldest;
@@ -422,11 +434,13 @@ static evh_status pool_load_chains(evh_pool *pool, uint64_t block_bytes)
         return base_fail(EVH_MODE, pool->record, "%s: pool '%s' was not made in a live heap",
                          heap_path(pool->heap), pool->name);
     if (record->chain_count == 0) return EVH_OK;
+    assert(block_bytes >= sizeof *record);
     if (record->chain_count != POOL_CHAINS || block_bytes < sizeof(struct pool_live_record) ||
         (pool->heap->live && record->slab != 0))
         return pool_damaged(pool, pool->record, "its record is damaged");
     pool->tails = os->memory_allocate(POOL_CHAINS * sizeof *pool->tails);
-    if (!pool->tails) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory", pool->name);
+    if (!pool->tails)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory", pool->name);
     return pool_live_look(pool);
 }
 
@@ -450,6 +464,7 @@ static evh_status pool_heap_load(evh_pool *pool)
     pool->alignment = record->alignment;
     pool->stride = base_round_up(base_max(record->block_bytes, sizeof(void *)), pool->alignment);
     pool->reciprocal = UINT64_MAX / pool->stride + 1;
+    assert(pool->stride >= pool->options.size_bytes);
     pool->slab_blocks = record->slab_blocks;
     const evh_status status = pool_load_slabs(pool, record->slab);
     return status ? status : pool_load_chains(pool, size);
@@ -505,6 +520,7 @@ static void pool_heap_attach(evh_pool *pool)
 
 static void pool_heap_detach(evh_pool *pool)
 {
+    assert(pool->options.heap != NULL);
     assert(!pool->heap || !pool->hooked || pool->heap == pool->hooked);
     if (pool->hooked) heap_hook_remove(pool->hooked, &pool->hook);
     pool->hooked = NULL;
@@ -563,6 +579,8 @@ evh_pool *evh_pool_open(evh_heap *heap, evh_ref ref, const evh_pool_options *opt
     if (!pool) return NULL;
     pool->record = ref.offset;
     evh_status status = EVH_OK;
+    assert(pool->heap == heap);
+    assert(pool->slabs == NULL);
     if (ref.offset == 0 || ref.offset > heap_end_bytes(heap))
         status = base_fail(EVH_NOT_FOUND, ref.offset, "%s: no pool there", heap_path(heap));
     if (!status) status = pool_heap_load(pool);
@@ -583,6 +601,7 @@ evh_pool *evh_pool_open(evh_heap *heap, evh_ref ref, const evh_pool_options *opt
 evh_ref evh_pool_ref(const evh_pool *pool)
 {
     const evh_ref none = {0}, ref = {pool ? pool->record : 0};
+    assert(!pool || pool->options.heap || pool->record == 0);
     return pool && !pool->is_stale && pool->heap ? ref : none;
 }
 
@@ -605,6 +624,8 @@ evh_status evh_pool_remove(evh_pool *pool)
     }
     evh_status status = pool_usable(pool);
     if (!status) status = heap_writable(pool->heap);
+    assert(status || pool->record != 0);
+    assert(status || pool->hooked == pool->heap);
     if (!status && pool->heap->live) {
         status = pool_live_remove(pool);
     } else if (!status) {

@@ -57,6 +57,7 @@ evh_status pool_live_look(evh_pool *pool)
 /* Look for blocks that others have put. Returns how many there are now. */
 static uint64_t pool_live_recount(evh_pool *pool)
 {
+    assert(pool->heap->live != NULL);
     uint64_t found = 0;
     assert(pool->mask == 0);
     for (struct pool_slab *slab = pool->slabs; slab; slab = slab->previous) {
@@ -141,6 +142,7 @@ void *pool_live_get(evh_pool *pool)
 
 evh_status pool_live_put(evh_pool *pool, void *block)
 {
+    assert(block != NULL);
     struct pool_slab *slab = NULL;
     uint64_t index = 0;
     assert(pool->tails != NULL);

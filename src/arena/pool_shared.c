@@ -26,6 +26,7 @@ static evh_pool *pool_registry; /* the shared pools that are open, linked by nex
 static void pool_registry_forked(void)
 {
     pool_registry_lock.state = HEAP_LOCK_OPEN;
+    assert(!heap_lock_is_taken(&pool_registry_lock));
 }
 
 void pool_shared_begin(evh_pool *pool)
@@ -95,6 +96,7 @@ static void pool_thread_ends(void *unused)
     assert(unused == pool_slots);
     (void)unused;
     for (unsigned i = 0; i < SHARED_POOL_SLOTS; i++) pool_leave_slot(&pool_slots[i]);
+    assert(pool_slots[0].stamp == 0);
 }
 
 static struct pool_magazine *pool_new_magazine(evh_pool *pool)
@@ -129,12 +131,15 @@ static struct pool_magazine *pool_attach(evh_pool *pool)
         (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory for a thread", pool->name);
         return NULL;
     }
+    assert(found->has_thread);
     *slot = (struct pool_slot){pool->stamp, pool, found};
     return found;
 }
 
 static inline struct pool_magazine *pool_magazine_of(evh_pool *pool)
 {
+    assert(pool->options.is_shared);
+    assert(pool->stamp != 0);
     const struct pool_slot *slot = &pool_slots[pool->id % SHARED_POOL_SLOTS];
     return LIKELY(slot->stamp == pool->stamp) ? slot->magazine : pool_attach(pool);
 }
@@ -170,6 +175,8 @@ void *pool_shared_get(evh_pool *pool)
     if (UNLIKELY(!magazine->free) && !pool_fill(pool, magazine)) return NULL;
     void *block = magazine->free;
     magazine->free = pool_next(block);
+    assert(block != NULL);
+    assert(magazine->count > 0);
     magazine->count--;
     pool_open_block(pool, block);
     return block;
@@ -193,6 +200,7 @@ static __attribute__((noinline)) void pool_empty(evh_pool *pool, struct pool_mag
 
 void pool_shared_put(evh_pool *pool, void *block)
 {
+    assert(!pool->heap);
     assert(block != NULL);
     struct pool_magazine *magazine = pool_magazine_of(pool);
     if (UNLIKELY(!magazine)) { /* no memory for a magazine: straight to the pool */

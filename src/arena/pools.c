@@ -50,6 +50,7 @@ evh_pools *evh_pools_create(size_t size_max, const evh_pool_options *options)
         if (size >= size_max) break;
     }
     assert(pools->sizes[pools->count - 1] >= size_max);
+    assert(pools->count <= POOLS_MAX);
     return pools;
 }
 
@@ -78,6 +79,7 @@ evh_pool *evh_pools_of(evh_pools *pools, size_t size)
         return NULL;
     }
     assert(pools->sizes[index] >= size);
+    assert(index == 0 || pools->sizes[index - 1] < size);
     evh_pool *pool = __atomic_load_n(&pools->pools[index], __ATOMIC_ACQUIRE);
     if (LIKELY(pool != NULL)) return pool;
     heap_lock_take(&pools->lock);
@@ -94,6 +96,7 @@ evh_pool *evh_pools_of(evh_pools *pools, size_t size)
 
 void evh_pools_close(evh_pools *pools)
 {
+    assert(!pools || pools->count > 0);
     if (!pools) return;
     assert(pools->count <= POOLS_MAX);
     for (unsigned i = 0; i < pools->count; i++) evh_pool_close(pools->pools[i]);

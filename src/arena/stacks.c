@@ -79,18 +79,21 @@ static evh_stacks *stacks_registry; /* those that are open */
 
 static evh_stack *stack_next(const evh_stack *stack)
 {
+    assert(stack->base != NULL);
     assert(stack != NULL);
     return (evh_stack *)(uintptr_t)stack->reserved[STACK_NEXT];
 }
 
 static void stack_set_next(evh_stack *stack, const evh_stack *next)
 {
+    assert(stack->base != NULL);
     assert(stack != next);
     stack->reserved[STACK_NEXT] = (uintptr_t)next;
 }
 
 static uint64_t stack_state(const evh_stacks *stacks, bool is_live)
 {
+    assert(stacks->stamp < UINT64_MAX / 2);
     assert(stacks->stamp != 0);
     return stacks->stamp * 2 + is_live;
 }
@@ -120,6 +123,7 @@ static evh_status stacks_check_options(const char *name, const evh_stacks_option
 /* Find out, on a page of its own, whether the kernel has marks. */
 static evh_status stacks_choose_guard(evh_stacks *stacks)
 {
+    assert(stacks->slabs == NULL);
     void *page = NULL;
     const evh_guard wish = stacks->options.guard;
     assert(stacks->page > 0);
@@ -139,6 +143,7 @@ static evh_status stacks_choose_guard(evh_stacks *stacks)
 static void stacks_registry_forked(void)
 {
     stacks_registry_lock.state = HEAP_LOCK_OPEN;
+    assert(!heap_lock_is_taken(&stacks_registry_lock));
 }
 
 evh_stacks *evh_stacks_create(const evh_stacks_options *given)
@@ -169,6 +174,8 @@ evh_stacks *evh_stacks_create(const evh_stacks_options *given)
     stacks->stride = base_round_up(size, stacks->page) + stacks->page;
     stacks->slab_count = base_min(STACK_SLAB_BYTES / stacks->stride, STACK_SLAB_COUNT);
     if (stacks->slab_count == 0) stacks->slab_count = 1;
+    assert(stacks->stride % stacks->page == 0);
+    assert(stacks->stride > stacks->page);
     if (stacks_choose_guard(stacks) ||
         (stacks->options.guard != EVH_GUARD_NONE && fault_install())) {
         os->memory_free(stacks);
@@ -193,6 +200,7 @@ static void stacks_report_leaks(const evh_stacks *stacks)
         for (uint64_t i = 0; i < slab->made; i++)
             leaks += slab->stacks[i].reserved[STACK_STATE] == live;
     if (leaks == 0) return;
+    assert(leaks <= stacks->made);
     debug_print("stacks '%s': %llu stacks were never put back", stacks->name,
                 (unsigned long long)leaks);
     for (const struct stack_slab *slab = stacks->slabs; slab; slab = slab->previous)
@@ -204,6 +212,7 @@ static void stacks_report_leaks(const evh_stacks *stacks)
 
 static void stacks_end_slab(struct stack_slab *slab)
 {
+    assert(slab->mapping || slab->made == 0);
     assert(slab->made <= slab->count);
     if (slab->fault) fault_remove(slab->fault);
     for (uint64_t i = 0; i < slab->made; i++) {
@@ -228,6 +237,7 @@ void evh_stacks_close(evh_stacks *stacks)
     if (stacks->debug.letters & DEBUG_LEAKS) stacks_report_leaks(stacks);
     while (stacks->slabs) {
         struct stack_slab *slab = stacks->slabs;
+        assert(slab->count > 0);
         stacks->slabs = slab->previous;
         stacks_end_slab(slab);
     }
@@ -266,7 +276,8 @@ static int stacks_guard(const evh_stacks *stacks, unsigned char *address)
 }
 
 /* The stack whose guard `address` is in: overflow is of the one above, underflow of the one below.
- * Guards lie at every multiple of the stride, and behind the last stack. Runs in a signal handler. */
+ * Guards lie at every multiple of the stride, and behind the last stack. Runs in a signal
+ * handler. */
 static bool stacks_describe(const struct fault_range *range, uintptr_t address,
                             struct fault_text *out)
 {
@@ -326,6 +337,7 @@ static evh_status stacks_add_slab(evh_stacks *stacks)
     memcpy(range.name, stacks->name, sizeof range.name);
     if (stacks->options.guard != EVH_GUARD_NONE) slab->fault = fault_add(&range);
     slab->previous = stacks->slabs;
+    assert(slab->made == 0);
     stacks->slabs = slab;
     return EVH_OK;
 }
@@ -402,6 +414,7 @@ static void stacks_thread_ends(void *unused)
     assert(unused == stack_slots);
     (void)unused;
     for (unsigned i = 0; i < STACK_SLOTS; i++) stacks_leave_slot(&stack_slots[i]);
+    assert(stack_slots[0].stamp == 0);
 }
 
 evh_status evh_stack_thread(void)
@@ -436,18 +449,23 @@ static struct stack_magazine *stacks_attach(evh_stacks *stacks)
                         stacks->name);
         return NULL;
     }
+    assert(found->has_thread);
     *slot = (struct stack_slot){stacks->stamp, stacks, found};
     return found;
 }
 
 static inline struct stack_magazine *stacks_magazine_of(evh_stacks *stacks)
 {
+    assert(stacks->stamp != 0);
+    assert(stacks->slab_count > 0);
     const struct stack_slot *slot = &stack_slots[stacks->id % STACK_SLOTS];
     return LIKELY(slot->stamp == stacks->stamp) ? slot->magazine : stacks_attach(stacks);
 }
 
 static inline void stacks_push(struct stack_magazine *magazine, evh_stack *stack)
 {
+    assert(stack->base != NULL);
+    assert(magazine->has_thread);
     stack_set_next(stack, magazine->free);
     magazine->free = stack;
     __atomic_store_n(&magazine->count, magazine->count + 1, __ATOMIC_RELAXED);
@@ -488,6 +506,7 @@ static bool stacks_fill(evh_stacks *stacks, struct stack_magazine *magazine)
 /* What debugging and annotations ask for when a stack is handed out. */
 static __attribute__((noinline)) void stacks_debug_get(const evh_stacks *stacks, evh_stack *stack)
 {
+    assert(stacks->is_watched);
     const char *site = debug_take_site();
     assert(stack->base != NULL);
     os_annotate_open(stack->base, stack->size_bytes);
@@ -499,6 +518,7 @@ static __attribute__((noinline)) void stacks_debug_get(const evh_stacks *stacks,
 static __attribute__((noinline)) evh_status stacks_debug_put(const evh_stacks *stacks,
                                                              const evh_stack *stack)
 {
+    assert(stacks->debug.letters != 0);
     size_t first = 0;
     const char *site = debug_take_site();
     assert(stack->base != NULL);
@@ -521,6 +541,7 @@ evh_stack *evh_stack_get(evh_stacks *stacks)
     if (UNLIKELY(!magazine)) return NULL;
     if (UNLIKELY(!magazine->free) && !stacks_fill(stacks, magazine)) return NULL;
     evh_stack *stack = stacks_pop(magazine);
+    assert(stack->size_bytes == stacks->stride - stacks->page);
     assert(stack->reserved[STACK_STATE] == stack_state(stacks, false));
     stack->reserved[STACK_STATE] = stack_state(stacks, true);
     stack->label[0] = 0;
@@ -532,6 +553,7 @@ evh_stack *evh_stack_get(evh_stacks *stacks)
 static __attribute__((noinline)) void stacks_misuse(const evh_stacks *stacks,
                                                     const evh_stack *stack)
 {
+    assert(stack != NULL);
     assert(stack->reserved[STACK_STATE] != stack_state(stacks, true));
     const bool is_own = stack->reserved[STACK_STATE] == stack_state(stacks, false);
     if (is_own)
@@ -552,6 +574,7 @@ static __attribute__((noinline)) void stacks_spill(evh_stacks *stacks,
     evh_stack *last = magazine->free;
     for (unsigned i = 1; i < STACK_KEEP - STACK_BATCH; i++) last = stack_next(last);
     evh_stack *spilled = stack_next(last);
+    assert(spilled != NULL);
     stack_set_next(last, NULL);
     __atomic_store_n(&magazine->count, STACK_KEEP - STACK_BATCH, __ATOMIC_RELAXED);
     heap_lock_take(&stacks->lock);
@@ -573,6 +596,8 @@ void evh_stack_put(evh_stacks *stacks, evh_stack *stack)
         return;
     }
     if (UNLIKELY(stacks->debug.letters) && stacks_debug_put(stacks, stack)) return;
+    assert(stack->base != NULL);
+    assert(stack->size_bytes == stacks->stride - stacks->page);
     stack->reserved[STACK_STATE] = stack_state(stacks, false);
     struct stack_magazine *magazine = stacks_magazine_of(stacks);
     if (UNLIKELY(!magazine)) { /* no memory for this thread's: straight to the others */
@@ -593,12 +618,14 @@ size_t evh_stack_used(const evh_stack *stack)
 {
     uint64_t first = 0;
     if (!stack || os->find_resident(stack->base, stack->size_bytes, &first)) return 0;
+    assert(first % os_page_bytes() == 0);
     assert(first <= stack->size_bytes);
     return stack->size_bytes - first;
 }
 
 static bool stacks_trim_one(const evh_stack *stack)
 {
+    assert(stack->size_bytes > 0);
     assert(stack->base != NULL);
     if (evh_stack_used(stack) == 0) return false;
     return os->discard(stack->base, stack->size_bytes) == 0;
@@ -614,6 +641,8 @@ uint64_t evh_stacks_trim(evh_stacks *stacks)
     heap_lock_drop(&stacks->lock);
     const struct stack_slot *slot = &stack_slots[stacks->id % STACK_SLOTS];
     if (slot->stamp != stacks->stamp) return trimmed;
+    assert(slot->stacks == stacks);
+    assert(slot->magazine != NULL);
     for (const evh_stack *stack = slot->magazine->free; stack; stack = stack_next(stack))
         trimmed += stacks_trim_one(stack);
     return trimmed;
@@ -626,9 +655,11 @@ void evh_stacks_get_stats(evh_stacks *stacks, evh_stacks_stats *stats)
     if (!stacks) return;
     heap_lock_take(&stacks->lock);
     uint64_t idle = stacks->free_count;
+    assert(idle <= stacks->made);
     for (const struct stack_magazine *m = stacks->magazines; m; m = m->next)
         idle += __atomic_load_n(&m->count, __ATOMIC_RELAXED);
     stats->made = stacks->made;
+    assert(stacks->free_count <= stacks->made);
     stats->live = stacks->made - base_min(idle, stacks->made);
     stats->guard = stacks->options.guard;
     for (const struct stack_slab *slab = stacks->slabs; slab; slab = slab->previous)

@@ -106,7 +106,8 @@ EVH_INTERNAL void debug_ring_begin(struct debug_ring *ring);
 /** Note an operation; a kill in the middle leaves no record of it, or all of it. */
 EVH_INTERNAL void debug_ring_add(struct debug_ring *ring, const char *operation, const char *object,
                                  uint64_t address, uint64_t size, const char *site);
-/** Visit what is in a block of `size` bytes, which may hold anything. EVH_CORRUPT, EVH_NO_MEMORY. */
+/** Visit what is in a block of `size` bytes, which may hold anything. EVH_CORRUPT,
+ *  EVH_NO_MEMORY. */
 EVH_INTERNAL evh_status debug_ring_visit(const struct debug_ring *ring, uint64_t size,
                                          evh_debug_operation_visit *visit, void *context);
 

@@ -14,9 +14,9 @@ struct heap_debug {
     uint64_t operations;
     uint64_t allocations, frees;
     struct heap_hook hook;
-    bool is_annotated; /* ASan or Valgrind are told which bytes are closed */
-    bool is_bare;      /* nothing is closed or guarded for now: the image is read as it is */
-    uint32_t fault;    /* letter G: the slot in the table of faults */
+    bool is_annotated;       /* ASan or Valgrind are told which bytes are closed */
+    bool is_bare;            /* nothing is closed or guarded for now: the image is read as it is */
+    uint32_t fault;          /* letter G: the slot in the table of faults */
     struct debug_ring *ring; /* letter O in a live heap: in the image */
 };
 

@@ -28,6 +28,7 @@ static struct heap_lock fault_lock; /* of changes */
 /* With the lock. Each release keeps the odd version before it; the last publishes them all. */
 static void fault_store(struct fault_slot *slot, const struct fault_range *range)
 {
+    assert(heap_lock_is_taken(&fault_lock));
     const union fault_content from = {.range = *range};
     const uint64_t version = base_load(&slot->version, __ATOMIC_RELAXED);
     assert(version % 2 == 0);
@@ -40,6 +41,7 @@ static void fault_store(struct fault_slot *slot, const struct fault_range *range
 /* A copy of a slot; false if it changes: then it is not the one that a fault is about. */
 static bool fault_load(const struct fault_slot *slot, union fault_content *copy)
 {
+    assert(slot < fault_slots + FAULT_SLOTS);
     assert(slot > fault_slots);
     const uint64_t version = base_load(&slot->version, __ATOMIC_ACQUIRE);
     for (unsigned i = 0; i < FAULT_WORDS; i++)
@@ -123,6 +125,8 @@ static void fault_put_edge(struct fault_text *out, const struct fault_range *ran
 /* Whether `address` lies in a guard of the range. */
 static bool fault_is_guard(const struct fault_range *range, uintptr_t address)
 {
+    assert(range->end == 0 || range->start < range->end);
+    assert(range->end == 0 || range->guard_bytes || range->describe);
     if (address < range->start || address >= range->end) return false;
     if (range->guard_bytes == 0) return true; /* whoever describes it knows */
     const uintptr_t offset = address - range->start;
@@ -133,6 +137,7 @@ static bool fault_is_guard(const struct fault_range *range, uintptr_t address)
 /* An os_explain: runs in a signal handler. */
 static bool fault_explain_guard(const void *pointer, char *message, size_t size)
 {
+    assert(message != NULL);
     const uintptr_t address = (uintptr_t)pointer;
     const uint32_t end = base_load(&fault_end, __ATOMIC_ACQUIRE);
     assert(end <= FAULT_SLOTS);
@@ -155,12 +160,14 @@ static bool fault_explain_guard(const void *pointer, char *message, size_t size)
 static void fault_forked(void)
 {
     fault_lock.state = HEAP_LOCK_OPEN;
+    assert(!heap_lock_is_taken(&fault_lock));
 }
 
 evh_status fault_install(void)
 {
     os_at_fork(fault_forked);
     const int error = os_at_fault(fault_explain_guard);
+    assert(error >= 0);
     if (error) return base_fail_os(error, NO_OFFSET, "cannot set a handler for faults");
     assert(fault_end <= FAULT_SLOTS);
     return EVH_OK;

@@ -52,6 +52,7 @@ void annotate_made(const evh_heap *heap, const void *block, uint64_t size, uint6
 
 void annotate_freed(const evh_heap *heap, const void *block, uint64_t usable)
 {
+    assert(heap->debug != NULL);
     assert(block != NULL);
     annotate_checked(heap, block, 0, usable);
 }

@@ -152,6 +152,7 @@ static evh_status checked_verify_all(evh_heap *heap)
 /* The image is about to be read, or written, as it is: no guards, nothing closed. */
 static void checked_bare(evh_heap *heap)
 {
+    assert(heap->view.base != NULL);
     assert(heap->debug != NULL);
     heap_lock_take(&heap->debug->lock);
     if (!heap->debug->is_bare) {
@@ -261,7 +262,8 @@ void *heap_debug_allocate(evh_heap *heap, size_t size, size_t alignment)
     if (!bytes) return NULL;
     assert((uintptr_t)bytes % alignment == 0);
     uint64_t usable = size;
-    if (heap->debug->is_annotated) (void)heap_block_at(heap, evh_ref_to(heap, bytes).offset, &usable);
+    if (heap->debug->is_annotated)
+        (void)heap_block_at(heap, evh_ref_to(heap, bytes).offset, &usable);
     if (checked_furnish(heap, bytes, size, usable)) return NULL;
     checked_note(heap, bytes, size, site);
     annotate_made(heap, bytes, size, usable);
@@ -356,7 +358,8 @@ static evh_status checked_retire(evh_heap *heap, struct debug_block *block, cons
     block->is_free = true;
     block->freed_at = site;
     const uint64_t offset = block->key;
-    if (debug->is_annotated) annotate_freed(heap, checked_at(heap, offset), checked_usable(heap, block));
+    if (debug->is_annotated)
+        annotate_freed(heap, checked_at(heap, offset), checked_usable(heap, block));
     if (checked_has(heap, DEBUG_GUARD))
         (void)guards_set(heap, checked_at(heap, offset), block->size, true);
     if (debug->count == debug->settings.quarantine_blocks) checked_leave(heap);
@@ -673,6 +676,7 @@ static bool leaks_scan_block(const evh_block *block, void *context)
 
 static void leaks_mark_internal(uint64_t offset, void *context)
 {
+    assert(offset != 0);
     assert(context != NULL);
     leaks_mark(context, offset);
 }

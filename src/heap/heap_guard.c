@@ -139,6 +139,7 @@ bool guards_are_possible(const evh_heap *heap)
 
 evh_status guards_refuse(const evh_heap *heap)
 {
+    assert(heap->view.base != NULL);
     assert(!guards_are_possible(heap));
     return base_fail(EVH_MODE, NO_OFFSET,
                      "%s: guard pages (letter G) are for heaps in the system's memory and those "

@@ -57,6 +57,7 @@ evh_status heap_log_free(evh_heap *heap, void *block)
 
 evh_status evh_debug_heap_log(evh_heap *heap, evh_debug_operation_visit *visit, void *context)
 {
+    assert(!heap || heap->view.base);
     size_t size = 0;
     if (!heap) return base_fail(EVH_INVALID, NO_OFFSET, "no heap: it is null");
     if (!visit) return base_fail(EVH_INVALID, NO_OFFSET, "no visit of the log: it is null");

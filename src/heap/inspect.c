@@ -94,6 +94,7 @@ evh_status evh_check(evh_heap *heap, evh_report *report, void *context)
 
 evh_status heap_walk(evh_heap *heap, evh_visit *visit, void *context)
 {
+    assert(!heap || heap->view.base);
     const evh_status allowed = inspect_allowed(heap);
     if (allowed) return allowed;
     if (!visit)

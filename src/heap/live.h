@@ -212,7 +212,7 @@ EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot, uint64_t n
 
 struct live_request {
     size_t size;
-    size_t alignment; /* to HEAP_MEDIUM_MAX */
+    size_t alignment;                         /* to HEAP_MEDIUM_MAX */
     void (*fill)(void *block, void *context); /* before anybody sees it; NULL: contents undefined */
     void *context;
 };

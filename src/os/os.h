@@ -139,7 +139,8 @@ struct os_calls {
     /** Zero memory anywhere, taken page by page when it is touched; ended by release().
      *  `is_stack`: in small pages, so that a stack costs what it touches. */
     int (*memory_map)(uint64_t size, bool is_stack, void **address);
-    /** Guard pages that memory_map() gave, or private ones of a mapping. EINVAL: this system has no such kind. */
+    /** Guard pages that memory_map() gave, or private ones of a mapping. EINVAL: this system has no
+     *  such kind. */
     int (*guard)(void *address, uint64_t size, enum os_guard_kind kind);
     /** The contents are not needed: the system takes the pages when it wants. A hint. */
     void (*discard_later)(void *address, uint64_t size);

@@ -1,6 +1,6 @@
 /* os_linux_annotate.c -- what ASan and Valgrind are told, so that they see what the library hands
- * out: Valgrind where its header was there to compile with, ASan where the program is linked with it.
- * Without one of them at work every call is a test. */
+ * out: Valgrind where its header was there to compile with, ASan where the program is linked with
+ * it. Without one of them at work every call is a test. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif

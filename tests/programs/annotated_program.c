@@ -1,4 +1,5 @@
-/* annotated_program.c -- one misuse, for ASan or Valgrind to find: annotate_test.c runs it under them.
+/* annotated_program.c -- one misuse, for ASan or Valgrind to find: annotate_test.c runs it under
+ * them.
  *
  *   annotated_program MISUSE FILE     FILE is made anew where the misuse is in a heap file
  *

@@ -585,6 +585,17 @@ MISUSE(stack_underflow, "stack", "an access behind the last stack", "guard marks
     *((volatile unsigned char *)stack->base + stack->size_bytes) = 0;
 }
 
+/* Above it there is room for more stacks, which nobody had yet. */
+MISUSE(stack_underflow_of_the_newest, "stack", "an access behind the newest stack", "guard marks",
+       "at the access", SIGSEGV,
+       "everheap: stack underflow: 'parser' on stack 0 of 'fibers': an access 8 bytes above its "
+       "65536 bytes")
+{
+    evh_stacks *stacks = NULL;
+    const evh_stack *stack = open_stack(&no_letters, EVH_GUARD_MARK, &stacks);
+    *((volatile unsigned char *)stack->base + stack->size_bytes + 8) = 0;
+}
+
 MISUSE(stack_overflow_without_guard, "stack", "overflow without a guard", "C", "at the put",
        SIGABRT,
        "everheap: EVH_OVERWRITTEN: stacks 'fibers': stack 0 'parser' overflowed: byte 63 at "

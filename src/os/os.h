@@ -142,6 +142,9 @@ struct os_calls {
     /** Guard pages that memory_map() gave, or private ones of a mapping. EINVAL: this system has no
      *  such kind. */
     int (*guard)(void *address, uint64_t size, enum os_guard_kind kind);
+    /** OS_GUARD_MARK of `count` guards, each `stride` behind the one before: in one call where the
+     *  system has such a one. After an error some of them may be set. */
+    int (*guard_marks)(void *first, uint64_t size, uint64_t stride, unsigned count);
     /** The contents are not needed: the system takes the pages when it wants. A hint. */
     void (*discard_later)(void *address, uint64_t size);
     /** The offset of the first page with memory behind it; `size` if there is none. */

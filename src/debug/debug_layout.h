@@ -29,6 +29,6 @@ struct debug_ring {
     struct log_record records[RING_RECORDS]; /* number n is in record n % RING_RECORDS */
 };
 
-static_assert(sizeof(struct debug_ring) == 64 + RING_RECORDS * 136, "on disk");
+static_assert(sizeof(struct debug_ring) == 278592, "on disk");
 
 #endif

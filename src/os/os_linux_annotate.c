@@ -32,8 +32,8 @@ static bool annotate_has_asan(void)
 #define VALGRIND_STACK_DEREGISTER(number) ((void)(number))
 #endif
 
-/* Whether Valgrind's Memcheck listens. Its other tools do not answer (0): what they measure is to be
- * what there is without them. */
+/* Whether Valgrind's Memcheck listens. Its other tools do not answer (0): what they measure is to
+ * be what there is without them. */
 static bool annotate_has_memcheck(void)
 {
     static int known = -1; /* atomic; asked once */

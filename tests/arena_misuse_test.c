@@ -52,6 +52,20 @@ static void put_at(evh_pool *pool, void *block, const char *site)
     evh_pool_put(pool, block);
 }
 
+static void put_twice_at(evh_pool *pool)
+{
+    unsigned char *block = pool_block(pool);
+    put_at(pool, block, "first");
+    put_at(pool, block, "second");
+}
+
+static void write_and_put(evh_pool *pool, long at)
+{
+    unsigned char *block = pool_block(pool);
+    block[at] = 0;
+    evh_pool_put(pool, block);
+}
+
 static evh_stack *open_stack(const struct misuse *misuse, evh_guard guard, evh_stacks **stacks)
 {
     *stacks = evh_stacks_create(
@@ -297,10 +311,7 @@ MISUSE(heap_pool_double_put, "pool on a heap", "double put", "", "at the second 
        "everheap: EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already")
 {
     evh_heap *heap = open_heap(misuse);
-    evh_pool *pool = open_pool(misuse, heap);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, heap));
 }
 
 MISUSE(heap_pool_foreign, "pool on a heap", "put of a foreign pointer", "", "at the put", SIGABRT,
@@ -335,10 +346,7 @@ MISUSE(heap_pool_double_put_told, "pool on a heap", "double put", "R", "told by 
        "EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already")
 {
     evh_heap *heap = open_heap(misuse);
-    evh_pool *pool = open_pool(misuse, heap);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, heap));
 }
 
 MISUSE(heap_pool_double_put_with_sites, "pool on a heap", "double put", "QS", "at the second put",
@@ -347,10 +355,7 @@ MISUSE(heap_pool_double_put_with_sites, "pool on a heap", "double put", "QS", "a
        "freed at first)")
 {
     evh_heap *heap = open_heap(misuse);
-    evh_pool *pool = open_pool(misuse, heap);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, heap));
 }
 
 MISUSE(heap_pool_write_after_put, "pool on a heap", "write after put", "JQ1",
@@ -370,29 +375,20 @@ MISUSE(heap_pool_write_after_put, "pool on a heap", "write after put", "JQ1",
 MISUSE(pool_double_put, "pool", "double put", "V", "at the second put", SIGABRT,
        "everheap: EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, NULL));
 }
 
 MISUSE(pool_double_put_with_sites, "pool", "double put", "QS", "at the second put", SIGABRT,
        "everheap: EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already (made at maker, "
        "freed at first)")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, NULL));
 }
 
 MISUSE(pool_double_put_told, "pool", "double put", "VR", "told by the status", 0,
        "EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, NULL));
 }
 
 MISUSE(pool_foreign, "pool", "put of a foreign pointer", "V", "at the put", SIGABRT,
@@ -424,30 +420,21 @@ MISUSE(pool_overflow_by_1, "pool", "overflow by 1", "C", "at the put", SIGABRT,
        "everheap: EVH_OVERWRITTEN: pool 'nodes': overflow: byte 0 behind block @@ was "
        "written")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    block[48] = 0;
-    evh_pool_put(pool, block);
+    write_and_put(open_pool(misuse, NULL), 48);
 }
 
 MISUSE(pool_overflow_by_8, "pool", "overflow by 8", "C", "at the put", SIGABRT,
        "everheap: EVH_OVERWRITTEN: pool 'nodes': overflow: byte 7 behind block @@ was "
        "written")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    block[55] = 0;
-    evh_pool_put(pool, block);
+    write_and_put(open_pool(misuse, NULL), 55);
 }
 
 MISUSE(pool_underflow_by_1, "pool", "underflow by 1", "CS", "at the put", SIGABRT,
        "everheap: EVH_OVERWRITTEN: pool 'nodes': underflow: byte 1 before block @@ was "
        "written (made at maker)")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    block[-1] = 0;
-    evh_pool_put(pool, block);
+    write_and_put(open_pool(misuse, NULL), -1);
 }
 
 MISUSE(pool_underflow_by_8, "pool", "underflow by 8", "CX1", "at the next operation", SIGABRT,

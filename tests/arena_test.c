@@ -1,6 +1,7 @@
 /* arena_test.c -- arenas: over the system, a buffer and a heap; marks, resets, limits, threads. */
 #include <everheap.h>
 
+#include "support/status.h"
 #include "test.h"
 
 #include <errno.h>
@@ -8,11 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static evh_status last_status(void)
-{
-    return evh_last_error()->status;
-}
 
 static evh_arena *make(const evh_arena_options *options)
 {

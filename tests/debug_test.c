@@ -3,6 +3,7 @@
 #define EVH_DEBUG_SITES
 #include <everheap.h>
 
+#include "support/status.h"
 #include "test.h"
 
 #include <pthread.h>
@@ -10,11 +11,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static evh_status last_status(void)
-{
-    return evh_last_error()->status;
-}
 
 static evh_heap *open_debugged(const char *path, const char *letters)
 {

@@ -1,6 +1,7 @@
 /* pool_test.c -- pools: over the system, shared, on a heap; families of them. */
 #include <everheap.h>
 
+#include "support/status.h"
 #include "test.h"
 
 #include <pthread.h>
@@ -8,11 +9,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static evh_status last_status(void)
-{
-    return evh_last_error()->status;
-}
 
 static evh_pool *make(const evh_pool_options *options)
 {

@@ -200,6 +200,45 @@ TEST(what_was_set_apart_and_not_handed_out_is_lost_to_a_kill_only)
     live_close(heap);
 }
 
+/* What two handles have handed out, they may not hand out again, nor may what comes after them. */
+TEST(a_handle_that_was_overtaken_by_another_is_told_and_changes_nothing)
+{
+    evh_heap *heap = live_open(test_path("live"));
+    evh_arena *arena = evh_arena_create(&(evh_arena_options){.heap = heap});
+    CHECK(evh_arena_alloc(arena, 100, 1) != NULL);
+    const evh_mark mark = evh_arena_mark(arena);
+    evh_arena *second = evh_arena_open(heap, evh_arena_ref(arena), NULL);
+    unsigned char *block = evh_arena_alloc(second, 1000, 1);
+    CHECK(block != NULL);
+
+    CHECK(evh_arena_alloc(arena, 8000, 1) == NULL);
+    CHECK_EQUAL(evh_last_error()->status, EVH_STALE);
+    CHECK_EQUAL(evh_arena_release(arena, mark), EVH_STALE);
+    evh_arena_reset(arena);
+    CHECK(evh_arena_holds(second, block, 1000));
+    evh_arena_close(arena);
+    evh_arena_close(second);
+    arena = evh_arena_open(heap, evh_ref_to(heap, block), NULL);
+    CHECK(arena == NULL);
+    live_close(heap);
+}
+
+TEST(an_arena_goes_on_after_its_live_heap_was_saved)
+{
+    evh_heap *heap = live_open(test_path("live"));
+    evh_arena *arena = evh_arena_create(&(evh_arena_options){.heap = heap});
+    const evh_ref ref = evh_arena_ref(arena);
+    unsigned char *first = evh_arena_alloc(arena, 100, 1);
+    CHECK_EQUAL(evh_save(heap, test_path("saved")), EVH_OK);
+    unsigned char *block = evh_arena_alloc(arena, 100, 1); /* of what was set apart before */
+    CHECK(block < first);
+    evh_arena *next = evh_arena_open(heap, ref, NULL); /* as after a kill of whoever had it */
+    CHECK(evh_arena_holds(next, block, 100));
+    evh_arena_close(next);
+    evh_arena_close(arena);
+    live_close(heap);
+}
+
 TEST(an_arena_in_a_live_heap_answers_stale_when_that_is_closed)
 {
     evh_heap *heap = live_open(test_path("live"));

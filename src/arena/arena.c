@@ -265,6 +265,10 @@ void *arena_bump(evh_arena *arena, size_t size, size_t alignment)
                             size);
             return NULL;
         }
+        if (arena->is_live && !arena_live_is_ours(arena)) {
+            (void)arena_live_refuse(arena);
+            return NULL;
+        }
         if (arena->is_live && arena_live_reserve(arena, size, alignment))
             found = arena_place(arena, size, alignment);
         else if (arena_grow(arena, need, size))

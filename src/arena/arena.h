@@ -113,6 +113,9 @@ EVH_INTERNAL struct arena_chunk_record *arena_chunk_record_of(const evh_arena *a
                                                               uint64_t offset);
 
 /* ---- arena_live.c: all of them only where arena->is_live is set ---- */
+/** Whether the image is as this handle has left it; EVH_STALE, and says that it is not. */
+EVH_INTERNAL bool arena_live_is_ours(const evh_arena *arena);
+EVH_INTERNAL evh_status arena_live_refuse(const evh_arena *arena);
 /** Store in the image that the cursor is there; nothing is set apart. */
 EVH_INTERNAL void arena_live_set(evh_arena *arena, struct arena_chunk *chunk, uintptr_t current);
 /** Set memory of the newest chunk apart for a block, and some more. False: it does not fit. */

@@ -353,6 +353,7 @@ evh_status evh_arena_remove(evh_arena *arena)
     }
     evh_status status = arena_usable(arena);
     if (!status) status = heap_writable(arena->heap);
+    if (!status && arena->is_live && !arena_live_is_ours(arena)) status = arena_live_refuse(arena);
     if (!status) arena_heap_detach(arena);
     assert(status || arena->hooked == NULL);
     assert(status || arena->record != 0);

@@ -11,8 +11,9 @@
  * `current` of the newest chunk rises or falls. A release or a reset that is killed in the middle
  * has taken back some chunks and not others.
  *
- * An arena has one handle at a time, in one process, which is not checked: as of every object,
- * whoever shares it has to see to it.
+ * An arena has one handle at a time, in one process. Whoever breaks that is told as soon as he needs
+ * more memory, releases or resets: the image is not as his handle left it, and stays as it is. (Two
+ * that do so at the same moment are not told: a handle is no lock.)
  */
 #include "arena/arena.h"
 
@@ -34,6 +35,28 @@ static void arena_live_note(const evh_arena *arena, const struct arena_chunk *ch
     uint64_t *current = &arena_chunk_record_of(arena, chunk->offset)->current;
     const uint64_t next = arena_live_offset(arena, limit);
     if (base_load(current, __ATOMIC_RELAXED) != next) base_store(current, next, __ATOMIC_RELEASE);
+}
+
+bool arena_live_is_ours(const evh_arena *arena)
+{
+    assert(arena->is_live);
+    assert(!arena->is_stale);
+    const struct arena_chunk *chunk = arena->chunk;
+    const struct arena_record *record = arena_record_of(arena);
+    if (base_load(&record->chunk, __ATOMIC_ACQUIRE) != (chunk ? chunk->offset : 0)) return false;
+    if (!chunk) return true;
+    const struct arena_chunk_record *own = arena_chunk_record_of(arena, chunk->offset);
+    return base_load(&own->current, __ATOMIC_RELAXED) ==
+           arena_live_offset(arena, arena->bump->start);
+}
+
+evh_status arena_live_refuse(const evh_arena *arena)
+{
+    assert(arena->is_live);
+    assert(!arena->is_stale);
+    return base_fail(EVH_STALE, arena->record,
+                     "arena '%s': another handle has used it since this one was opened",
+                     arena->name);
 }
 
 void arena_live_set(evh_arena *arena, struct arena_chunk *chunk, uintptr_t current)
@@ -118,7 +141,7 @@ void arena_live_store(evh_arena *arena)
 {
     assert(arena->is_live);
     assert(!arena->is_stale);
-    struct arena_record *record = arena_record_of(arena);
-    if (arena->chunk) arena_live_note(arena, arena->chunk, arena_cursor(arena));
-    record->next_bytes = arena->next_bytes;
+    if (!arena_live_is_ours(arena)) return;
+    if (arena->chunk) arena_live_set(arena, arena->chunk, arena_cursor(arena));
+    arena_record_of(arena)->next_bytes = arena->next_bytes;
 }

@@ -81,6 +81,7 @@ evh_status evh_arena_release(evh_arena *arena, evh_mark mark)
     if (status) return status;
     if (arena->options.is_shared)
         return base_fail(EVH_MODE, NO_OFFSET, "arena '%s': it is shared: no marks", arena->name);
+    if (arena->is_live && !arena_live_is_ours(arena)) return arena_live_refuse(arena);
     if (!arena_has_mark(arena, &mark)) return arena_stale_mark(arena);
     if (!arena->debug && mark.serial != arena->stamp) return arena_stale_mark(arena);
     if (arena->debug) {
@@ -163,6 +164,10 @@ void evh_arena_reset(evh_arena *arena)
 {
     if (!arena || arena->is_stale) return;
     struct arena_chunk *chunk = arena->chunk;
+    if (arena->is_live && !arena_live_is_ours(arena)) {
+        (void)arena_live_refuse(arena);
+        return;
+    }
     arena->resets++;
     /* Marks end. What threads keep of a shared arena, too: no arena has had its new stamp. */
     arena->stamp = arena->options.is_shared ? arena_new_stamp() : arena->stamp + 1;

@@ -348,6 +348,7 @@ evh_arena *arena_new(const evh_arena_options *given)
     if (arena_is_watched(arena)) arena->bump = &arena->hidden;
     assert(arena->chunk == NULL);
     assert(base_is_power_of_two(arena->bump->alignment));
+    if (arena->options.is_shared) fork_add(&arena->fork, &arena->lock);
     return arena;
 }
 
@@ -356,6 +357,7 @@ void arena_free(evh_arena *arena)
     assert(arena->hooked == NULL);
     assert(arena != NULL);
     if (arena->debug) arena_debug_end(arena);
+    if (arena->options.is_shared) fork_remove(&arena->fork);
     struct arena_chunk *chunk = arena->chunk;
     arena->chunk = NULL;
     while (chunk) {

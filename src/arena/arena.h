@@ -20,6 +20,14 @@ enum {
     ARENA_CHUNK_COUNT_MAX = 1 << 30,
 };
 
+/* A lock that fork() takes: fork.c. Zero: none. */
+struct fork_node {
+    struct heap_lock *lock;
+    struct fork_node *next;
+    struct fork_node **link; /* what points to this */
+    bool is_registry;
+};
+
 /* A chunk, oldest last. The memory is a mapping, the caller's buffer, or a block of a heap. */
 struct arena_chunk {
     struct arena_chunk *previous;
@@ -72,6 +80,7 @@ struct evh_arena {
     bool is_live;      /* the heap is: arena_live.c */
     /* Shared. */
     struct heap_lock lock;
+    struct fork_node fork;
     uint64_t stamp; /* of what threads' pieces belong to; never used twice */
     uint32_t id;
     struct arena_debug *debug;
@@ -97,6 +106,14 @@ EVH_INTERNAL uint64_t arena_new_stamp(void);
 /** Names: cut to what fits; `fallback` for NULL. */
 EVH_INTERNAL void object_set_name(char name[EVH_OBJECT_NAME_MAX + 1], const char *given,
                                   const char *fallback);
+
+/* ---- fork.c ---- */
+
+/** From now on fork() takes the lock; without effect if it does so already. No other lock of this
+ *  layer is held. */
+EVH_INTERNAL void fork_add(struct fork_node *node, struct heap_lock *lock);
+/** No longer. A node that was never added is fine. */
+EVH_INTERNAL void fork_remove(struct fork_node *node);
 
 /* ---- arena_shared.c ---- */
 EVH_INTERNAL void *arena_shared_alloc(evh_arena *arena, size_t size, size_t alignment);

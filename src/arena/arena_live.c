@@ -11,9 +11,9 @@
  * `current` of the newest chunk rises or falls. A release or a reset that is killed in the middle
  * has taken back some chunks and not others.
  *
- * An arena has one handle at a time, in one process. Whoever breaks that is told as soon as he needs
- * more memory, releases or resets: the image is not as his handle left it, and stays as it is. (Two
- * that do so at the same moment are not told: a handle is no lock.)
+ * An arena has one handle at a time, in one process. Whoever breaks that is told as soon as he
+ * needs more memory, releases or resets: the image is not as his handle left it, and stays as it
+ * is. (Two that do so at the same moment are not told: a handle is no lock.)
  */
 #include "arena/arena.h"
 

@@ -95,6 +95,7 @@ struct evh_pool {
     evh_heap *hooked;
     bool is_committed;
     struct heap_lock lock;
+    struct fork_node fork;
     uint64_t stamp;
     uint32_t id;
     evh_pool *next_pool; /* in the registry of shared pools */

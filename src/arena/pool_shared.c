@@ -20,20 +20,15 @@ struct pool_slot {
 static _Thread_local struct pool_slot pool_slots[SHARED_POOL_SLOTS];
 
 static struct heap_lock pool_registry_lock;
+static struct fork_node pool_registry_fork = {.is_registry = true};
 static evh_pool *pool_registry; /* the shared pools that are open, linked by next_pool */
-
-/* In a forked child there is one thread; whoever held the lock is gone. */
-static void pool_registry_forked(void)
-{
-    pool_registry_lock.state = HEAP_LOCK_OPEN;
-    assert(!heap_lock_is_taken(&pool_registry_lock));
-}
 
 void pool_shared_begin(evh_pool *pool)
 {
     assert(pool->options.is_shared);
     assert(pool->next_pool == NULL);
-    os_at_fork(pool_registry_forked);
+    fork_add(&pool_registry_fork, &pool_registry_lock);
+    fork_add(&pool->fork, &pool->lock);
     heap_lock_take(&pool_registry_lock);
     pool->next_pool = pool_registry;
     pool_registry = pool;
@@ -48,6 +43,7 @@ void pool_shared_end(evh_pool *pool)
     while (*link && *link != pool) link = &(*link)->next_pool;
     if (*link) *link = pool->next_pool;
     heap_lock_drop(&pool_registry_lock);
+    fork_remove(&pool->fork);
     struct pool_magazine *magazine = pool->magazines;
     while (magazine) {
         struct pool_magazine *next = magazine->next;

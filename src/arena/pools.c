@@ -8,12 +8,11 @@ enum {
 };
 
 struct evh_pools {
-    evh_pool *pools[POOLS_MAX]; /* made when they are first asked for */
+    evh_pool *pools[POOLS_MAX]; /* made when they are first asked for; atomic */
     uint64_t sizes[POOLS_MAX];
     unsigned count;
     evh_pool_options options;
     char name[EVH_OBJECT_NAME_MAX + 1];
-    struct heap_lock lock; /* of pools[] */
 };
 
 /* The next size after `size`. */
@@ -82,15 +81,14 @@ evh_pool *evh_pools_of(evh_pools *pools, size_t size)
     assert(index == 0 || pools->sizes[index - 1] < size);
     evh_pool *pool = __atomic_load_n(&pools->pools[index], __ATOMIC_ACQUIRE);
     if (LIKELY(pool != NULL)) return pool;
-    heap_lock_take(&pools->lock);
-    pool = pools->pools[index];
-    if (!pool) {
-        evh_pool_options options = pools->options;
-        options.size_bytes = pools->sizes[index];
-        pool = evh_pool_create(&options);
-        __atomic_store_n(&pools->pools[index], pool, __ATOMIC_RELEASE);
-    }
-    heap_lock_drop(&pools->lock);
+    evh_pool_options options = pools->options;
+    options.size_bytes = pools->sizes[index];
+    evh_pool *made = evh_pool_create(&options);
+    if (!made) return NULL;
+    if (__atomic_compare_exchange_n(&pools->pools[index], &pool, made, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE))
+        return made;
+    evh_pool_close(made); /* another thread was faster */
     return pool;
 }
 

@@ -52,6 +52,7 @@ struct stack_magazine {
 struct evh_stacks {
     uint64_t stamp; /* never used twice */
     uint32_t id;
+    struct fork_node fork;
     struct heap_lock lock; /* of all that follows */
     struct stack_slab *slabs;
     evh_stack *free;
@@ -75,6 +76,7 @@ struct stack_slot {
 
 static _Thread_local struct stack_slot stack_slots[STACK_SLOTS];
 static struct heap_lock stacks_registry_lock;
+static struct fork_node stacks_registry_fork = {.is_registry = true};
 static evh_stacks *stacks_registry; /* those that are open */
 
 /* ---- a stack's words ---- */
@@ -141,13 +143,6 @@ static evh_status stacks_choose_guard(evh_stacks *stacks)
                      stacks->name);
 }
 
-/* In a forked child there is one thread; whoever held the lock is gone. */
-static void stacks_registry_forked(void)
-{
-    stacks_registry_lock.state = HEAP_LOCK_OPEN;
-    assert(!heap_lock_is_taken(&stacks_registry_lock));
-}
-
 evh_stacks *evh_stacks_create(const evh_stacks_options *given)
 {
     const evh_stacks_options options = given ? *given : (evh_stacks_options){0};
@@ -183,7 +178,8 @@ evh_stacks *evh_stacks_create(const evh_stacks_options *given)
         os->memory_free(stacks);
         return NULL;
     }
-    os_at_fork(stacks_registry_forked);
+    fork_add(&stacks_registry_fork, &stacks_registry_lock);
+    fork_add(&stacks->fork, &stacks->lock);
     heap_lock_take(&stacks_registry_lock);
     stacks->next = stacks_registry;
     stacks_registry = stacks;
@@ -236,6 +232,7 @@ void evh_stacks_close(evh_stacks *stacks)
     while (*link && *link != stacks) link = &(*link)->next;
     if (*link) *link = stacks->next;
     heap_lock_drop(&stacks_registry_lock);
+    fork_remove(&stacks->fork);
     if (stacks->debug.letters & DEBUG_LEAKS) stacks_report_leaks(stacks);
     while (stacks->slabs) {
         struct stack_slab *slab = stacks->slabs;

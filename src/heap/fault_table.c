@@ -156,16 +156,24 @@ static bool fault_explain_guard(const void *pointer, char *message, size_t size)
     return false;
 }
 
-/* In a forked child there is one thread; whoever held the lock is gone. */
+/* In a forked child there is one thread; whoever held the lock is gone, perhaps in the middle of a
+ * slot, which is nobody's then. */
 static void fault_forked(void)
 {
+    const struct fault_range nothing = {.end = 0};
+    fault_lock.state = HEAP_LOCK_TAKEN;
+    for (uint32_t i = 1; i < FAULT_SLOTS; i++) {
+        if (fault_slots[i].version % 2 == 0) continue;
+        fault_slots[i].version++;
+        fault_store(&fault_slots[i], &nothing);
+    }
     fault_lock.state = HEAP_LOCK_OPEN;
     assert(!heap_lock_is_taken(&fault_lock));
 }
 
 evh_status fault_install(void)
 {
-    os_at_fork(fault_forked);
+    os_at_fork(NULL, NULL, fault_forked);
     const int error = os_at_fault(fault_explain_guard);
     assert(error >= 0);
     if (error) return base_fail_os(error, NO_OFFSET, "cannot set a handler for faults");

@@ -213,7 +213,7 @@ static void threads_watch_forks(void)
 {
     static uint32_t is_watching;
     if (base_load(&is_watching, __ATOMIC_ACQUIRE)) return;
-    os_at_fork(threads_at_fork);
+    os_at_fork(NULL, NULL, threads_at_fork);
     base_store(&is_watching, 1, __ATOMIC_RELEASE);
     assert(base_load(&is_watching, __ATOMIC_RELAXED));
 }

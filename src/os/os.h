@@ -228,8 +228,9 @@ static inline bool os_is_single_threaded(void)
 #endif
 }
 
-/** Call `child` in every forked child, before fork() returns there (pthread_atfork, once). */
-EVH_INTERNAL void os_at_fork(void (*child)(void));
+/** Call `child` in every forked child, before fork() returns there; `prepare` before each fork, and
+ *  `parent` after it, unless they are NULL (pthread_atfork, once for each `child`). */
+EVH_INTERNAL void os_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 
 /** Call `exit(value)` when the calling thread ends, unless it returns from main(). Once per thread
  *  and `exit`; a thread that asks again while it ends is called again. Four different functions for

@@ -533,6 +533,24 @@ TEST(an_arena_works_in_a_small_buffer_heap)
     evh_close(heap);
 }
 
+TEST(an_arena_uses_the_room_that_a_heap_has_left)
+{
+    for (unsigned is_live = 0; is_live < 2; is_live++) {
+        const evh_options options = {.mode = is_live ? EVH_LIVE : EVH_DURABLE,
+                                     .size_max_bytes = 8 << 20};
+        evh_heap *heap = evh_open(test_path("room"), &options);
+        CHECK(heap != NULL);
+        evh_arena *arena = make(&(evh_arena_options){.heap = heap});
+        uint64_t got = 0;
+        while (evh_arena_alloc(arena, 1000, 8)) got++;
+        /* Chunks double: the one of 4 MiB does not fit any more, smaller ones do. */
+        CHECK(got > 5500);
+        CHECK_EQUAL(evh_arena_remove(arena), EVH_OK);
+        CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+        CHECK_EQUAL(evh_close(heap), EVH_OK);
+    }
+}
+
 TEST(a_ref_that_is_no_arena_is_refused)
 {
     evh_heap *heap = evh_open_memory(NULL, 0, NULL);

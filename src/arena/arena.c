@@ -206,6 +206,39 @@ static evh_status arena_full(const evh_arena *arena, size_t size)
                      size, (unsigned long long)reserved);
 }
 
+/* A chunk of `bytes`, in no list; NULL and the error. */
+static struct arena_chunk *arena_new_chunk(evh_arena *arena, uint64_t bytes)
+{
+    assert(bytes > 0);
+    assert(!arena->options.buffer);
+    struct arena_chunk *chunk = os->memory_allocate(sizeof *chunk);
+    if (!chunk) {
+        (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "arena '%s': no memory", arena->name);
+        return NULL;
+    }
+    const evh_status status =
+        arena->heap ? arena_heap_add(arena, chunk, bytes) : arena_map_chunk(arena, chunk, bytes);
+    if (!status) return chunk;
+    if (chunk->fault) fault_remove(chunk->fault);
+    if (chunk->mapping) (void)os->release(chunk->mapping, chunk->mapping_bytes);
+    os->memory_free(chunk);
+    return NULL;
+}
+
+/* The largest chunk that there is room for, of `bytes` or half that and so on down to `need`. */
+static struct arena_chunk *arena_find_chunk(evh_arena *arena, uint64_t bytes, uint64_t need)
+{
+    assert(bytes >= need);
+    assert(need > 0);
+    for (;;) { /* it halves */
+        struct arena_chunk *chunk = arena_new_chunk(arena, bytes);
+        if (chunk || bytes == need || arena->is_fixed) return chunk;
+        const evh_status why = evh_last_error()->status;
+        if (why != EVH_FULL && why != EVH_LIMIT && why != EVH_NO_MEMORY) return NULL;
+        bytes = base_max(bytes / 2, need);
+    }
+}
+
 /* The newest chunk is used up: another one, of at least `need` bytes, becomes the newest. */
 static evh_status arena_grow(evh_arena *arena, uint64_t need, size_t size)
 {
@@ -218,17 +251,8 @@ static evh_status arena_grow(evh_arena *arena, uint64_t need, size_t size)
     } else {
         const uint64_t bytes = arena_next_bytes(arena, need);
         if ((arena->is_fixed && arena->chunk) || bytes == 0) return arena_full(arena, size);
-        chunk = os->memory_allocate(sizeof *chunk);
-        if (!chunk)
-            return base_fail(EVH_NO_MEMORY, NO_OFFSET, "arena '%s': no memory", arena->name);
-        const evh_status status = arena->heap ? arena_heap_add(arena, chunk, bytes)
-                                              : arena_map_chunk(arena, chunk, bytes);
-        if (status) {
-            if (chunk->fault) fault_remove(chunk->fault);
-            if (chunk->mapping) (void)os->release(chunk->mapping, chunk->mapping_bytes);
-            os->memory_free(chunk);
-            return status;
-        }
+        chunk = arena_find_chunk(arena, bytes, need);
+        if (!chunk) return evh_last_error()->status;
         chunk->low = chunk->end;
         if (arena->next_bytes < ARENA_CHUNK_MAX_BYTES) arena->next_bytes *= 2;
         arena_close_bytes(arena, chunk->start, chunk->end);

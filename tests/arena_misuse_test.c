@@ -305,6 +305,53 @@ MISUSE(arena_after_its_heap, "arena", "use after the heap was closed", "", "told
     (void)evh_arena_alloc(arena, 10, 1);
 }
 
+static evh_heap *open_live(void)
+{
+    const evh_options options = {.mode = EVH_LIVE};
+    evh_heap *heap = evh_open(test_path("live"), &options);
+    must(heap != NULL);
+    return heap;
+}
+
+MISUSE(live_pool_double_put, "pool in a live heap", "double put", "", "at the second put", SIGABRT,
+       "everheap: EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already")
+{
+    evh_pool *pool = open_pool(misuse, open_live());
+    unsigned char *block = pool_block(pool);
+    evh_pool_put(pool, block);
+    evh_pool_put(pool, block);
+}
+
+MISUSE(live_pool_interior_put, "pool in a live heap", "put of a pointer into a block", "",
+       "at the put", SIGABRT,
+       "everheap: EVH_BAD_POINTER: pool 'nodes': @@: no block of this pool begins there")
+{
+    evh_pool *pool = open_pool(misuse, open_live());
+    evh_pool_put(pool, pool_block(pool) + 8);
+}
+
+MISUSE(live_pool_foreign_put, "pool in a live heap", "put of a foreign pointer", "R",
+       "told by the status", 0,
+       "EVH_BAD_POINTER: pool 'nodes': @@: no block of this pool begins there")
+{
+    evh_heap *heap = open_live();
+    evh_pool *pool = open_pool(misuse, heap);
+    evh_pool_put(pool, evh_malloc(heap, 48));
+}
+
+MISUSE(live_arena_overtaken, "arena in a live heap", "two handles, one overtaken", "",
+       "told by the status", 0,
+       "EVH_STALE: arena 'frame': another handle has used it since this one was opened")
+{
+    evh_heap *heap = open_live();
+    evh_arena *arena = evh_arena_create(
+        &(evh_arena_options){.heap = heap, .name = "frame", .debug = misuse->letters});
+    (void)arena_block(arena, 10);
+    evh_arena *other = evh_arena_open(heap, evh_arena_ref(arena), NULL);
+    (void)arena_block(other, 10);
+    must(evh_arena_alloc(arena, 10000, 1) == NULL);
+}
+
 /* ---- pools ---- */
 
 MISUSE(heap_pool_double_put, "pool on a heap", "double put", "", "at the second put", SIGABRT,

@@ -126,7 +126,9 @@ $(BUILD)/$(1)/examples/%: examples/%.cpp $(BUILD)/objects/$(1)/libeverheap.a
 		-MMD -MP -MF $$@.d $$(filter %.c %.cpp %.a,$$^) $$(LDLIBS) -o $$@
 endef
 
-ASAN := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+# Heaps that tell ASan of their blocks leave their fast paths, which are to be tested, too.
+ASAN := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
+	-DEVERHEAP_HEAPS_UNANNOTATED=1
 TSAN := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # Children that tests fork end with _exit(), which would lose what they counted: see test.c.
 COVER := -O0 -g -DNDEBUG --coverage -fprofile-update=atomic -D_exit=test_exit -DTEST_COVERAGE
@@ -174,6 +176,17 @@ $(BUILD)/tests/explore_%_test: $(BUILD)/objects/explore/tests/explore_%_test.o \
 HASH := \#
 has = $(shell printf '$(HASH)include <stdio.h>\n$(HASH)include <$(1)>\nint main(void) { return 0; }\n' | \
 	$(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
+
+# The library as it is under a program that is compiled for ASan.
+HAS_ASAN := $(call has,sanitizer/asan_interface.h,-fsanitize=address)
+ifneq ($(HAS_ASAN),)
+PROGRAMS += $(BUILD)/tests/programs/annotated_program_asan
+endif
+$(BUILD)/tests/programs/annotated_program_asan: tests/programs/annotated_program.c $(BUILD)/libeverheap.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(CC) $(STANDARD) -D_GNU_SOURCE -pthread -O1 -g -fsanitize=address $(PUBLIC_PATHS) $(CPPFLAGS) $(CFLAGS) \
+		$(LDFLAGS) $^ $(LDLIBS) -o $@
 
 # One test asks jansson too, where it is.
 HAS_JANSSON := $(call has,jansson.h,-ljansson)

@@ -47,9 +47,10 @@ static double per(uint64_t start, uint64_t operations)
 
 /* ---- arenas ---- */
 
-static evh_arena *arena, *shared_arena, *heap_arena;
+static evh_arena *arena, *shared_arena, *heap_arena, *live_arena;
 static struct obstack obstack;
-static evh_heap *heap;
+static evh_heap *heap, *live_heap;
+static char *live_path;
 static volatile size_t run_time_size = 24;
 
 static double arena_constant(void)
@@ -80,12 +81,22 @@ static double arena_shared(void)
     return per(start, BLOCKS);
 }
 
+static double arena_constant_of(evh_arena *other)
+{
+    evh_arena_reset(other);
+    const uint64_t start = bench_now_ns();
+    for (unsigned i = 0; i < BLOCKS; i++) keep(evh_arena_alloc(other, 24, 8));
+    return per(start, BLOCKS);
+}
+
 static double arena_on_heap(void)
 {
-    evh_arena_reset(heap_arena);
-    const uint64_t start = bench_now_ns();
-    for (unsigned i = 0; i < BLOCKS; i++) keep(evh_arena_alloc(heap_arena, 24, 8));
-    return per(start, BLOCKS);
+    return arena_constant_of(heap_arena);
+}
+
+static double arena_in_live(void)
+{
+    return arena_constant_of(live_arena);
 }
 
 static double arena_written(void)
@@ -198,7 +209,7 @@ static double apr_reset_one(void)
 
 /* ---- pools ---- */
 
-enum { POOL_VOLATILE, POOL_SHARED, POOL_HEAP, POOL_HEAP_SHARED, POOL_KINDS };
+enum { POOL_VOLATILE, POOL_SHARED, POOL_HEAP, POOL_HEAP_SHARED, POOL_LIVE, POOL_KINDS };
 static evh_pool *pools[POOL_KINDS];
 
 static double pool_pair(evh_pool *pool)
@@ -236,6 +247,7 @@ POOL_CONTENDER(volatile_pool, POOL_VOLATILE)
 POOL_CONTENDER(shared_pool, POOL_SHARED)
 POOL_CONTENDER(heap_pool, POOL_HEAP)
 POOL_CONTENDER(heap_shared_pool, POOL_HEAP_SHARED)
+POOL_CONTENDER(live_pool, POOL_LIVE)
 
 static double malloc_pair(void)
 {
@@ -391,7 +403,7 @@ static double letters_pair(evh_heap *debugged, size_t size)
 
 static void print_letters(void)
 {
-    static const char *const letters[] = {"", "V", "C", "J", "Q", "S", "L", "O", "X1000", "A"};
+    static const char *const letters[] = {"", "V", "C", "J", "Q", "S", "L", "O", "X1000", "G", "A"};
     printf("\nheap, evh_malloc + evh_free of 64 and of 1024 bytes, by debug letter\n");
     for (unsigned i = 0; i < sizeof letters / sizeof letters[0]; i++) {
         evh_heap *debugged = evh_open_memory(NULL, 0, &(evh_options){.debug = letters[i]});
@@ -441,11 +453,17 @@ static void prepare(void)
     arena = evh_arena_create(&(evh_arena_options){.size_bytes = BENCH_MIB});
     shared_arena =
         evh_arena_create(&(evh_arena_options){.size_bytes = BENCH_MIB, .is_shared = true});
+    live_path = bench_file("arena_live");
+    live_heap = evh_open(live_path, &(evh_options){.mode = EVH_LIVE});
+    live_arena = evh_arena_create(&(evh_arena_options){.heap = live_heap, .size_bytes = BENCH_MIB});
+    bench_require(live_heap && live_arena, "a live heap");
     heap_arena = evh_arena_create(&(evh_arena_options){.heap = heap, .size_bytes = BENCH_MIB});
     for (unsigned i = 0; i < POOL_KINDS; i++)
         pools[i] = evh_pool_create(
             &(evh_pool_options){.size_bytes = 64,
-                                .heap = i >= POOL_HEAP ? heap : NULL,
+                                .heap = i == POOL_LIVE   ? live_heap
+                                        : i >= POOL_HEAP ? heap
+                                                         : NULL,
                                 .is_shared = i == POOL_SHARED || i == POOL_HEAP_SHARED});
     hot_stacks = evh_stacks_create(NULL);
     bench_require(heap && arena && shared_arena && heap_arena && hot_stacks, "the objects");
@@ -477,8 +495,9 @@ int main(int argc, char **argv)
     bench_print_machine("arenas, pools, stacks");
     prepare();
     PRINT("allocate 24 bytes, size known to the compiler", {"everheap arena", arena_constant},
-          {"everheap arena on a heap", arena_on_heap}, {"everheap arena, shared", arena_shared},
-          {"GNU obstack", obstack_constant},
+          {"everheap arena on a heap", arena_on_heap},
+          {"everheap arena in a live heap", arena_in_live},
+          {"everheap arena, shared", arena_shared}, {"GNU obstack", obstack_constant},
           APR("APR pool", apr_constant){"glibc malloc, never freed", malloc_constant});
     PRINT("allocate 24 bytes, size and alignment known at run time",
           {"everheap arena", arena_run_time}, {"GNU obstack", obstack_run_time},
@@ -490,12 +509,13 @@ int main(int argc, char **argv)
     PRINT("one block of 64 bytes, got and put", {"everheap pool", volatile_pool_pair},
           {"everheap pool, shared", shared_pool_pair}, {"everheap pool on a heap", heap_pool_pair},
           {"everheap pool on a heap, shared", heap_shared_pool_pair},
-          {"evh_malloc, evh_free", heap_pair}, {"glibc malloc, free", malloc_pair});
+          {"everheap pool in a live heap", live_pool_pair}, {"evh_malloc, evh_free", heap_pair},
+          {"glibc malloc, free", malloc_pair});
     PRINT("a thousand blocks of 64 bytes, got, then put", {"everheap pool", volatile_pool_batch},
           {"everheap pool, shared", shared_pool_batch},
           {"everheap pool on a heap", heap_pool_batch},
           {"everheap pool on a heap, shared", heap_shared_pool_batch},
-          {"glibc malloc, free", malloc_batch});
+          {"everheap pool in a live heap", live_pool_batch}, {"glibc malloc, free", malloc_batch});
     PRINT("a stack of 64 KiB that was used before, got and put", {"everheap stacks", stack_hot},
           {"mmap, mprotect, munmap", mapped_pair});
     PRINT("a new guarded stack of 64 KiB and its first touch", {"everheap stacks", new_marked},
@@ -506,5 +526,7 @@ int main(int argc, char **argv)
     print_many_stacks(EVH_GUARD_PROTECT, "mprotect()");
     print_letters();
     bench_print_command(argc, argv);
+    (void)evh_close(live_heap);
+    bench_file_end(live_path);
     return 0;
 }

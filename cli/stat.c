@@ -106,25 +106,33 @@ static void stat_wait(uint64_t milliseconds)
     nanosleep(&time, NULL);
 }
 
+/* Whether there is something new: a commit, or, as a live heap has none, other counts. */
+static bool stat_is_new(const evh_monitor *before, const evh_monitor *now)
+{
+    return now->commit_sequence != before->commit_sequence ||
+           now->live_blocks != before->live_blocks || now->live_bytes != before->live_bytes ||
+           now->heap_bytes != before->heap_bytes || now->free_bytes != before->free_bytes;
+}
+
 /* Print what each new commit changed, until the heap is gone or `--count` are printed. */
 static enum cli_exit stat_follow(const struct cli_request *request)
 {
     const char *const path = request->arguments[0];
-    evh_monitor monitor = {0};
+    evh_monitor monitor = {0}, last = {0};
     evh_error error;
-    uint64_t printed = 0, last = 0;
+    uint64_t printed = 0;
     const uint64_t count = request->values[STAT_COUNT].number;
     const bool has_lines = !request->json && !request->values[STAT_METRICS].is_given;
     for (;;) { /* until it is told enough */
         if (cli_read(path, stat_collect, &monitor, &error))
             return cli_complain(request, path, &error);
-        if (printed == 0 || monitor.commit_sequence != last) {
+        if (printed == 0 || stat_is_new(&last, &monitor)) {
             if (has_lines)
                 stat_line(&monitor, printed == 0);
             else
                 stat_print(request, &monitor);
             if (fflush(stdout) != 0) return cli_finish(request, CLI_FAILED);
-            last = monitor.commit_sequence;
+            last = monitor;
             if (++printed == count) return CLI_FINE;
         }
         stat_wait(request->values[STAT_EVERY].number);
@@ -146,10 +154,11 @@ const struct cli_command cli_stat = {
     .name = "stat",
     .summary = "Count blocks by size, and show how full and how fragmented a heap is.",
     .description =
-        "Shows the newest commit. With --follow it goes on, and prints a line when there is a new\n"
-        "one; the peak is the most that it saw.",
+        "Shows the newest commit, of a live heap the moment. With --follow it goes on, and prints "
+        "a\n"
+        "line when there is a new one, or other counts; the peak is the most that it saw.",
     .arguments = {{"FILE", false, "the heap"}},
-    .options = {{"follow", 'f', CLI_FLAG, NULL, 0, "print a line for each new commit"},
+    .options = {{"follow", 'f', CLI_FLAG, NULL, 0, "print a line for each change"},
                 {"every", 0, CLI_NUMBER, "MS", 1000, "look that often"},
                 {"count", 0, CLI_NUMBER, "N", 0, "with --follow: end after N lines"},
                 {"metrics", 0, CLI_FLAG, NULL, 0, "print OpenMetrics text"}},

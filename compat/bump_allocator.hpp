@@ -56,35 +56,24 @@ inline void prefetch(const void *address)
 
 /* ---- policies ---- */
 
-struct DefaultPolicy {
-    static constexpr std::size_t alignment = DEFAULT_ALIGNMENT;
-    static constexpr bool use_guard_pages = false;
-    static constexpr std::size_t min_size = 1;
+/** What a policy says; one of a program's own is any type with these three. */
+template <std::size_t Alignment, bool UseGuardPages = false, std::size_t MinSize = 1>
+struct Policy {
+    static constexpr std::size_t alignment = Alignment;
+    static constexpr bool use_guard_pages = UseGuardPages;
+    static constexpr std::size_t min_size = MinSize;
 };
 
-struct HighPerformancePolicy {
-    static constexpr std::size_t alignment = 64;
-    static constexpr bool use_guard_pages = false;
-    static constexpr std::size_t min_size = 1;
+struct DefaultPolicy : Policy<DEFAULT_ALIGNMENT> {
 };
-
-struct SafetyPolicy {
-    static constexpr std::size_t alignment = 16;
-    static constexpr bool use_guard_pages = true;
-    static constexpr std::size_t min_size = 1;
+struct HighPerformancePolicy : Policy<64> {
 };
-
-struct CustomAlignmentConfig {
-    static constexpr std::size_t alignment = 32;
-    static constexpr bool use_guard_pages = true;
-    static constexpr std::size_t min_size = 64;
+struct SafetyPolicy : Policy<16, true> {
 };
-
+struct CustomAlignmentConfig : Policy<32, true, 64> {
+};
 /** No alignment but what is asked for. */
-struct PackedPolicy {
-    static constexpr std::size_t alignment = 1;
-    static constexpr bool use_guard_pages = false;
-    static constexpr std::size_t min_size = 1;
+struct PackedPolicy : Policy<1> {
 };
 
 /* ---- what is checked ---- */

@@ -52,6 +52,20 @@ static void put_at(evh_pool *pool, void *block, const char *site)
     evh_pool_put(pool, block);
 }
 
+static void put_twice_at(evh_pool *pool)
+{
+    unsigned char *block = pool_block(pool);
+    put_at(pool, block, "first");
+    put_at(pool, block, "second");
+}
+
+static void write_and_put(evh_pool *pool, long at)
+{
+    unsigned char *block = pool_block(pool);
+    block[at] = 0;
+    evh_pool_put(pool, block);
+}
+
 static evh_stack *open_stack(const struct misuse *misuse, evh_guard guard, evh_stacks **stacks)
 {
     *stacks = evh_stacks_create(
@@ -291,16 +305,60 @@ MISUSE(arena_after_its_heap, "arena", "use after the heap was closed", "", "told
     (void)evh_arena_alloc(arena, 10, 1);
 }
 
+static evh_heap *open_live(void)
+{
+    const evh_options options = {.mode = EVH_LIVE};
+    evh_heap *heap = evh_open(test_path("live"), &options);
+    must(heap != NULL);
+    return heap;
+}
+
+MISUSE(live_pool_double_put, "pool in a live heap", "double put", "", "at the second put", SIGABRT,
+       "everheap: EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already")
+{
+    evh_pool *pool = open_pool(misuse, open_live());
+    unsigned char *block = pool_block(pool);
+    evh_pool_put(pool, block);
+    evh_pool_put(pool, block);
+}
+
+MISUSE(live_pool_interior_put, "pool in a live heap", "put of a pointer into a block", "",
+       "at the put", SIGABRT,
+       "everheap: EVH_BAD_POINTER: pool 'nodes': @@: no block of this pool begins there")
+{
+    evh_pool *pool = open_pool(misuse, open_live());
+    evh_pool_put(pool, pool_block(pool) + 8);
+}
+
+MISUSE(live_pool_foreign_put, "pool in a live heap", "put of a foreign pointer", "R",
+       "told by the status", 0,
+       "EVH_BAD_POINTER: pool 'nodes': @@: no block of this pool begins there")
+{
+    evh_heap *heap = open_live();
+    evh_pool *pool = open_pool(misuse, heap);
+    evh_pool_put(pool, evh_malloc(heap, 48));
+}
+
+MISUSE(live_arena_overtaken, "arena in a live heap", "two handles, one overtaken", "",
+       "told by the status", 0,
+       "EVH_STALE: arena 'frame': another handle has used it since this one was opened")
+{
+    evh_heap *heap = open_live();
+    evh_arena *arena = evh_arena_create(
+        &(evh_arena_options){.heap = heap, .name = "frame", .debug = misuse->letters});
+    (void)arena_block(arena, 10);
+    evh_arena *other = evh_arena_open(heap, evh_arena_ref(arena), NULL);
+    (void)arena_block(other, 10);
+    must(evh_arena_alloc(arena, 10000, 1) == NULL);
+}
+
 /* ---- pools ---- */
 
 MISUSE(heap_pool_double_put, "pool on a heap", "double put", "", "at the second put", SIGABRT,
        "everheap: EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already")
 {
     evh_heap *heap = open_heap(misuse);
-    evh_pool *pool = open_pool(misuse, heap);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, heap));
 }
 
 MISUSE(heap_pool_foreign, "pool on a heap", "put of a foreign pointer", "", "at the put", SIGABRT,
@@ -335,10 +393,7 @@ MISUSE(heap_pool_double_put_told, "pool on a heap", "double put", "R", "told by 
        "EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already")
 {
     evh_heap *heap = open_heap(misuse);
-    evh_pool *pool = open_pool(misuse, heap);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, heap));
 }
 
 MISUSE(heap_pool_double_put_with_sites, "pool on a heap", "double put", "QS", "at the second put",
@@ -347,10 +402,7 @@ MISUSE(heap_pool_double_put_with_sites, "pool on a heap", "double put", "QS", "a
        "freed at first)")
 {
     evh_heap *heap = open_heap(misuse);
-    evh_pool *pool = open_pool(misuse, heap);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, heap));
 }
 
 MISUSE(heap_pool_write_after_put, "pool on a heap", "write after put", "JQ1",
@@ -370,29 +422,20 @@ MISUSE(heap_pool_write_after_put, "pool on a heap", "write after put", "JQ1",
 MISUSE(pool_double_put, "pool", "double put", "V", "at the second put", SIGABRT,
        "everheap: EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, NULL));
 }
 
 MISUSE(pool_double_put_with_sites, "pool", "double put", "QS", "at the second put", SIGABRT,
        "everheap: EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already (made at maker, "
        "freed at first)")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, NULL));
 }
 
 MISUSE(pool_double_put_told, "pool", "double put", "VR", "told by the status", 0,
        "EVH_DOUBLE_FREE: pool 'nodes': @@: it is free already")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    put_at(pool, block, "first");
-    put_at(pool, block, "second");
+    put_twice_at(open_pool(misuse, NULL));
 }
 
 MISUSE(pool_foreign, "pool", "put of a foreign pointer", "V", "at the put", SIGABRT,
@@ -424,30 +467,21 @@ MISUSE(pool_overflow_by_1, "pool", "overflow by 1", "C", "at the put", SIGABRT,
        "everheap: EVH_OVERWRITTEN: pool 'nodes': overflow: byte 0 behind block @@ was "
        "written")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    block[48] = 0;
-    evh_pool_put(pool, block);
+    write_and_put(open_pool(misuse, NULL), 48);
 }
 
 MISUSE(pool_overflow_by_8, "pool", "overflow by 8", "C", "at the put", SIGABRT,
        "everheap: EVH_OVERWRITTEN: pool 'nodes': overflow: byte 7 behind block @@ was "
        "written")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    block[55] = 0;
-    evh_pool_put(pool, block);
+    write_and_put(open_pool(misuse, NULL), 55);
 }
 
 MISUSE(pool_underflow_by_1, "pool", "underflow by 1", "CS", "at the put", SIGABRT,
        "everheap: EVH_OVERWRITTEN: pool 'nodes': underflow: byte 1 before block @@ was "
        "written (made at maker)")
 {
-    evh_pool *pool = open_pool(misuse, NULL);
-    unsigned char *block = pool_block(pool);
-    block[-1] = 0;
-    evh_pool_put(pool, block);
+    write_and_put(open_pool(misuse, NULL), -1);
 }
 
 MISUSE(pool_underflow_by_8, "pool", "underflow by 8", "CX1", "at the next operation", SIGABRT,
@@ -583,6 +617,17 @@ MISUSE(stack_underflow, "stack", "an access behind the last stack", "guard marks
     evh_stack *stack = evh_stack_get(stacks);
     must(stack != NULL);
     *((volatile unsigned char *)stack->base + stack->size_bytes) = 0;
+}
+
+/* Above it there is room for more stacks, which nobody had yet. */
+MISUSE(stack_underflow_of_the_newest, "stack", "an access behind the newest stack", "guard marks",
+       "at the access", SIGSEGV,
+       "everheap: stack underflow: 'parser' on stack 0 of 'fibers': an access 8 bytes above its "
+       "65536 bytes")
+{
+    evh_stacks *stacks = NULL;
+    const evh_stack *stack = open_stack(&no_letters, EVH_GUARD_MARK, &stacks);
+    *((volatile unsigned char *)stack->base + stack->size_bytes + 8) = 0;
 }
 
 MISUSE(stack_overflow_without_guard, "stack", "overflow without a guard", "C", "at the put",

@@ -1,6 +1,7 @@
 /* arena_test.c -- arenas: over the system, a buffer and a heap; marks, resets, limits, threads. */
 #include <everheap.h>
 
+#include "support/status.h"
 #include "test.h"
 
 #include <errno.h>
@@ -8,11 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static evh_status last_status(void)
-{
-    return evh_last_error()->status;
-}
 
 static evh_arena *make(const evh_arena_options *options)
 {
@@ -537,23 +533,22 @@ TEST(an_arena_works_in_a_small_buffer_heap)
     evh_close(heap);
 }
 
-TEST(a_live_heap_has_neither_arenas_nor_pools)
+TEST(an_arena_uses_the_room_that_a_heap_has_left)
 {
-    const evh_options options = {.mode = EVH_LIVE};
-    evh_heap *heap = evh_open(test_path("live"), &options);
-    CHECK(heap != NULL);
-    const evh_arena_options arena = {.heap = heap};
-    const evh_pool_options pool = {.heap = heap, .size_bytes = 32};
-    CHECK(evh_arena_create(&arena) == NULL);
-    CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
-    CHECK(evh_pool_create(&pool) == NULL);
-    CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
-    const evh_ref ref = evh_ref_to(heap, evh_calloc(heap, 1, 64));
-    CHECK(evh_arena_open(heap, ref, NULL) == NULL);
-    CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
-    CHECK(evh_pool_open(heap, ref, NULL) == NULL);
-    CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
-    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    for (unsigned is_live = 0; is_live < 2; is_live++) {
+        const evh_options options = {.mode = is_live ? EVH_LIVE : EVH_DURABLE,
+                                     .size_max_bytes = 8 << 20};
+        evh_heap *heap = evh_open(test_path("room"), &options);
+        CHECK(heap != NULL);
+        evh_arena *arena = make(&(evh_arena_options){.heap = heap});
+        uint64_t got = 0;
+        while (evh_arena_alloc(arena, 1000, 8)) got++;
+        /* Chunks double: the one of 4 MiB does not fit any more, smaller ones do. */
+        CHECK(got > 5500);
+        CHECK_EQUAL(evh_arena_remove(arena), EVH_OK);
+        CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+        CHECK_EQUAL(evh_close(heap), EVH_OK);
+    }
 }
 
 TEST(a_ref_that_is_no_arena_is_refused)

@@ -86,6 +86,7 @@ TEST(the_command_looks_at_a_live_heap_beside_those_who_change_it)
         expect("check", "clean");
         expect("map", "live");
         expect("dump", "board");
+        expect("stat --follow --every 10 --count 3", "live bytes"); /* there is no new commit */
         expect("dump --json", "\"board\"");
         /* They are not stopped by being looked at. */
         while (__atomic_load_n(&board->operations[0], __ATOMIC_RELAXED) == now) {
@@ -102,4 +103,24 @@ TEST(the_command_looks_at_a_live_heap_beside_those_who_change_it)
     }
     expect("check", "clean"); /* what the dead left, before anybody has mended it */
     expect("info", "live, used by");
+}
+
+TEST(the_command_shows_what_a_dead_process_did_last)
+{
+    const char *command = getenv("EVERHEAP_COMMAND");
+    if (access(command ? command : "build/everheap", X_OK))
+        SKIP("no command: build it, or set EVERHEAP_COMMAND");
+    snprintf(heap_path, sizeof heap_path, "%s", test_path("heap"));
+    fflush(NULL);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        evh_heap *heap = evh_open(heap_path, &(evh_options){.mode = EVH_LIVE, .debug = "O"});
+        evh_debug_here("the last words");
+        (void)evh_malloc(heap, 12345);
+        (void)kill(getpid(), SIGKILL);
+    }
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    expect("log --operations --last 1", "12345  the last words");
+    expect("log --operations --json", "\"site\": \"the last words\"");
 }

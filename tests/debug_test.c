@@ -3,6 +3,7 @@
 #define EVH_DEBUG_SITES
 #include <everheap.h>
 
+#include "support/status.h"
 #include "test.h"
 
 #include <pthread.h>
@@ -10,11 +11,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static evh_status last_status(void)
-{
-    return evh_last_error()->status;
-}
 
 static evh_heap *open_debugged(const char *path, const char *letters)
 {
@@ -107,6 +103,70 @@ TEST(a_debugged_heap_commits_rolls_back_and_reopens)
         CHECK_EQUAL(info.live_blocks, live + 1); /* the catalog; a commit empties the quarantine */
         CHECK_EQUAL(evh_close(heap), EVH_OK);
     }
+}
+
+/*
+ * Strategy   Random changes of a heap with guards, which is checked, trimmed and saved in between;
+ *            then of the saved file, opened privately.
+ * Invariants Blocks keep their bytes, nothing is reported, the saved image holds all of it.
+ */
+TEST(a_heap_with_guards_is_saved_and_reopened_privately)
+{
+    const char *path = test_path("guarded");
+    uint64_t random = test_seed();
+    struct shadow shadow = {0};
+    for (unsigned round = 0; round < 4; round++) {
+        const char *letters = round % 2 ? "GJQ20" : "GCQ9X100";
+        evh_heap *heap = round
+                             ? evh_open(path, &(evh_options){.mode = EVH_PRIVATE, .debug = letters})
+                             : evh_open_memory(NULL, 0, &(evh_options){.debug = letters});
+        CHECK(heap != NULL);
+        check_blocks(heap, &shadow);
+        for (unsigned step = 0; step < 600; step++) change_block(heap, &shadow, &random);
+        CHECK_EQUAL(evh_debug_check(heap), EVH_OK);
+        if (round == 0) CHECK_EQUAL(evh_trim(heap, NULL), EVH_OK);
+        unlink(path);
+        CHECK_EQUAL(evh_save(heap, path), EVH_OK);
+        const struct shadow saved = shadow;
+        for (unsigned step = 0; step < 50; step++) change_block(heap, &shadow, &random);
+        check_blocks(heap, &shadow);
+        CHECK_EQUAL(evh_check(heap, NULL, NULL), EVH_OK);
+        CHECK_EQUAL(evh_close(heap), EVH_OK);
+        shadow = saved;
+    }
+}
+
+/* A string's room is what its block holds, but not where the canary is. */
+TEST(collections_leave_the_canaries_of_their_blocks_alone)
+{
+    evh_heap *heap = evh_open_memory(NULL, 0, &(evh_options){.debug = "CJQX1"});
+    CHECK(heap != NULL);
+    evh_str text = {0};
+    evh_vec numbers = {0};
+    evh_map map = {0};
+    for (unsigned i = 0; i < 300; i++) {
+        char key[32];
+        const int length = snprintf(key, sizeof key, "word %u ", i);
+        CHECK_EQUAL(evh_str_append(heap, &text, key, (size_t)length), EVH_OK);
+        if (i % 3 == 0) CHECK_EQUAL(evh_str_splice(heap, &text, 0, 2, NULL, 0), EVH_OK);
+        CHECK(evh_vec_push(heap, &numbers, sizeof(uint32_t), &i) != NULL);
+        CHECK(evh_map_put_str(heap, &map, key, 5) != NULL);
+        if (i % 4 == 0) CHECK(evh_map_erase_str(heap, &map, key));
+    }
+    CHECK_EQUAL(evh_debug_check(heap), EVH_OK);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(guards_are_refused_where_pages_are_collected)
+{
+    const char *path = test_path("collected");
+    CHECK(evh_open(path, &(evh_options){.debug = "G"}) == NULL);
+    CHECK_EQUAL(evh_last_error()->status, EVH_MODE);
+    setenv("EVERHEAP_DEBUG", "CG", 1); /* what is meant for others does not stop this one */
+    evh_heap *heap = evh_open(path, NULL);
+    unsetenv("EVERHEAP_DEBUG");
+    CHECK(heap != NULL);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 
 static void *use_in_a_thread(void *context)
@@ -239,6 +299,104 @@ TEST(a_live_heap_is_not_debugged)
     CHECK(heap != NULL);
     evh_free(heap, block + 1);
     CHECK_EQUAL(last_status(), EVH_BAD_POINTER);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+struct live_log {
+    evh_ref block;
+    uint64_t operations, last_number;
+    unsigned allocs, frees;
+    uint32_t process;
+    char site[56];
+};
+
+static bool note_live_operation(const evh_debug_operation *operation, void *context)
+{
+    struct live_log *log = context;
+    CHECK(operation->number > log->last_number);
+    log->last_number = operation->number;
+    log->operations++;
+    if (operation->address != log->block.offset) return true;
+    log->process = operation->process;
+    if (strcmp(operation->operation, "alloc") == 0) log->allocs++;
+    if (strcmp(operation->operation, "free") == 0) log->frees++;
+    memcpy(log->site, operation->site, sizeof log->site);
+    return true;
+}
+
+TEST(the_log_of_a_live_heap_survives_whoever_wrote_it)
+{
+    const char *path = test_path("live");
+    const evh_options logging = {.mode = EVH_LIVE, .debug = "OS"};
+    const evh_options plain = {.mode = EVH_LIVE};
+    evh_heap *heap = evh_open(path, &plain);
+    CHECK(heap != NULL);
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, NULL), EVH_NOT_FOUND);
+    struct live_log *shared = evh_root(heap, "block", sizeof *shared);
+    CHECK(shared != NULL);
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        evh_heap *own = evh_open(path, &logging);
+        if (!own) _exit(1);
+        for (unsigned i = 0; i < 3000; i++) evh_free(own, evh_malloc(own, 1 + i % 3000));
+        void *block = evh_malloc(own, 100000);
+        evh_free(own, block);
+        struct live_log *mine = evh_root(own, "block", sizeof *mine);
+        mine->block = evh_ref_to(own, block);
+        kill(getpid(), SIGKILL);
+    }
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    struct live_log log = {.block = shared->block};
+    CHECK(log.block.offset != 0);
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &log), EVH_OK);
+    CHECK_EQUAL(log.operations, 2048);
+    CHECK(log.allocs > 0 && log.allocs == log.frees);
+    CHECK_EQUAL(log.process, child);
+    CHECK(strstr(log.site, "debug_test.c:") != NULL); /* EVH_DEBUG_SITES */
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+
+    heap = evh_open(path, &(evh_options){.mode = EVH_READ_ONLY});
+    struct live_log again = {.block = log.block};
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &again), EVH_OK);
+    CHECK_EQUAL(again.last_number, log.last_number);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(every_way_to_allocate_in_a_live_heap_is_logged_once)
+{
+    const evh_options logging = {.mode = EVH_LIVE, .debug = "O"};
+    evh_heap *heap = evh_open(test_path("live"), &logging);
+    CHECK(heap != NULL);
+    evh_ref *slot = evh_root(heap, "slot", sizeof *slot);
+    CHECK(slot != NULL);
+    struct live_log before = {0}, after = {0};
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &before), EVH_OK);
+    evh_free(heap, evh_malloc(heap, 10));
+    evh_free(heap, evh_calloc(heap, 3, 5000));
+    evh_free(heap, evh_aligned_alloc(heap, 4096, 100));
+    CHECK_EQUAL(evh_malloc_to(heap, slot, 100), EVH_OK);
+    CHECK_EQUAL(evh_free_from(heap, slot), EVH_OK);
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &after), EVH_OK);
+    CHECK_EQUAL(after.operations, before.operations + 8);
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+}
+
+TEST(a_damaged_log_is_refused)
+{
+    const evh_options logging = {.mode = EVH_LIVE, .debug = "O"};
+    evh_heap *heap = evh_open(test_path("live"), &logging);
+    size_t size = 0;
+    struct live_log log = {0};
+    for (unsigned i = 0; i < 100; i++) CHECK(evh_malloc(heap, 16) != NULL);
+    unsigned char *ring = evh_root_find_tagged(heap, EVH_DEBUG_LOG_TAG, &size);
+    CHECK(ring != NULL);
+    uint64_t random = test_seed();
+    for (size_t i = 64; i < size; i++) ring[i] = (unsigned char)test_random(&random);
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &log), EVH_OK);
+    CHECK_EQUAL(log.operations, 0); /* no record says that it is one */
+    ring[0] ^= 1;
+    CHECK_EQUAL(evh_debug_heap_log(heap, note_live_operation, &log), EVH_CORRUPT);
     CHECK_EQUAL(evh_close(heap), EVH_OK);
 }
 

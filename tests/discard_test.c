@@ -201,6 +201,33 @@ TEST(a_heap_whose_blocks_change_sizes_gives_memory_back_before_it_grows)
     CHECK_EQUAL(evh_close(work.heap), EVH_OK);
 }
 
+/* A page that was given back reads as zero: junk there that is looked at would seem written to. */
+TEST(junk_that_is_looked_at_later_is_not_given_back)
+{
+    static struct changing work;
+    hooked_begin();
+    hooked.discard = counted_discard;
+    discarded_bytes = 0;
+    const evh_options options = {.debug = "CJQ4000X20000", .misuse = EVH_MISUSE_STATUS};
+    work = (struct changing){.heap = evh_open_memory(NULL, 0, &options), .random = test_seed()};
+    CHECK(work.heap != NULL);
+
+    (void)change_sizes(&work);
+    CHECK(discarded_bytes > CHANGING_BLOCKS * 2000 / 4);
+    for (unsigned i = 0; i < CHANGING_BLOCKS; i++)
+        if (i % 8) evh_free(work.heap, work.blocks[i].bytes);
+    uint64_t trimmed = 0;
+    CHECK_EQUAL(evh_trim(work.heap, &trimmed), EVH_OK);
+    CHECK(trimmed > 0);
+
+    CHECK_EQUAL(evh_debug_check(work.heap), EVH_OK);
+    for (unsigned i = 0; i < CHANGING_BLOCKS; i += 8) check_pages(&work.blocks[i]);
+    for (unsigned i = 0; i < CHANGING_BLOCKS; i += 8) evh_free(work.heap, work.blocks[i].bytes);
+    for (unsigned i = 0; i < 4000; i++) evh_free(work.heap, evh_malloc(work.heap, 1000));
+    CHECK_EQUAL(evh_last_error()->status, EVH_OK);
+    CHECK_EQUAL(evh_close(work.heap), EVH_OK);
+}
+
 TEST(threads_keep_their_bytes_when_one_of_them_gives_memory_back)
 {
     enum { THREADS = 3 };

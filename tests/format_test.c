@@ -1,4 +1,5 @@
 /* format_test.c -- docs/format.md says what the structs say. */
+#include "debug/debug_layout.h"
 #include "test.h"
 
 #include "arena/arena_layout.h"
@@ -181,6 +182,7 @@ static const struct field fields[] = {
     FIELD(arena_chunk_record, previous),
     FIELD(arena_chunk_record, size_bytes),
     FIELD(arena_chunk_record, number),
+    FIELD(arena_chunk_record, current),
     FIELD(arena_chunk_record, reserved),
     WHOLE(pool_record),
     FIELD(pool_record, magic),
@@ -189,6 +191,7 @@ static const struct field fields[] = {
     FIELD(pool_record, block_bytes),
     FIELD(pool_record, alignment),
     FIELD(pool_record, slab_blocks),
+    FIELD(pool_record, chain_count),
     FIELD(pool_record, reserved),
     WHOLE(pool_slab_record),
     FIELD(pool_slab_record, magic),
@@ -196,8 +199,17 @@ static const struct field fields[] = {
     FIELD(pool_slab_record, pool),
     FIELD(pool_slab_record, number),
     FIELD(pool_slab_record, first),
+    FIELD(pool_slab_record, next),
     FIELD(pool_slab_record, reserved),
     FIELD(pool_slab_record, bits),
+    WHOLE(debug_ring),
+    FIELD(debug_ring, magic),
+    FIELD(debug_ring, count),
+    FIELD(debug_ring, reserved),
+    FIELD(debug_ring, records),
+    WHOLE(log_record),
+    FIELD(log_record, magic),
+    FIELD(log_record, operation),
     WHOLE(json_root),
     FIELD(json_root, magic),
     FIELD(json_root, version),

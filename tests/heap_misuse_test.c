@@ -32,52 +32,63 @@ static void free_at(evh_heap *heap, void *block, const char *site)
     evh_free(heap, block);
 }
 
+static void free_twice(evh_heap *heap, size_t size)
+{
+    unsigned char *block = block_of(heap, size);
+    evh_free(heap, block);
+    evh_free(heap, block);
+}
+
+static void free_twice_at(evh_heap *heap, size_t size)
+{
+    unsigned char *block = block_of(heap, size);
+    free_at(heap, block, "first");
+    free_at(heap, block, "second");
+}
+
+static void free_inside(evh_heap *heap, size_t size, size_t at)
+{
+    evh_free(heap, block_of(heap, size) + at);
+}
+
+static void write_and_free(evh_heap *heap, size_t size, long at)
+{
+    unsigned char *block = block_of(heap, size);
+    block[at] = 0;
+    evh_free(heap, block);
+}
+
 /* ---- heaps: what is freed ---- */
 
 MISUSE(heap_double_free, "heap", "double free", "", "at the second free", SIGABRT,
        "everheap: EVH_DOUBLE_FREE: memory: @@ (offset @@): it is free already")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 100);
-    evh_free(heap, block);
-    evh_free(heap, block);
+    free_twice(open_heap(misuse), 100);
 }
 
 MISUSE(heap_double_free_of_a_medium_block, "heap", "double free, 40 KiB", "", "at the second free",
        SIGABRT, "everheap: EVH_DOUBLE_FREE: memory: @@ (offset @@): it is free already")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 40000);
-    evh_free(heap, block);
-    evh_free(heap, block);
+    free_twice(open_heap(misuse), 40000);
 }
 
 MISUSE(heap_double_free_of_a_large_block, "heap", "double free, 1 MiB", "", "at the second free",
        SIGABRT, "everheap: EVH_DOUBLE_FREE: memory: @@ (offset @@): it is free already")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 1 << 20);
-    evh_free(heap, block);
-    evh_free(heap, block);
+    free_twice(open_heap(misuse), 1 << 20);
 }
 
 MISUSE(heap_double_free_with_sites, "heap", "double free", "QS", "at the second free", SIGABRT,
        "everheap: EVH_DOUBLE_FREE: memory: block @@: it is free already (made at maker, "
        "freed at first)")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 100);
-    free_at(heap, block, "first");
-    free_at(heap, block, "second");
+    free_twice_at(open_heap(misuse), 100);
 }
 
 MISUSE(heap_double_free_in_quarantine, "heap", "double free", "Q", "at the second free", SIGABRT,
        "everheap: EVH_DOUBLE_FREE: memory: block @@: it is free already")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 100);
-    evh_free(heap, block);
-    evh_free(heap, block);
+    free_twice(open_heap(misuse), 100);
 }
 
 MISUSE(heap_double_free_after_the_quarantine, "heap", "double free, one free between", "Q1",
@@ -95,20 +106,14 @@ MISUSE(heap_double_free_after_the_quarantine, "heap", "double free, one free bet
 MISUSE(heap_double_free_told, "heap", "double free", "R", "told by the status", 0,
        "EVH_DOUBLE_FREE: memory: @@ (offset @@): it is free already")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 100);
-    evh_free(heap, block);
-    evh_free(heap, block);
+    free_twice(open_heap(misuse), 100);
 }
 
 MISUSE(heap_double_free_told_with_sites, "heap", "double free", "QSR", "told by the status", 0,
        "EVH_DOUBLE_FREE: memory: block @@: it is free already (made at maker, freed at "
        "first)")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 100);
-    free_at(heap, block, "first");
-    free_at(heap, block, "second");
+    free_twice_at(open_heap(misuse), 100);
 }
 
 MISUSE(heap_foreign_free, "heap", "free of a foreign pointer", "", "at the free", SIGABRT,
@@ -159,8 +164,7 @@ MISUSE(heap_interior_free, "heap", "free of a pointer into a block", "", "at the
        "everheap: EVH_BAD_POINTER: memory: @@ (offset @@): no block of this heap begins "
        "there")
 {
-    evh_heap *heap = open_heap(misuse);
-    evh_free(heap, block_of(heap, 100) + 16);
+    free_inside(open_heap(misuse), 100, 16);
 }
 
 MISUSE(heap_interior_free_by_one, "heap", "free of a pointer into a block, by 1", "", "at the free",
@@ -168,8 +172,7 @@ MISUSE(heap_interior_free_by_one, "heap", "free of a pointer into a block, by 1"
        "everheap: EVH_BAD_POINTER: memory: @@ (offset @@): no block of this heap begins "
        "there")
 {
-    evh_heap *heap = open_heap(misuse);
-    evh_free(heap, block_of(heap, 100) + 1);
+    free_inside(open_heap(misuse), 100, 1);
 }
 
 MISUSE(heap_interior_free_of_a_large_block, "heap", "free of a pointer into 1 MiB", "",
@@ -177,8 +180,7 @@ MISUSE(heap_interior_free_of_a_large_block, "heap", "free of a pointer into 1 Mi
        "everheap: EVH_BAD_POINTER: memory: @@ (offset @@): no block of this heap begins "
        "there")
 {
-    evh_heap *heap = open_heap(misuse);
-    evh_free(heap, block_of(heap, 1 << 20) + 65536);
+    free_inside(open_heap(misuse), 1 << 20, 65536);
 }
 
 MISUSE(heap_interior_free_debugged, "heap", "free of a pointer into a block", "A", "at the free",
@@ -186,8 +188,7 @@ MISUSE(heap_interior_free_debugged, "heap", "free of a pointer into a block", "A
        "everheap: EVH_BAD_POINTER: memory: @@ (offset @@): no block of this heap begins "
        "there")
 {
-    evh_heap *heap = open_heap(misuse);
-    evh_free(heap, block_of(heap, 100) + 16);
+    free_inside(open_heap(misuse), 100, 16);
 }
 
 MISUSE(heap_free_of_its_start, "heap", "free of the heap's first byte", "", "at the free", SIGABRT,
@@ -239,10 +240,7 @@ MISUSE(heap_unaligned, "heap", "an alignment of 24", "", "told by the status", 0
 MISUSE(small_heap_double_free, "small heap", "double free", "", "at the second free", SIGABRT,
        "everheap: EVH_DOUBLE_FREE: memory: @@ (offset @@): it is free already")
 {
-    evh_heap *heap = open_small(misuse);
-    unsigned char *block = block_of(heap, 100);
-    evh_free(heap, block);
-    evh_free(heap, block);
+    free_twice(open_small(misuse), 100);
 }
 
 MISUSE(small_heap_interior_free, "small heap", "free of a pointer into a block", "", "at the free",
@@ -250,18 +248,14 @@ MISUSE(small_heap_interior_free, "small heap", "free of a pointer into a block",
        "everheap: EVH_BAD_POINTER: memory: @@ (offset @@): no block of this heap begins "
        "there")
 {
-    evh_heap *heap = open_small(misuse);
-    evh_free(heap, block_of(heap, 100) + 16);
+    free_inside(open_small(misuse), 100, 16);
 }
 
 MISUSE(small_heap_overflow, "small heap", "overflow by 1", "C", "at the free", SIGABRT,
        "everheap: EVH_OVERWRITTEN: memory: block @@: overflow: byte 0 behind its 100 was "
        "written")
 {
-    evh_heap *heap = open_small(misuse);
-    unsigned char *block = block_of(heap, 100);
-    block[100] = 0;
-    evh_free(heap, block);
+    write_and_free(open_small(misuse), 100, 100);
 }
 
 MISUSE(small_heap_double_free_in_quarantine, "small heap", "double free", "QS",
@@ -269,10 +263,7 @@ MISUSE(small_heap_double_free_in_quarantine, "small heap", "double free", "QS",
        "everheap: EVH_DOUBLE_FREE: memory: block @@: it is free already (made at maker, "
        "freed at first)")
 {
-    evh_heap *heap = open_small(misuse);
-    unsigned char *block = block_of(heap, 100);
-    free_at(heap, block, "first");
-    free_at(heap, block, "second");
+    free_twice_at(open_small(misuse), 100);
 }
 
 /* ---- heaps: what is written ---- */
@@ -281,20 +272,14 @@ MISUSE(heap_overflow_by_1, "heap", "overflow by 1", "C", "at the free", SIGABRT,
        "everheap: EVH_OVERWRITTEN: memory: block @@: overflow: byte 0 behind its 100 was "
        "written")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 100);
-    block[100] = 0;
-    evh_free(heap, block);
+    write_and_free(open_heap(misuse), 100, 100);
 }
 
 MISUSE(heap_overflow_by_8, "heap", "overflow by 8", "C", "at the free", SIGABRT,
        "everheap: EVH_OVERWRITTEN: memory: block @@: overflow: byte 7 behind its 100 was "
        "written")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 100);
-    block[107] = 0;
-    evh_free(heap, block);
+    write_and_free(open_heap(misuse), 100, 107);
 }
 
 MISUSE(heap_overflow_of_a_full_class, "heap", "overflow by 1 of 64 bytes", "C", "at the free",
@@ -302,10 +287,7 @@ MISUSE(heap_overflow_of_a_full_class, "heap", "overflow by 1 of 64 bytes", "C", 
        "everheap: EVH_OVERWRITTEN: memory: block @@: overflow: byte 0 behind its 64 was "
        "written")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 64);
-    block[64] = 0;
-    evh_free(heap, block);
+    write_and_free(open_heap(misuse), 64, 64);
 }
 
 MISUSE(heap_overflow_of_a_large_block, "heap", "overflow by 1 of 1 MiB", "C", "at the free",
@@ -313,10 +295,7 @@ MISUSE(heap_overflow_of_a_large_block, "heap", "overflow by 1 of 1 MiB", "C", "a
        "everheap: EVH_OVERWRITTEN: memory: block @@: overflow: byte 0 behind its 1048576 "
        "was written")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 1 << 20);
-    block[1 << 20] = 0;
-    evh_free(heap, block);
+    write_and_free(open_heap(misuse), 1 << 20, 1 << 20);
 }
 
 MISUSE(heap_overflow_with_sites, "heap", "overflow by 1", "CS", "at the free", SIGABRT,
@@ -364,10 +343,7 @@ MISUSE(heap_overflow_found_at_the_close, "heap", "overflow by 1", "C", "at the c
 MISUSE(heap_overflow_told, "heap", "overflow by 1", "CR", "told by the status", 0,
        "EVH_OVERWRITTEN: memory: block @@: overflow: byte 0 behind its 100 was written")
 {
-    evh_heap *heap = open_heap(misuse);
-    unsigned char *block = block_of(heap, 100);
-    block[100] = 0;
-    evh_free(heap, block);
+    write_and_free(open_heap(misuse), 100, 100);
 }
 
 MISUSE(heap_underflow_by_1, "heap", "underflow by 1", "C", "at the free", SIGABRT,
@@ -390,6 +366,57 @@ MISUSE(heap_underflow_by_8, "heap", "underflow by 8", "C", "at the free", SIGABR
     unsigned char *block = block_of(heap, 100);
     block[-8] = 0;
     evh_free(heap, block);
+}
+
+MISUSE(heap_overflow_into_a_guard, "heap", "overflow by 1 of 4096 bytes", "G", "at the access",
+       SIGSEGV, "everheap: heap overflow: memory: an access 0 bytes behind a block of 4096")
+{
+    evh_heap *heap = open_heap(misuse);
+    *(volatile unsigned char *)(block_of(heap, 4096) + 4096) = 0;
+}
+
+MISUSE(heap_overflow_into_a_guard_with_sites, "heap", "overflow by 8 of 1 MiB", "GS",
+       "at the access", SIGSEGV,
+       "everheap: heap overflow: memory: an access 7 bytes behind a block of 1048576 (made at "
+       "maker)")
+{
+    evh_heap *heap = open_heap(misuse);
+    *(volatile unsigned char *)(block_of(heap, 1 << 20) + (1 << 20) + 7) = 0;
+}
+
+MISUSE(heap_overflow_before_a_guard, "heap", "overflow by 1 of 100 bytes", "CG", "at the free",
+       SIGABRT,
+       "everheap: EVH_OVERWRITTEN: memory: block @@: overflow: byte 0 behind its 100 was "
+       "written")
+{
+    write_and_free(open_heap(misuse), 100, 100);
+}
+
+MISUSE(heap_read_of_a_closed_block, "heap", "read after free", "GQ", "at the access", SIGSEGV,
+       "everheap: heap use after free: memory: an access 5 bytes into a freed block of 100")
+{
+    evh_heap *heap = open_heap(misuse);
+    const volatile unsigned char *block = block_of(heap, 100);
+    evh_free(heap, (void *)(uintptr_t)block);
+    fprintf(stderr, "read %x\n", block[5]);
+}
+
+MISUSE(heap_write_to_a_closed_block, "heap", "write after free", "GQS", "at the access", SIGSEGV,
+       "everheap: heap use after free: memory: an access 99999 bytes into a freed block of 100000 "
+       "(made at maker, freed at first)")
+{
+    evh_heap *heap = open_heap(misuse);
+    volatile unsigned char *block = block_of(heap, 100000);
+    free_at(heap, (void *)(uintptr_t)block, "first");
+    block[99999] = 0;
+}
+
+MISUSE(small_heap_with_guards, "small heap", "guard pages", "G", "told by the status", 0,
+       "EVH_MODE: memory: guard pages (letter G) are for heaps in the system's memory and those "
+       "opened with EVH_PRIVATE")
+{
+    must(evh_open_memory(small_buffer, sizeof small_buffer,
+                         &(evh_options){.debug = misuse->letters}) == NULL);
 }
 
 MISUSE(heap_write_after_free, "heap", "write after free", "J", "when the block is used again",

@@ -11,9 +11,9 @@
  * evh_free_from and new roots; what the survivor allocates and frees is right.
  */
 #include "support/live_scenarios.h"
+#include "support/step_copy.h"
 #include "test.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,7 +22,7 @@
 enum { SURVIVOR_OPERATIONS = 50, SURVIVOR_BLOCKS = 16 };
 
 static struct scenario_world *world;
-static char live_path[256], copy_path[256], live_session_path[264], copy_session_path[264];
+static struct step_copy copy;
 
 /* ---- the parent: recovering ---- */
 
@@ -104,9 +104,9 @@ static const char *survivor_free_kept(struct survivor *survivor)
 {
     struct kept *kept = &world->kept[test_random(&survivor->random) % world->kept_count];
     if (kept->is_freed || kept->offset == world->target) return NULL;
-    struct kept copy = *kept;
+    struct kept freed = *kept;
     kept->is_freed = true;
-    return survivor_free(survivor, &copy);
+    return survivor_free(survivor, &freed);
 }
 
 static const char *survivor_work(struct survivor *survivor)
@@ -216,51 +216,11 @@ static const char *recover_in(struct survivor *survivor, bool reaps_first)
     return NULL;
 }
 
-/* ---- copies ---- */
-
-static int holder = -1; /* of the session's lock on the copy */
-
-static bool write_range(int file, const struct step_image *image, uint64_t first, uint64_t end)
-{
-    if (first >= end) return true;
-    const size_t size = (size_t)(end - first);
-    return pwrite(file, image->bytes + first, size, (off_t)first) == (ssize_t)size;
-}
-
-static bool write_file(const char *path, const struct step_image *image)
-{
-    const int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (file < 0) return false;
-    const bool done = write_range(file, image, 0, base_min(image->skip.first, image->size)) &&
-                      write_range(file, image, image->skip.end, image->size) &&
-                      ftruncate(file, (off_t)image->size) == 0;
-    close(file);
-    return done;
-}
-
-static bool hold_session(bool holds)
-{
-    struct flock lock = {.l_type = holds ? F_RDLCK : F_UNLCK,
-                         .l_whence = SEEK_SET,
-                         .l_start = (off_t)REGION_LOCK_ATTACHED,
-                         .l_len = 1};
-    return fcntl(holder, F_OFD_SETLK, &lock) == 0;
-}
-
 static const char *recover(const struct step_image images[], bool joins, bool variant)
 {
     struct survivor survivor = {.random = judged};
-    const evh_options options = {.mode = EVH_LIVE,
-                                 .misuse = EVH_MISUSE_STATUS,
-                                 .must_exist = true,
-                                 .size_max_bytes = SCENARIO_HEAP_BYTES_MAX};
-    REQUIRE(write_file(copy_path, &images[0]));
-    (void)unlink(copy_session_path);
-    const bool keeps_session_file = joins || variant;
-    if (images[1].exists && keeps_session_file) REQUIRE(write_file(copy_session_path, &images[1]));
-    REQUIRE(hold_session(joins));
     for (uint32_t i = 0; i < world->kept_count; i++) world->kept[i].is_freed = false;
-    survivor.heap = evh_open(copy_path, &options);
+    survivor.heap = step_copy_open(&copy, images, joins, variant, SCENARIO_HEAP_BYTES_MAX);
     REQUIRE(survivor.heap != NULL);
     const char *wrong = recover_in(&survivor, variant);
     const evh_status status = evh_close(survivor.heap);
@@ -300,14 +260,13 @@ static void operate_child(void *context)
 
 static void run_scenario(struct step_result *result, bool compares_always)
 {
-    const struct step_plan plan = {.paths = {live_path, live_session_path},
+    const struct step_plan plan = {.paths = {copy.live_path, copy.live_session_path},
                                    .prepare = prepare_child,
                                    .operate = operate_child,
                                    .judge = judge,
                                    .skip = &world->skip,
                                    .compares_always = compares_always};
-    (void)unlink(live_path);
-    (void)unlink(live_session_path);
+    step_copy_clear(&copy);
     memset(world, 0, sizeof *world);
     const bool fine = step_run(&plan, result);
     if (!fine)
@@ -320,28 +279,16 @@ static void run_scenario(struct step_result *result, bool compares_always)
 
 static void set_up(void)
 {
-    const char *obstacle = step_obstacle();
-    if (obstacle) SKIP(obstacle);
-    const char *directory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : test_directory();
-    snprintf(live_path, sizeof live_path, "%s/everheap-step.%d", directory, getpid());
-    snprintf(copy_path, sizeof copy_path, "%s/everheap-copy.%d", directory, getpid());
-    snprintf(live_session_path, sizeof live_session_path, "%s.live", live_path);
-    snprintf(copy_session_path, sizeof copy_session_path, "%s.live", copy_path);
+    step_copy_begin(&copy);
     world = mmap(NULL, sizeof *world, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(world != MAP_FAILED);
-    scenario_use(live_path, world);
-    holder = open(copy_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    CHECK(holder >= 0);
+    scenario_use(copy.live_path, world);
 }
 
 static void tear_down(void)
 {
-    close(holder);
     munmap(world, sizeof *world);
-    (void)unlink(live_path);
-    (void)unlink(copy_path);
-    (void)unlink(live_session_path);
-    (void)unlink(copy_session_path);
+    step_copy_end(&copy);
 }
 
 TEST(a_kill_at_any_instruction_of_a_live_heap_breaks_nothing)
@@ -387,7 +334,7 @@ static const char *act_beside(void *context)
                                  .misuse = EVH_MISUSE_STATUS,
                                  .must_exist = true,
                                  .size_max_bytes = SCENARIO_HEAP_BYTES_MAX};
-    bystander = (struct survivor){.random = judged, .heap = evh_open(live_path, &options)};
+    bystander = (struct survivor){.random = judged, .heap = evh_open(copy.live_path, &options)};
     REQUIRE(bystander.heap != NULL);
     const char *wrong = check_kept(&bystander);
     if (!wrong) wrong = survivor_work(&bystander);
@@ -426,11 +373,10 @@ static const char *act_at_last(void)
 static void run_beside(uint64_t stop_at, struct step_result *result)
 {
     static const struct step_others others = {act_beside, act_behind};
-    const struct step_plan plan = {.paths = {live_path, live_session_path},
+    const struct step_plan plan = {.paths = {copy.live_path, copy.live_session_path},
                                    .prepare = prepare_child,
                                    .operate = operate_child};
-    (void)unlink(live_path);
-    (void)unlink(live_session_path);
+    step_copy_clear(&copy);
     memset(world, 0, sizeof *world);
     judged++;
     const bool fine = step_run_beside(&plan, stop_at, &others, result);

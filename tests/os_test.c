@@ -765,7 +765,17 @@ TEST(the_time_is_after_this_was_written)
 }
 
 static uint64_t parent_process;
-static int child_calls;
+static int prepare_calls, parent_calls, child_calls;
+
+static void before_fork(void)
+{
+    prepare_calls++;
+}
+
+static void behind_fork(void)
+{
+    parent_calls++;
+}
 
 static void on_fork(void)
 {
@@ -775,16 +785,18 @@ static void on_fork(void)
 static int look_as_child(void)
 {
     if (os->process() == parent_process || os->process() != (uint64_t)getpid()) return 1;
-    return child_calls == 1 ? 0 : 2;
+    return child_calls == 1 && prepare_calls == 1 && parent_calls == 0 ? 0 : 2;
 }
 
 TEST(a_forked_child_is_another_process_and_is_told)
 {
-    os_at_fork(on_fork);
-    os_at_fork(on_fork); /* once */
+    os_at_fork(before_fork, behind_fork, on_fork);
+    os_at_fork(before_fork, behind_fork, on_fork); /* once */
     parent_process = os->process();
     CHECK_EQUAL(parent_process, getpid());
     CHECK_EQUAL(os->process(), parent_process);
     CHECK_EQUAL(in_child(look_as_child), 0);
     CHECK_EQUAL(child_calls, 0);
+    CHECK_EQUAL(prepare_calls, 1);
+    CHECK_EQUAL(parent_calls, 1);
 }

@@ -1,6 +1,7 @@
 /* pool_test.c -- pools: over the system, shared, on a heap; families of them. */
 #include <everheap.h>
 
+#include "support/status.h"
 #include "test.h"
 
 #include <pthread.h>
@@ -8,11 +9,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static evh_status last_status(void)
-{
-    return evh_last_error()->status;
-}
 
 static evh_pool *make(const evh_pool_options *options)
 {
@@ -59,6 +55,76 @@ static bool count_block(void *block, void *context)
     CHECK(block != NULL);
     ++*(uint64_t *)context;
     return true;
+}
+
+struct forked {
+    evh_pool *pool;
+    evh_stacks *stacks;
+    evh_arena *arena;
+    bool ends; /* atomic */
+};
+
+enum { FORKED_BLOCKS = 300, FORKED_STACKS = 40 };
+
+static bool use_all(const struct forked *forked)
+{
+    void *blocks[FORKED_BLOCKS];
+    evh_stack *stacks[FORKED_STACKS];
+    bool fine = true;
+    for (unsigned i = 0; i < FORKED_BLOCKS; i++) {
+        blocks[i] = evh_pool_get(forked->pool);
+        fine = fine && blocks[i];
+    }
+    for (unsigned i = 0; i < FORKED_STACKS; i++) {
+        stacks[i] = evh_stack_get(forked->stacks);
+        fine = fine && stacks[i];
+    }
+    for (unsigned i = 0; i < 10; i++) fine = fine && evh_arena_alloc(forked->arena, 100, 16);
+    for (unsigned i = 0; i < FORKED_BLOCKS; i++) evh_pool_put(forked->pool, blocks[i]);
+    for (unsigned i = 0; i < FORKED_STACKS; i++) evh_stack_put(forked->stacks, stacks[i]);
+    return fine;
+}
+
+static void *use_all_until_told(void *context)
+{
+    struct forked *forked = context;
+    while (!__atomic_load_n(&forked->ends, __ATOMIC_RELAXED))
+        if (!use_all(forked)) return context;
+    return NULL;
+}
+
+TEST(a_forked_child_uses_what_other_threads_were_in_the_middle_of)
+{
+    enum { THREADS = 3, FORKS = 60 };
+    struct forked forked = {
+        .pool = make(&(evh_pool_options){.size_bytes = 64, .is_shared = true}),
+        .stacks = evh_stacks_create(NULL),
+        .arena = evh_arena_create(&(evh_arena_options){.is_shared = true}),
+    };
+    pthread_t threads[THREADS];
+    CHECK(forked.stacks && forked.arena);
+    for (unsigned i = 0; i < THREADS; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, use_all_until_told, &forked), 0);
+    for (unsigned i = 0; i < FORKS; i++) {
+        int status = 0;
+        const pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            alarm(60); /* rather than for ever */
+            _exit(use_all(&forked) ? 0 : 1);
+        }
+        CHECK_EQUAL(waitpid(child, &status, 0), child);
+        CHECK_EQUAL(status, 0);
+    }
+    __atomic_store_n(&forked.ends, true, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < THREADS; i++) {
+        void *failed = NULL;
+        CHECK_EQUAL(pthread_join(threads[i], &failed), 0);
+        CHECK(failed == NULL);
+    }
+    evh_pool_close(forked.pool);
+    evh_stacks_close(forked.stacks);
+    evh_arena_close(forked.arena);
 }
 
 TEST(random_gets_and_puts_agree_with_a_model)

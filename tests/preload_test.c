@@ -24,21 +24,6 @@
 
 enum { PATH_SIZE = 4096, OUTPUT_SIZE = 1 << 16 };
 
-/* A path relative to the directory of this test binary. */
-static const char *beside_test(const char *relative)
-{
-    static char paths[4][PATH_SIZE + 64];
-    static unsigned next;
-    char self[PATH_SIZE];
-    char *path = paths[next++ % 4];
-    const ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
-    CHECK(size > 0);
-    self[size] = 0;
-    *strrchr(self, '/') = 0;
-    snprintf(path, sizeof paths[0], "%s/%s", self, relative);
-    return path;
-}
-
 /* The command that runs programs for the processor that the tests are built for ("qemu-aarch64"),
  * while they run under it themselves; empty on that processor. */
 static const char *emulator(void)
@@ -53,7 +38,7 @@ static bool programs_start(void)
 {
     char command[2 * PATH_SIZE];
     snprintf(command, sizeof command, "%s '%s' 2>/dev/null", emulator(),
-             beside_test("programs/preload_program"));
+             test_beside("programs/preload_program"));
     const int status = system(command);
     return WIFEXITED(status) && WEXITSTATUS(status) == 2;
 }
@@ -61,7 +46,7 @@ static bool programs_start(void)
 static const char *library_path(void)
 {
     const char *given = getenv("EVERHEAP_MALLOC");
-    const char *path = given ? given : beside_test("../libeverheap-malloc.so");
+    const char *path = given ? given : test_beside("../libeverheap-malloc.so");
     if (IS_SANITIZED) SKIP("sanitizers have a malloc() of their own");
     if (access(path, R_OK) != 0) SKIP("libeverheap-malloc.so is not built");
     if (!programs_start()) SKIP("this system starts no programs of the kind that was built");
@@ -90,7 +75,7 @@ static int run_program(const char *environment, const char *part, char output[OU
     /* An emulator is not to preload the library itself, but to have its program do it. */
     const char *name = emulator()[0] ? "QEMU_SET_ENV=LD_PRELOAD" : "LD_PRELOAD";
     snprintf(command, sizeof command, "%s %s='%s' %s '%s' %s", environment, name, library_path(),
-             emulator(), beside_test("programs/preload_program"), part);
+             emulator(), test_beside("programs/preload_program"), part);
     return run_shell(command, output);
 }
 
@@ -156,7 +141,7 @@ TEST(handlers_of_forks_that_others_set_first_may_allocate)
     if (made) test_fail(__FILE__, __LINE__, "%d: %s", made, output);
     CHECK_EQUAL(made, 0);
     snprintf(command, sizeof command, "ulimit -t 60; LD_PRELOAD='./h.so %s' timeout 120 '%s' forks",
-             library_path(), beside_test("programs/preload_program"));
+             library_path(), test_beside("programs/preload_program"));
     const int status = run_shell(command, output);
     if (status || strcmp(output, "forks: fine\n") != 0)
         test_fail(__FILE__, __LINE__, "status %d: %s", status, output);
@@ -175,7 +160,7 @@ TEST(programs_start_where_addresses_or_data_are_limited)
     if (emulator()[0]) SKIP("the emulator needs more than these limits");
     for (unsigned i = 0; i < sizeof limits / sizeof limits[0]; i++) {
         snprintf(command, sizeof command, "ulimit %s && LD_PRELOAD='%s' '%s' null", limits[i],
-                 library_path(), beside_test("programs/preload_program"));
+                 library_path(), test_beside("programs/preload_program"));
         const int status = run_shell(command, output);
         if (status || strcmp(output, "null: fine\n") != 0)
             test_fail(__FILE__, __LINE__, "%s: status %d: %s", limits[i], status, output);
@@ -229,7 +214,7 @@ TEST(a_heap_in_a_file_can_be_looked_at_afterwards)
     CHECK_EQUAL(run_program("EVERHEAP_FILE=preload_%p.heap", "forks", output), 0);
     CHECK(strcmp(output, "forks: fine\n") == 0);
     snprintf(command, sizeof command, "'%s' check preload_*.heap && ls preload_*.heap | wc -l",
-             getenv("EVERHEAP_COMMAND") ? getenv("EVERHEAP_COMMAND") : beside_test("../everheap"));
+             getenv("EVERHEAP_COMMAND") ? getenv("EVERHEAP_COMMAND") : test_beside("../everheap"));
     const int status = run_shell(command, output);
     if (status || !strstr(output, "\n1\n")) test_fail(__FILE__, __LINE__, "%d: %s", status, output);
 }

@@ -1,6 +1,7 @@
 /* stack_test.c -- guarded stacks: get, put, limits, use by fibers, threads. */
 #include <everheap.h>
 
+#include "support/status.h"
 #include "test.h"
 
 #include <pthread.h>
@@ -9,11 +10,6 @@
 #include <string.h>
 #include <ucontext.h>
 #include <unistd.h>
-
-static evh_status last_status(void)
-{
-    return evh_last_error()->status;
-}
 
 static evh_stacks *make(const evh_stacks_options *options)
 {

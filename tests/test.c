@@ -193,6 +193,20 @@ const char *test_directory(void)
     return directory;
 }
 
+const char *test_beside(const char *relative)
+{
+    static char paths[4][2 * PATH_SIZE];
+    static unsigned next;
+    char self[PATH_SIZE];
+    char *path = paths[next++ % 4];
+    const ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[size > 0 ? size : 0] = 0;
+    char *end = strrchr(self, '/');
+    if (end) *end = 0;
+    snprintf(path, sizeof paths[0], "%s/%s", self, relative);
+    return path;
+}
+
 const char *test_path(const char *name)
 {
     static char buffers[PATH_BUFFERS][PATH_SIZE + 256];

@@ -39,6 +39,9 @@ const char *test_directory(void);
 /** A path in it that no file has yet; static, valid until eight calls later. */
 const char *test_path(const char *name);
 
+/** A path relative to the directory of this test binary; good for three further calls. */
+const char *test_beside(const char *relative);
+
 #ifdef __cplusplus
 }
 #endif

@@ -21,6 +21,11 @@ extern "C" {
  * Over a heap, an object's content is part of the heap's commits: rolled back, saved and reopened
  * with it. The object's handle is not; when the heap is closed, or a rollback takes back the
  * object's creation, every call on the handle but its close answers EVH_STALE.
+ *
+ * Over a live heap the content is there at any moment, and survives a kill: an arena loses up to 4
+ * KiB of room, a pool at most the block that each killed thread was getting or putting. A pool may
+ * have handles in several processes, an arena has one at a time. In the durable heap that a live
+ * one is saved as, they go on.
  */
 
 enum { EVH_OBJECT_NAME_MAX = 31, EVH_LINE_BYTES = 64, EVH_SIMD_BYTES = 64 };
@@ -61,10 +66,11 @@ typedef struct evh_arena_options {
  * Make an arena. `options` may be NULL: growing, over the system.
  * Returns   the arena, owned: end it with evh_arena_close() or evh_arena_remove().
  * Errors    EVH_INVALID (what contradicts, an alignment that is no power of two, a buffer below 256
- *           bytes), EVH_NO_MEMORY, EVH_MODE (also on a live heap), EVH_UNSUPPORTED; on a heap as
+ *           bytes), EVH_NO_MEMORY, EVH_MODE, EVH_UNSUPPORTED; on a heap as
  *           evh_malloc().
  * Threads   per object, as all calls on an arena; any where is_shared.
- * Crash     an arena on a heap exists from the next commit on.
+ * Crash     an arena on a heap exists from the next commit on; on a live heap from the moment that
+ *           its ref is stored, before which a kill leaks one block of 64 bytes.
  */
 EVH_API evh_arena *evh_arena_create(const evh_arena_options *options);
 
@@ -74,8 +80,7 @@ EVH_API evh_ref evh_arena_ref(const evh_arena *arena);
 /**
  * The arena that `heap` keeps under `ref`, with its content. Of `options` (may be NULL) name,
  * debug, keep_bytes and misuse count; size_bytes, alignment and limits are the stored ones.
- * Errors    EVH_CORRUPT, EVH_NOT_FOUND (no arena there), EVH_READ_ONLY, EVH_NO_MEMORY, EVH_MODE
- *           (a live heap).
+ * Errors    EVH_CORRUPT, EVH_NOT_FOUND (no arena there), EVH_READ_ONLY, EVH_NO_MEMORY.
  */
 EVH_API evh_arena *evh_arena_open(evh_heap *heap, evh_ref ref, const evh_arena_options *options);
 
@@ -102,7 +107,7 @@ EVH_API void *evh_arena_alloc_slow(evh_arena *arena, size_t size, size_t alignme
  *           undefined. NULL on failure.
  * Errors    EVH_INVALID (alignment), EVH_LIMIT (used up, or too large), EVH_NO_MEMORY, EVH_STALE;
  *           on a heap as evh_malloc().
- * Crash     on a heap: undone unless committed.
+ * Crash     on a heap: undone unless committed; on a live one see above.
  * Cost      a few instructions; both sizes constant: a subtraction, a mask, a comparison, a store.
  */
 static inline void *evh_arena_alloc(evh_arena *arena, size_t size, size_t alignment)
@@ -156,12 +161,14 @@ EVH_API evh_mark evh_arena_mark(evh_arena *arena);
  * Take back all that was allocated since `mark`. Marks nest: releasing one ends the later ones.
  * Errors    EVH_STALE (a mark that ended, or of another arena: a misuse), EVH_MODE (shared);
  *           EVH_NO_MEMORY (a debugged arena could not remember the mark; nothing is released).
+ * Crash     on a live heap: newer chunks are taken back one by one, then what is in this one.
  * Cost      constant, and the chunks taken since.
  */
 EVH_API evh_status evh_arena_release(evh_arena *arena, evh_mark mark);
 
 /** Take back everything. The largest chunk stays, `keep_bytes` of it resident.
  *  Threads  of a shared arena: no other thread allocates or uses its memory meanwhile.
+ *  Crash    on a live heap: some chunks may be taken back and others not.
  *  Cost     constant; after growth, the chunks that grew. */
 EVH_API void evh_arena_reset(evh_arena *arena);
 
@@ -209,7 +216,8 @@ typedef struct evh_pool_options {
                            put is the next one got */
     size_t size_bytes;  /* of a block */
     size_t alignment;   /* a power of two to 4096; 0: 16 */
-    uint64_t count_max; /* blocks; EVH_LIMIT beyond. 0: no limit. On a heap: in whole slabs */
+    uint64_t count_max; /* blocks; EVH_LIMIT beyond. 0: no limit. On a heap: in whole slabs; in a
+                           live one, processes that grow it at once may exceed it by one each */
     bool is_shared;     /* threads may get and put at once; each may keep 64 free blocks, which
                            then are no other's, also if count_max is reached */
     bool guards;        /* a page without access before and behind each slab; the system's only */
@@ -223,13 +231,14 @@ typedef struct evh_pool_options {
  * Make a pool.
  * Returns   the pool, owned: end it with evh_pool_close() or evh_pool_remove().
  * Errors    EVH_INVALID (size 0 or above 1 MiB, alignment), EVH_NO_MEMORY, EVH_MODE (guards on a
- *           heap, a live heap); on a heap as evh_malloc().
+ *           heap, debug letters in a live heap); on a heap as evh_malloc().
  * Threads   per object, as all calls on a pool; any where is_shared.
  */
 EVH_API evh_pool *evh_pool_create(const evh_pool_options *options);
 /** As evh_arena_ref(). */
 EVH_API evh_ref evh_pool_ref(const evh_pool *pool);
-/** As evh_arena_open(). Of `options` name, debug, is_shared and misuse count. */
+/** As evh_arena_open(). Of `options` name, debug, is_shared and misuse count. EVH_MODE: in a live
+ *  heap, a pool that was not made in one. */
 EVH_API evh_pool *evh_pool_open(evh_heap *heap, evh_ref ref, const evh_pool_options *options);
 /** End the handle; the system's memory is freed with every block. NULL is fine. */
 EVH_API void evh_pool_close(evh_pool *pool);
@@ -250,7 +259,8 @@ EVH_API void evh_pool_put_slow(evh_pool *pool, void *block);
  * A block, contents undefined.
  * Returns   the block, owned: evh_pool_put(), or the pool's end. NULL on failure.
  * Errors    EVH_LIMIT (count_max are in use), EVH_NO_MEMORY, EVH_STALE; on a heap as evh_malloc().
- * Crash     on a heap: undone unless committed.
+ * Crash     on a heap: undone unless committed; on a live one a block may be in use that nobody was
+ *           told of.
  */
 static inline void *evh_pool_get(evh_pool *pool)
 {

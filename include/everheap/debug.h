@@ -11,22 +11,31 @@ extern "C" {
 /*
  * Debugging is chosen when an object is made: by the letters in its option `debug`, or, where that
  * is NULL, in the environment variable EVERHEAP_DEBUG. An object without letters costs nothing.
- * A live heap has none but R: EVH_MODE for the option, the environment is not meant for it.
+ * A live heap has none but O, S and R: EVH_MODE for the option, what else the environment says is
+ * not meant for it. Its log is in the heap: evh_debug_heap_log().
  *
  *   C    canaries behind blocks (before them too in arenas and pools): EVH_OVERWRITTEN at the
  *        block's free and at each verification
  *   J    junk in new and in freed memory; freed memory that changed is EVH_OVERWRITTEN when it is
  *        used again
  *   Q    quarantine: a freed block is used again only after 256 others (Q<n>: n) were freed
- *   G    a guard page behind each block of a volatile pool: an overflow faults where it happens
+ *   G    a guard page behind each block of a volatile pool: an overflow faults where it happens.
+ *        Behind the last page of each block of a heap in memory, or opened with EVH_PRIVATE: so
+ *        does an overflow that leaves that page, and any access to a block in quarantine. EVH_MODE
+ *        for other heaps, if it is the option that asks for it
  *   S    sites: messages name where a block was made and freed; see EVH_DEBUG_SITES
  *   L    a report of leaks when the object is closed
  *   V    validate pointers and marks exactly, also where the normal way takes them on trust
  *   O    log operations in a ring; EVERHEAP_DEBUG_LOG=PATH keeps it in a file that survives the
- *        process
+ *        process; a live heap's is in the heap
  *   X<n> verify everything after each n operations (X: 1000)
  *   R    report only: a misuse sets the last error and does not abort (as EVH_MISUSE_STATUS)
  *   A    all of C J Q S L V
+ *
+ * In a program that is compiled for AddressSanitizer or runs under Valgrind, a heap, arena, pool or
+ * stack tells them what may be touched, whatever the letters: bytes behind what was asked for, and
+ * what was freed, may not. (Not of blocks in live heaps, in small heaps and in the caller's
+ * buffers; a freed block's place may be another's soon: letter Q delays that.)
  */
 
 /**
@@ -80,13 +89,14 @@ typedef bool evh_debug_leak_visit(const evh_debug_leak *leak, void *context);
 EVH_API uint64_t evh_debug_leaks(evh_heap *heap, evh_debug_leak_visit *visit, void *context);
 
 typedef struct evh_debug_operation {
-    uint64_t number; /* from 1, in the process */
+    uint64_t number; /* from 1, in the process; in a live heap's log, of all processes */
     char operation[8];
-    char object[32]; /* its name */
-    uint64_t address;
+    char object[32];  /* its name */
+    uint64_t address; /* in a live heap's log: the ref */
     uint64_t size;
-    uint32_t thread;
-    char site[60];
+    uint32_t thread; /* from 1, in the process */
+    uint32_t process;
+    char site[56];
 } evh_debug_operation;
 
 /** Called for each operation; returns false to stop. */
@@ -98,6 +108,19 @@ typedef bool evh_debug_operation_visit(const evh_debug_operation *operation, voi
  * Errors    EVH_NOT_FOUND, EVH_IO, EVH_CORRUPT (no log).
  */
 EVH_API evh_status evh_debug_log(const char *path, evh_debug_operation_visit *visit, void *context);
+
+/* The tag of the root that holds a live heap's log. */
+#define EVH_DEBUG_LOG_TAG 0x45564f2d474f4c31u
+
+/**
+ * Visit the last 2048 operations that are logged in a live heap (letter O), by all processes,
+ * oldest first. The log is part of the heap: it survives every process, and can be read by another
+ * one, also from a copy or read-only. An operation that a process was killed in may be missing.
+ * Errors    EVH_NOT_FOUND (nothing was ever logged there), EVH_CORRUPT, EVH_INVALID.
+ * Threads   any.
+ */
+EVH_API evh_status evh_debug_heap_log(evh_heap *heap, evh_debug_operation_visit *visit,
+                                      void *context);
 
 /* ---- watching a heap ------------------------------------------------------------------------ */
 

@@ -81,7 +81,7 @@ EVH_API evh_status evh_check(evh_heap *heap, evh_report *report, void *context);
 typedef struct evh_block {
     void *address;
     evh_ref ref;
-    size_t size;   /* usable bytes */
+    size_t size;   /* usable bytes; of a debugged heap those asked for, as evh_usable_size() */
     uint32_t type; /* registered type id; 0 if untyped */
 } evh_block;
 

@@ -6,7 +6,8 @@
  * about a microsecond for a new mapping, is a nanosecond for each.
  *
  * Invariants
- *  1. bump->start <= bump->current <= chunk->end, and bump->start is chunk->start.
+ *  1. bump->start <= bump->current <= chunk->end, and bump->start is chunk->start, or above it in a
+ *     live heap, where what is set apart begins.
  *  2. The view is closed (start is UINTPTR_MAX) if and only if bump is the hidden one, or there is
  *     no chunk.
  *  3. What lies between bump->current and chunk->end, and older chunks, is handed out.
@@ -65,8 +66,6 @@ static evh_status arena_check_options(const char *name, const evh_arena_options 
     if (options->heap && (options->is_shared || options->guards))
         return base_fail(EVH_MODE, NO_OFFSET,
                          "arena '%s': on a heap it is neither shared nor guarded", name);
-    if (options->heap && options->heap->live)
-        return base_fail(EVH_MODE, NO_OFFSET, "arena '%s': not on a live heap", name);
     return EVH_OK;
 }
 
@@ -95,6 +94,7 @@ void arena_set_cursor(evh_arena *arena, struct arena_chunk *chunk, uintptr_t cur
     assert(current <= chunk->end);
     arena->bump->current = current;
     arena->bump->start = chunk->start;
+    if (arena->is_live) arena_live_set(arena, chunk, current);
     if (current < chunk->low) chunk->low = current;
 }
 
@@ -116,6 +116,7 @@ uint64_t arena_used(evh_arena *arena)
 /* Whether chunks have a header and a footer. */
 static bool arena_has_edges(const evh_arena *arena)
 {
+    assert(!arena->heap || arena->options.heap == arena->heap);
     assert(arena != NULL);
     const bool has_canaries = arena->debug && (arena->debug->settings.letters & DEBUG_CANARY);
     return !arena->heap && !arena->options.buffer && (arena->options.guards || has_canaries);
@@ -134,11 +135,11 @@ static evh_status arena_guard(evh_arena *arena, struct arena_chunk *chunk, uint6
         return base_fail_os(error, NO_OFFSET, "arena '%s': cannot guard a chunk", arena->name);
     chunk->start += page;
     chunk->end -= page;
-    const struct fault_range range = {.kind = FAULT_ARENA,
-                                      .start = (uintptr_t)mapping,
-                                      .end = (uintptr_t)mapping + chunk->mapping_bytes,
-                                      .guard_bytes = page,
-                                      .name = arena->name};
+    struct fault_range range = {.kind = "arena",
+                                .start = (uintptr_t)mapping,
+                                .end = (uintptr_t)mapping + chunk->mapping_bytes,
+                                .guard_bytes = page};
+    memcpy(range.name, arena->name, sizeof range.name);
     chunk->fault = fault_add(&range);
     return EVH_OK;
 }
@@ -172,6 +173,7 @@ void arena_end_chunk(evh_arena *arena, struct arena_chunk *chunk)
     if (!chunk) return;
     assert(arena != NULL);
     assert(chunk != arena->chunk);
+    assert(!arena->is_live); /* arena_live_drop() */
     if (chunk->fault) fault_remove(chunk->fault);
     if (!arena->options.heap) os_annotate_open((void *)chunk->start, chunk->end - chunk->start);
     if (chunk->mapping) (void)os->release(chunk->mapping, chunk->mapping_bytes);
@@ -198,9 +200,43 @@ static evh_status arena_full(const evh_arena *arena, size_t size)
     assert(arena != NULL);
     const uint64_t reserved =
         arena->older_bytes + (arena->chunk ? arena->chunk->end - arena->chunk->start : 0);
+    assert(arena->is_fixed || !arena->chunk || reserved > 0);
     return base_fail(EVH_LIMIT, NO_OFFSET,
                      "arena '%s': no room for %zu bytes: it has %llu and may not grow", arena->name,
                      size, (unsigned long long)reserved);
+}
+
+/* A chunk of `bytes`, in no list; NULL and the error. */
+static struct arena_chunk *arena_new_chunk(evh_arena *arena, uint64_t bytes)
+{
+    assert(bytes > 0);
+    assert(!arena->options.buffer);
+    struct arena_chunk *chunk = os->memory_allocate(sizeof *chunk);
+    if (!chunk) {
+        (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "arena '%s': no memory", arena->name);
+        return NULL;
+    }
+    const evh_status status =
+        arena->heap ? arena_heap_add(arena, chunk, bytes) : arena_map_chunk(arena, chunk, bytes);
+    if (!status) return chunk;
+    if (chunk->fault) fault_remove(chunk->fault);
+    if (chunk->mapping) (void)os->release(chunk->mapping, chunk->mapping_bytes);
+    os->memory_free(chunk);
+    return NULL;
+}
+
+/* The largest chunk that there is room for, of `bytes` or half that and so on down to `need`. */
+static struct arena_chunk *arena_find_chunk(evh_arena *arena, uint64_t bytes, uint64_t need)
+{
+    assert(bytes >= need);
+    assert(need > 0);
+    for (;;) { /* it halves */
+        struct arena_chunk *chunk = arena_new_chunk(arena, bytes);
+        if (chunk || bytes == need || arena->is_fixed) return chunk;
+        const evh_status why = evh_last_error()->status;
+        if (why != EVH_FULL && why != EVH_LIMIT && why != EVH_NO_MEMORY) return NULL;
+        bytes = base_max(bytes / 2, need);
+    }
 }
 
 /* The newest chunk is used up: another one, of at least `need` bytes, becomes the newest. */
@@ -215,17 +251,8 @@ static evh_status arena_grow(evh_arena *arena, uint64_t need, size_t size)
     } else {
         const uint64_t bytes = arena_next_bytes(arena, need);
         if ((arena->is_fixed && arena->chunk) || bytes == 0) return arena_full(arena, size);
-        chunk = os->memory_allocate(sizeof *chunk);
-        if (!chunk)
-            return base_fail(EVH_NO_MEMORY, NO_OFFSET, "arena '%s': no memory", arena->name);
-        const evh_status status = arena->heap ? arena_heap_add(arena, chunk, bytes)
-                                              : arena_map_chunk(arena, chunk, bytes);
-        if (status) {
-            if (chunk->fault) fault_remove(chunk->fault);
-            if (chunk->mapping) (void)os->release(chunk->mapping, chunk->mapping_bytes);
-            os->memory_free(chunk);
-            return status;
-        }
+        chunk = arena_find_chunk(arena, bytes, need);
+        if (!chunk) return evh_last_error()->status;
         chunk->low = chunk->end;
         if (arena->next_bytes < ARENA_CHUNK_MAX_BYTES) arena->next_bytes *= 2;
         arena_close_bytes(arena, chunk->start, chunk->end);
@@ -243,6 +270,7 @@ static evh_status arena_grow(evh_arena *arena, uint64_t need, size_t size)
 /* The cursor moved down for the block, or 0: it does not fit. */
 static uintptr_t arena_place(const evh_arena *arena, size_t size, size_t alignment)
 {
+    assert(arena->bump == &arena->view || arena->bump == &arena->hidden);
     assert(base_is_power_of_two(alignment));
     const struct evh_arena_view *bump = arena->bump;
     if (size > bump->current || bump->start == UINTPTR_MAX) return 0;
@@ -261,8 +289,16 @@ void *arena_bump(evh_arena *arena, size_t size, size_t alignment)
                             size);
             return NULL;
         }
-        if (arena_grow(arena, need, size)) return NULL;
-        found = arena_place(arena, size, alignment);
+        if (arena->is_live && !arena_live_is_ours(arena)) {
+            (void)arena_live_refuse(arena);
+            return NULL;
+        }
+        if (arena->is_live && arena_live_reserve(arena, size, alignment))
+            found = arena_place(arena, size, alignment);
+        else if (arena_grow(arena, need, size))
+            return NULL;
+        if (arena->is_live && !found) (void)arena_live_reserve(arena, size, alignment);
+        if (!found) found = arena_place(arena, size, alignment);
     }
     assert(found != 0);
     arena->bump->current = found;
@@ -279,6 +315,8 @@ void *evh_arena_alloc_slow(evh_arena *arena, size_t size, size_t alignment)
                            arena->name, alignment);
         return NULL;
     }
+    assert(base_is_power_of_two(alignment));
+    assert(!arena->is_stale);
     if (arena->options.is_shared) return arena_shared_alloc(arena, size, alignment);
     if (arena->debug) return arena_debug_alloc(arena, size, alignment);
     void *memory = arena_bump(arena, size, alignment);
@@ -291,6 +329,7 @@ void *evh_arena_alloc_slow(evh_arena *arena, size_t size, size_t alignment)
 /* Whether the inline way must stay closed: somebody has to see each allocation. */
 static bool arena_is_watched(const evh_arena *arena)
 {
+    assert(!arena->options.is_shared || !arena->heap);
     assert(arena != NULL);
     return arena->options.is_shared || arena->debug || (!arena->options.heap && os_is_annotated());
 }
@@ -314,6 +353,7 @@ evh_arena *arena_new(const evh_arena_options *given)
     arena->options.name = arena->name;
     arena->options.debug = NULL;
     arena->heap = options.heap;
+    arena->is_live = options.heap && options.heap->live;
     arena->is_fixed = options.is_fixed || options.buffer;
     arena->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
     arena->stamp = arena_new_stamp();
@@ -330,13 +370,18 @@ evh_arena *arena_new(const evh_arena_options *given)
         return NULL;
     }
     if (arena_is_watched(arena)) arena->bump = &arena->hidden;
+    assert(arena->chunk == NULL);
+    assert(base_is_power_of_two(arena->bump->alignment));
+    if (arena->options.is_shared) fork_add(&arena->fork, &arena->lock);
     return arena;
 }
 
 void arena_free(evh_arena *arena)
 {
+    assert(arena->hooked == NULL);
     assert(arena != NULL);
     if (arena->debug) arena_debug_end(arena);
+    if (arena->options.is_shared) fork_remove(&arena->fork);
     struct arena_chunk *chunk = arena->chunk;
     arena->chunk = NULL;
     while (chunk) {
@@ -374,6 +419,8 @@ evh_arena *evh_arena_create(const evh_arena_options *options)
     evh_arena *arena = arena_new(options);
     if (!arena) return NULL;
     evh_status status = arena->options.guards ? fault_install() : EVH_OK;
+    assert(arena->record == 0);
+    assert(!arena->options.buffer || arena->is_fixed);
     if (!status && arena->options.heap) status = arena_heap_create(arena);
     if (!status && arena->options.buffer)
         status = arena_use_buffer(arena);

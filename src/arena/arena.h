@@ -20,6 +20,14 @@ enum {
     ARENA_CHUNK_COUNT_MAX = 1 << 30,
 };
 
+/* A lock that fork() takes: fork.c. Zero: none. */
+struct fork_node {
+    struct heap_lock *lock;
+    struct fork_node *next;
+    struct fork_node **link; /* what points to this */
+    bool is_registry;
+};
+
 /* A chunk, oldest last. The memory is a mapping, the caller's buffer, or a block of a heap. */
 struct arena_chunk {
     struct arena_chunk *previous;
@@ -46,6 +54,8 @@ struct arena_debug {
     uint64_t operations;
 };
 
+static_assert((int)FAULT_NAME_SIZE == (int)EVH_OBJECT_NAME_MAX + 1, "names are copied whole");
+
 struct evh_arena {
     struct evh_arena_view view;   /* first: evh_arena_alloc() reads it */
     struct evh_arena_view hidden; /* the truth while the view is closed */
@@ -67,8 +77,10 @@ struct evh_arena {
     struct heap_hook hook;
     evh_heap *hooked;  /* the heap that the hook is linked to; NULL: none */
     bool is_committed; /* a commit has begun since it was made */
+    bool is_live;      /* the heap is: arena_live.c */
     /* Shared. */
     struct heap_lock lock;
+    struct fork_node fork;
     uint64_t stamp; /* of what threads' pieces belong to; never used twice */
     uint32_t id;
     struct arena_debug *debug;
@@ -95,6 +107,14 @@ EVH_INTERNAL uint64_t arena_new_stamp(void);
 EVH_INTERNAL void object_set_name(char name[EVH_OBJECT_NAME_MAX + 1], const char *given,
                                   const char *fallback);
 
+/* ---- fork.c ---- */
+
+/** From now on fork() takes the lock; without effect if it does so already. No other lock of this
+ *  layer is held. */
+EVH_INTERNAL void fork_add(struct fork_node *node, struct heap_lock *lock);
+/** No longer. A node that was never added is fine. */
+EVH_INTERNAL void fork_remove(struct fork_node *node);
+
 /* ---- arena_shared.c ---- */
 EVH_INTERNAL void *arena_shared_alloc(evh_arena *arena, size_t size, size_t alignment);
 
@@ -105,6 +125,25 @@ EVH_INTERNAL evh_status arena_heap_add(evh_arena *arena, struct arena_chunk *chu
 EVH_INTERNAL void arena_heap_close(evh_arena *arena);
 /** After a reset: the chunk that is left is the first. */
 EVH_INTERNAL void arena_heap_renumber(evh_arena *arena);
+EVH_INTERNAL struct arena_record *arena_record_of(const evh_arena *arena);
+EVH_INTERNAL struct arena_chunk_record *arena_chunk_record_of(const evh_arena *arena,
+                                                              uint64_t offset);
+
+/* ---- arena_live.c: all of them only where arena->is_live is set ---- */
+/** Whether the image is as this handle has left it; EVH_STALE, and says that it is not. */
+EVH_INTERNAL bool arena_live_is_ours(const evh_arena *arena);
+EVH_INTERNAL evh_status arena_live_refuse(const evh_arena *arena);
+/** Store in the image that the cursor is there; nothing is set apart. */
+EVH_INTERNAL void arena_live_set(evh_arena *arena, struct arena_chunk *chunk, uintptr_t current);
+/** Set memory of the newest chunk apart for a block, and some more. False: it does not fit. */
+EVH_INTERNAL bool arena_live_reserve(evh_arena *arena, size_t size, size_t alignment);
+/** As arena_heap_add(); the record names the chunk. */
+EVH_INTERNAL evh_status arena_live_add(evh_arena *arena, struct arena_chunk *chunk, uint64_t size);
+/** Free the chunk before `newer`, or the newest if that is NULL; what names it then names the one
+ *  before. */
+EVH_INTERNAL void arena_live_drop(evh_arena *arena, struct arena_chunk *newer);
+/** Bring what only a clean end stores up to date. */
+EVH_INTERNAL void arena_live_store(evh_arena *arena);
 
 /* ---- arena_debug.c: all of them only where arena->debug is set ---- */
 EVH_INTERNAL evh_status arena_debug_create(evh_arena *arena, const struct debug_settings *settings);
@@ -121,29 +160,11 @@ EVH_INTERNAL void arena_debug_junk(evh_arena *arena, struct arena_chunk *chunk, 
 /** Canaries in a chunk's header and footer. */
 EVH_INTERNAL void arena_debug_edges(evh_arena *arena, struct arena_chunk *chunk);
 
-/* ---- fault_table.c: what guards belong to ---- */
-
-enum fault_kind { FAULT_ARENA, FAULT_POOL, FAULT_BLOCK, FAULT_STACK };
-
-struct fault_range {
-    enum fault_kind kind;
-    uintptr_t start, end;    /* everything, guards included */
-    uintptr_t stride;        /* FAULT_STACK: from one guard to the next; else 0 */
-    uintptr_t guard_bytes;   /* of each guard */
-    const evh_stack *stacks; /* FAULT_STACK: their descriptors */
-    const char *name;        /* copied */
-};
-
-/** Make a range known to the handler of faults. 0: the table is full, and a fault says nothing. */
-EVH_INTERNAL uint32_t fault_add(const struct fault_range *range);
-EVH_INTERNAL void fault_remove(uint32_t slot);
-/** Set the handler. EVH_NO_MEMORY and the like. */
-EVH_INTERNAL evh_status fault_install(void);
-
 /* ---- shapes ---- */
 
 static inline uintptr_t arena_cursor(const evh_arena *arena)
 {
+    assert(arena->bump->current != 0);
     assert(arena->bump != NULL);
     return arena->bump->current;
 }
@@ -151,6 +172,7 @@ static inline uintptr_t arena_cursor(const evh_arena *arena)
 /* ASan and Valgrind may not touch these bytes. Not on a heap, whose pages a commit reads. */
 static inline void arena_close_bytes(const evh_arena *arena, uintptr_t start, uintptr_t end)
 {
+    assert(!arena->is_live || arena->options.heap);
     assert(start <= end);
     if (!arena->options.heap) os_annotate_closed((const void *)start, end - start);
 }

@@ -236,6 +236,7 @@ evh_status arena_debug_release(evh_arena *arena, uint64_t serial)
 
 void arena_debug_reset(evh_arena *arena)
 {
+    assert(arena->bump == &arena->hidden);
     assert(arena->debug != NULL);
     (void)arena_debug_check(arena, 0);
     arena->debug->count = 0;

@@ -4,19 +4,19 @@
  * between commits bumping makes no page dirty but those that the program writes to. What a rollback
  * takes back, the record takes back with it: the handle is set up anew from it.
  *
- * The record names the newest chunk, each chunk the one before; numbers from 1 upwards bound the
- * walk over stored data.
+ * The record names the newest chunk, each chunk the one before; that numbers fall bounds the walk
+ * over stored data. What is different in a live heap is arena_live.c's.
  */
 #include "arena/arena.h"
 
-static struct arena_record *arena_record_of(const evh_arena *arena)
+struct arena_record *arena_record_of(const evh_arena *arena)
 {
     assert(arena->heap != NULL);
     assert(arena->record != 0);
     return (struct arena_record *)(void *)(arena->heap->view.base + arena->record);
 }
 
-static struct arena_chunk_record *arena_chunk_record_of(const evh_arena *arena, uint64_t offset)
+struct arena_chunk_record *arena_chunk_record_of(const evh_arena *arena, uint64_t offset)
 {
     assert(arena->heap != NULL);
     assert(offset != 0);
@@ -29,6 +29,10 @@ static struct arena_chunk_record *arena_chunk_record_of(const evh_arena *arena, 
 static void arena_heap_store(evh_arena *arena)
 {
     assert(!arena->is_stale);
+    if (arena->is_live) {
+        arena_live_store(arena);
+        return;
+    }
     const struct arena_chunk *chunk = arena->chunk;
     struct arena_record next = {
         .magic = ARENA_MAGIC,
@@ -56,10 +60,11 @@ evh_status arena_heap_add(evh_arena *arena, struct arena_chunk *chunk, uint64_t 
     /* A chunk of the usual sizes is whole slices, its record included. */
     if (bytes == arena->next_bytes && base_is_power_of_two(bytes) && bytes >= PAGE_BYTES)
         size = bytes;
+    if (arena->is_live) return arena_live_add(arena, chunk, size);
     unsigned char *block = evh_aligned_alloc(arena->heap, EVH_LINE_BYTES, size);
     if (!block) return evh_last_error()->status;
     chunk->offset = evh_ref_to(arena->heap, block).offset;
-    chunk->number = arena->chunk_count + 1;
+    chunk->number = arena->chunk ? arena->chunk->number + 1 : 1;
     chunk->start = (uintptr_t)block + sizeof(struct arena_chunk_record);
     chunk->end = (uintptr_t)block + size;
     assert(chunk->offset != 0);
@@ -93,22 +98,23 @@ static evh_status arena_damaged(const evh_arena *arena, uint64_t offset, const c
                      what);
 }
 
-/* One chunk as the image has it; `*previous` becomes the one before. */
-static evh_status arena_load_chunk(const evh_arena *arena, uint64_t offset, uint64_t number,
+/* One chunk as the image has it, older than number `above`; `*previous` becomes the one before. */
+static evh_status arena_load_chunk(const evh_arena *arena, uint64_t offset, uint64_t above,
                                    struct arena_chunk *chunk, uint64_t *previous)
 {
     assert(chunk != NULL);
-    assert(number > 0);
+    assert(previous != NULL);
     uint64_t size = 0;
     if (!heap_block_at(arena->heap, offset, &size) || size < sizeof(struct arena_chunk_record))
         return arena_damaged(arena, offset, "a chunk that is no block");
     const struct arena_chunk_record *record = arena_chunk_record_of(arena, offset);
-    if (record->magic != ARENA_CHUNK_MAGIC || record->number != number ||
+    if (record->magic != ARENA_CHUNK_MAGIC || record->number == 0 || record->number >= above ||
         record->size_bytes > size || record->size_bytes < sizeof *record ||
-        (record->previous == 0) != (number == 1))
+        (record->number == 1 && record->previous != 0) ||
+        !heap_is_zero(record->reserved, sizeof record->reserved))
         return arena_damaged(arena, offset, "a chunk's record is damaged");
     chunk->offset = offset;
-    chunk->number = number;
+    chunk->number = record->number;
     chunk->start = (uintptr_t)(record + 1);
     chunk->end = (uintptr_t)record + record->size_bytes;
     chunk->low = chunk->end; /* nothing below the cursor is known to be junk */
@@ -116,27 +122,34 @@ static evh_status arena_load_chunk(const evh_arena *arena, uint64_t offset, uint
     return EVH_OK;
 }
 
-/* Build the list of chunks from the record. What is built when it fails is arena->chunk's. */
+/* Build the list of chunks from the record: their numbers fall, which bounds the loop. What is
+ * built when it fails is arena->chunk's. */
 static evh_status arena_load_chunks(evh_arena *arena, const struct arena_record *record)
 {
     assert(arena->chunk == NULL);
     assert(record != NULL);
     struct arena_chunk **link = &arena->chunk;
     uint64_t offset = record->chunk;
+    uint64_t above = UINT64_MAX;
     arena->older_bytes = 0;
-    for (uint64_t number = record->chunk_count; number > 0; number--) {
+    arena->chunk_count = 0;
+    while (offset != 0) {
         struct arena_chunk *chunk = os->memory_allocate(sizeof *chunk);
         if (!chunk)
             return base_fail(EVH_NO_MEMORY, NO_OFFSET, "arena '%s': no memory", arena->name);
-        const evh_status status = arena_load_chunk(arena, offset, number, chunk, &offset);
+        const evh_status status = arena_load_chunk(arena, offset, above, chunk, &offset);
         if (status) {
             os->memory_free(chunk);
             return status;
         }
+        above = chunk->number;
         *link = chunk;
         link = &chunk->previous;
+        arena->chunk_count++;
         if (chunk != arena->chunk) arena->older_bytes += chunk->end - chunk->start;
     }
+    if (record->chunk_count && record->chunk_count != arena->chunk_count)
+        return arena_damaged(arena, arena->record, "it has not as many chunks as it says");
     return EVH_OK;
 }
 
@@ -148,7 +161,8 @@ static evh_status arena_check_record(const evh_arena *arena, const struct arena_
         record->is_fixed > 1 || record->reserved != 0 || record->next_bytes == 0 ||
         record->next_bytes > REGION_SIZE_MAX || record->size_max_bytes > REGION_SIZE_MAX ||
         record->chunk_count > heap_end_bytes(arena->heap) / ARENA_CHUNK_MIN_BYTES ||
-        (record->chunk == 0) != (record->chunk_count == 0))
+        (record->chunk == 0 && (record->chunk_count != 0 || record->current != 0)) ||
+        (record->chunk_count == 0) != (record->current == 0))
         return arena_damaged(arena, arena->record, "its record is damaged");
     return EVH_OK;
 }
@@ -184,14 +198,15 @@ static evh_status arena_heap_load(evh_arena *arena)
     if (status) return status;
     arena_forget_chunks(arena);
     status = arena_load_chunks(arena, &stored);
-    arena->chunk_count = stored.chunk_count;
     arena->next_bytes = stored.next_bytes;
     arena->is_fixed = stored.is_fixed != 0;
     arena->options.size_max_bytes = stored.size_max_bytes;
     arena->view.alignment = arena->hidden.alignment = stored.alignment;
     if (status || !arena->chunk) return status;
     const struct arena_chunk *chunk = arena->chunk;
-    const uintptr_t current = (uintptr_t)arena->heap->view.base + stored.current;
+    const uint64_t cursor =
+        stored.current ? stored.current : arena_chunk_record_of(arena, chunk->offset)->current;
+    const uintptr_t current = (uintptr_t)arena->heap->view.base + cursor;
     if (current < chunk->start || current > chunk->end)
         return arena_damaged(arena, arena->record, "its cursor lies in no chunk");
     arena_set_cursor(arena, arena->chunk, current);
@@ -222,6 +237,7 @@ static void arena_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_eve
 {
     evh_arena *arena = arena_of_hook(hook);
     assert(arena->is_stale || arena->heap == heap);
+    assert(arena->hooked == heap);
     if (arena->is_stale) {
         if (event == HEAP_CLOSING) arena->hooked = NULL;
         return;
@@ -229,13 +245,14 @@ static void arena_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_eve
     switch (event) {
     case HEAP_BEFORE_COMMIT: arena_heap_store(arena); return;
     case HEAP_COMMITTED: arena->is_committed = true; return;
+    case HEAP_ROLLING_BACK: return;
     case HEAP_ROLLED_BACK:
         arena->stamp = arena_new_stamp(); /* marks end */
         if (arena->debug) arena->debug->count = arena->debug->mark_count = 0;
         if (!arena->is_committed || arena_heap_load(arena)) arena_become_stale(arena);
         return;
     case HEAP_CLOSING:
-        if (heap->mode == EVH_MEMORY) arena_heap_store(arena);
+        if (heap->mode == EVH_MEMORY || arena->is_live) arena_heap_store(arena);
         arena_become_stale(arena);
         arena->hooked = NULL;
         return;
@@ -253,6 +270,7 @@ static void arena_heap_attach(evh_arena *arena)
 
 static void arena_heap_detach(evh_arena *arena)
 {
+    assert(arena->options.heap != NULL);
     assert(!arena->heap || !arena->hooked || arena->heap == arena->hooked);
     if (arena->hooked) heap_hook_remove(arena->hooked, &arena->hook);
     arena->hooked = NULL;
@@ -266,9 +284,12 @@ evh_status arena_heap_create(evh_arena *arena)
     assert(arena->record == 0);
     struct arena_record *record = evh_malloc(arena->heap, sizeof *record);
     if (!record) return evh_last_error()->status;
-    memset(record, 0, sizeof *record);
+    *record = (struct arena_record){.magic = ARENA_MAGIC,
+                                    .next_bytes = arena->next_bytes,
+                                    .size_max_bytes = arena->options.size_max_bytes,
+                                    .alignment = (uint32_t)arena->bump->alignment,
+                                    .is_fixed = arena->is_fixed};
     arena->record = evh_ref_to(arena->heap, record).offset;
-    arena_heap_store(arena);
     arena_heap_attach(arena);
     return EVH_OK;
 }
@@ -276,10 +297,6 @@ evh_status arena_heap_create(evh_arena *arena)
 evh_arena *evh_arena_open(evh_heap *heap, evh_ref ref, const evh_arena_options *options)
 {
     if (heap_writable(heap)) return NULL;
-    if (heap->live) {
-        (void)base_fail(EVH_MODE, ref.offset, "%s: no arena is in a live heap", heap_path(heap));
-        return NULL;
-    }
     evh_arena_options chosen = {.heap = heap};
     if (options) {
         chosen.name = options->name;
@@ -291,6 +308,8 @@ evh_arena *evh_arena_open(evh_heap *heap, evh_ref ref, const evh_arena_options *
     if (!arena) return NULL;
     arena->record = ref.offset;
     evh_status status = EVH_OK;
+    assert(arena->heap == heap);
+    assert(arena->chunk == NULL);
     if (ref.offset == 0 || ref.offset > heap_end_bytes(heap))
         status = base_fail(EVH_NOT_FOUND, ref.offset, "%s: no arena there", heap_path(heap));
     if (!status) status = arena_heap_load(arena);
@@ -308,6 +327,7 @@ evh_arena *evh_arena_open(evh_heap *heap, evh_ref ref, const evh_arena_options *
 evh_ref evh_arena_ref(const evh_arena *arena)
 {
     const evh_ref none = {0}, ref = {arena ? arena->record : 0};
+    assert(!arena || arena->options.heap || arena->record == 0);
     return arena && !arena->is_stale && arena->heap ? ref : none;
 }
 
@@ -333,7 +353,11 @@ evh_status evh_arena_remove(evh_arena *arena)
     }
     evh_status status = arena_usable(arena);
     if (!status) status = heap_writable(arena->heap);
+    if (!status && arena->is_live && !arena_live_is_ours(arena)) status = arena_live_refuse(arena);
     if (!status) arena_heap_detach(arena);
+    assert(status || arena->hooked == NULL);
+    assert(status || arena->record != 0);
+    while (!status && arena->is_live && arena->chunk) arena_live_drop(arena, NULL);
     if (!status && arena->record) evh_free(arena->heap, arena->heap->view.base + arena->record);
     if (status) {
         const evh_error why = *evh_last_error();

@@ -13,6 +13,8 @@ void *evh_arena_calloc(evh_arena *arena, size_t count, size_t size, size_t align
         return NULL;
     }
     void *memory = evh_arena_alloc(arena, total, alignment);
+    assert(count == 0 || total / count == size);
+    assert(!memory || evh_arena_holds(arena, memory, total) || arena->options.is_shared);
     if (memory && total) memset(memory, 0, total);
     return memory;
 }
@@ -26,6 +28,8 @@ char *evh_arena_strdup(evh_arena *arena, const char *text)
     }
     const size_t size = strlen(text) + 1;
     char *copy = evh_arena_alloc(arena, size, 1);
+    assert(size > 0);
+    assert(!copy || copy != text);
     if (copy) memcpy(copy, text, size);
     return copy;
 }
@@ -40,6 +44,8 @@ char *evh_arena_printf(evh_arena *arena, const char *format, ...)
     const int length = vsnprintf(small, sizeof small, format, arguments);
     va_end(arguments);
     char *text = NULL;
+    assert(length < 0 || (size_t)length < SIZE_MAX);
+    assert(format != NULL);
     if (length < 0)
         (void)base_fail(EVH_INVALID, NO_OFFSET, "arena '%s': printf() refuses \"%s\"", arena->name,
                         format);

@@ -46,8 +46,6 @@ static evh_status pool_check_options(const char *name, const evh_pool_options *o
         return pool_refuse(name, "no such answer to misuse");
     if (options->heap && options->guards)
         return base_fail(EVH_MODE, NO_OFFSET, "pool '%s': on a heap it has no guards", name);
-    if (options->heap && options->heap->live)
-        return base_fail(EVH_MODE, NO_OFFSET, "pool '%s': not on a live heap", name);
     return EVH_OK;
 }
 
@@ -82,6 +80,19 @@ static void pool_set_layout(evh_pool *pool)
     assert(pool->slab_blocks > 0);
 }
 
+/* Other processes get and put, unseen by this one's table. */
+static evh_status pool_limit_letters(const char *name, const evh_pool_options *options,
+                                     struct debug_settings *settings)
+{
+    assert(options->heap != NULL);
+    assert(options->heap->live != NULL);
+    const unsigned refused = settings->letters & ~(unsigned)(DEBUG_REPORT_ONLY | DEBUG_VALIDATE);
+    if (refused && options->debug)
+        return base_fail(EVH_MODE, NO_OFFSET, "pool '%s': in a live heap it is not debugged", name);
+    settings->letters &= DEBUG_REPORT_ONLY; /* pointers are validated anyway */
+    return EVH_OK;
+}
+
 evh_pool *pool_new_handle(const evh_pool_options *options)
 {
     struct debug_settings settings;
@@ -90,6 +101,8 @@ evh_pool *pool_new_handle(const evh_pool_options *options)
     object_set_name(name, options->name, "pool");
     if (pool_check_options(name, options)) return NULL;
     if (debug_read(options->debug, name, &settings)) return NULL;
+    if (options->heap && options->heap->live && pool_limit_letters(name, options, &settings))
+        return NULL;
     evh_pool *pool = os->memory_allocate(sizeof *pool);
     if (!pool) {
         (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory", name);
@@ -139,6 +152,7 @@ void pool_free_handle(evh_pool *pool)
         slab = previous;
     }
     os->memory_free(pool->places);
+    os->memory_free(pool->tails);
     os->memory_free(pool);
 }
 
@@ -152,6 +166,7 @@ evh_pool *evh_pool_create(const evh_pool_options *options)
     if (!pool) return NULL;
     const bool has_guards =
         options->guards || (pool->debug && (pool->debug->settings.letters & DEBUG_GUARD));
+    assert(!has_guards || !pool->heap || pool->debug);
     evh_status status = has_guards ? fault_install() : EVH_OK;
     if (!status && pool->heap) status = pool_heap_create(pool);
     if (status) {
@@ -186,11 +201,11 @@ static evh_status pool_guard_slab(const evh_pool *pool, struct pool_slab *slab, 
     int error = os->guard(mapping, page, OS_GUARD_PROTECT);
     if (!error) error = os->guard(mapping + slab->mapping_bytes - page, page, OS_GUARD_PROTECT);
     if (error) return base_fail_os(error, NO_OFFSET, "pool '%s': cannot guard a slab", pool->name);
-    const struct fault_range range = {.kind = FAULT_POOL,
-                                      .start = (uintptr_t)mapping,
-                                      .end = (uintptr_t)mapping + slab->mapping_bytes,
-                                      .guard_bytes = page,
-                                      .name = pool->name};
+    struct fault_range range = {.kind = "pool",
+                                .start = (uintptr_t)mapping,
+                                .end = (uintptr_t)mapping + slab->mapping_bytes,
+                                .guard_bytes = page};
+    memcpy(range.name, pool->name, sizeof range.name);
     slab->fault = fault_add(&range);
     return EVH_OK;
 }
@@ -207,12 +222,12 @@ static evh_status pool_guard_blocks(const evh_pool *pool, struct pool_slab *slab
         if (error)
             return base_fail_os(error, NO_OFFSET, "pool '%s': cannot guard a block", pool->name);
     }
-    const struct fault_range range = {.kind = FAULT_BLOCK,
-                                      .start = (uintptr_t)slab->blocks + pool->stride - page,
-                                      .end = (uintptr_t)slab->blocks + slab->count * pool->stride,
-                                      .stride = pool->stride,
-                                      .guard_bytes = page,
-                                      .name = pool->name};
+    struct fault_range range = {.kind = "block of pool",
+                                .start = (uintptr_t)slab->blocks + pool->stride - page,
+                                .end = (uintptr_t)slab->blocks + slab->count * pool->stride,
+                                .stride = pool->stride,
+                                .guard_bytes = page};
+    memcpy(range.name, pool->name, sizeof range.name);
     slab->fault = fault_add(&range);
     return EVH_OK;
 }
@@ -305,14 +320,17 @@ void *evh_pool_get_slow(evh_pool *pool)
 {
     if (LIKELY(pool != NULL)) {
         if (pool->way == POOL_WAY_HEAP) return pool_heap_get(pool);
+        if (pool->way == POOL_WAY_LIVE) return pool_live_get(pool);
         if (pool->way == POOL_WAY_MAGAZINES) return pool_shared_get(pool);
     }
     if (pool_usable(pool) || NEVER(!pool)) return NULL;
     const bool is_locked = pool->options.is_shared;
+    assert(!pool->is_stale);
     if (is_locked) heap_lock_take(&pool->lock);
-    void *block = pool->debug  ? pool_debug_get(pool)
-                  : pool->heap ? pool_heap_get(pool)
-                               : pool_plain_get(pool);
+    void *block = pool->debug                      ? pool_debug_get(pool)
+                  : pool->heap && pool->heap->live ? pool_live_get(pool)
+                  : pool->heap                     ? pool_heap_get(pool)
+                                                   : pool_plain_get(pool);
     if (is_locked) heap_lock_drop(&pool->lock);
     return block;
 }
@@ -333,15 +351,23 @@ void evh_pool_put_slow(evh_pool *pool, void *block)
             (void)pool_heap_put(pool, block);
             return;
         }
+        if (pool->way == POOL_WAY_LIVE) {
+            (void)pool_live_put(pool, block);
+            return;
+        }
         if (pool->way == POOL_WAY_MAGAZINES) {
             pool_shared_put(pool, block);
             return;
         }
     }
+    assert(pool == NULL || pool->stride > 0);
+    assert(pool == NULL || pool->view.is_open == 0 || block == NULL);
     if (!block || pool_usable(pool)) return;
     if (pool->options.is_shared) heap_lock_take(&pool->lock);
     if (pool->debug)
         pool_debug_put(pool, block);
+    else if (pool->heap && pool->heap->live)
+        (void)pool_live_put(pool, block);
     else if (pool->heap)
         (void)pool_heap_put(pool, block);
     else
@@ -385,7 +411,7 @@ static uint64_t pool_live_bits(const evh_pool *pool, const struct pool_slab *sla
     memset(bits, 0, POOL_SLAB_WORDS * sizeof *bits);
     if (pool->heap && !pool->debug) {
         for (uint64_t w = 0; w * 64 < slab->count; w++) {
-            bits[w] = slab->bits[w];
+            bits[w] = base_load(&slab->bits[w], __ATOMIC_RELAXED);
             live += base_count_bits(bits[w]);
         }
         return live;
@@ -417,6 +443,10 @@ evh_status evh_pool_each(evh_pool *pool, evh_pool_visit *visit, void *context)
     if (status) return status;
     if (!visit) return base_fail(EVH_INVALID, NO_OFFSET, "pool '%s': no visit: null", pool->name);
     uint64_t bits[POOL_SLAB_WORDS];
+    const evh_status looked = pool->tails ? pool_live_look(pool) : EVH_OK;
+    assert(pool->stride > 0);
+    assert(!pool->tails || pool->heap);
+    if (looked) return looked;
     for (const struct pool_slab *slab = pool->slabs; slab; slab = slab->previous) {
         if (pool_live_bits(pool, slab, bits) == 0) continue;
         for (uint64_t i = 0; i < slab->count; i++) {
@@ -432,11 +462,13 @@ void evh_pool_get_stats(evh_pool *pool, evh_pool_stats *stats)
 {
     if (!stats) return;
     *stats = (evh_pool_stats){0};
-    if (!pool || pool->is_stale) return;
+    if (!pool || pool->is_stale || (pool->tails && pool_live_look(pool))) return;
     uint64_t bits[POOL_SLAB_WORDS];
     stats->size_bytes = pool->options.size_bytes;
     stats->capacity = pool->capacity;
     stats->slabs = pool->slab_count;
+    assert(pool->capacity >= pool->slab_count);
+    assert((pool->slabs == NULL) == (pool->slab_count == 0));
     for (const struct pool_slab *slab = pool->slabs; slab; slab = slab->previous) {
         stats->live += pool_live_bits(pool, slab, bits);
         stats->reserved_bytes += slab->mapping ? slab->mapping_bytes : slab->count * pool->stride;

@@ -52,7 +52,13 @@ struct pool_debug {
 };
 
 /* The ways that need no check but this. */
-enum pool_way { POOL_WAY_OTHER, POOL_WAY_HEAP, POOL_WAY_MAGAZINES };
+enum pool_way { POOL_WAY_OTHER, POOL_WAY_HEAP, POOL_WAY_LIVE, POOL_WAY_MAGAZINES };
+
+/* The last slab that a handle has seen of a chain. */
+struct pool_tail {
+    uint64_t offset;
+    uint64_t number; /* in the chain, from 1 */
+};
 
 struct evh_pool {
     struct evh_pool_view view; /* first: evh_pool_get() reads it */
@@ -69,6 +75,8 @@ struct evh_pool {
     struct pool_slab **places; /* hash of slices: which slab is there */
     uint64_t place_count;      /* a power of two */
     uint64_t places_used;
+    struct pool_tail *tails; /* not NULL: there are POOL_CHAINS chains of slabs */
+    uint32_t growing;        /* the chain that a slab is being added to */
 
     struct pool_slab *slabs; /* newest first */
     uint64_t slab_count;
@@ -87,6 +95,7 @@ struct evh_pool {
     evh_heap *hooked;
     bool is_committed;
     struct heap_lock lock;
+    struct fork_node fork;
     uint64_t stamp;
     uint32_t id;
     evh_pool *next_pool; /* in the registry of shared pools */
@@ -122,6 +131,36 @@ EVH_INTERNAL void pool_heap_close(evh_pool *pool);
 EVH_INTERNAL evh_status pool_heap_find(const evh_pool *pool, const void *block,
                                        struct pool_slab **slab, uint64_t *index);
 
+/** EVH_LIMIT if count_max forbids another slab. */
+EVH_INTERNAL evh_status pool_check_limit(const evh_pool *pool);
+/** A slab of a chain, with that number (0: any), becomes known. */
+EVH_INTERNAL evh_status pool_learn_slab(evh_pool *pool, uint64_t offset, uint64_t number);
+/** Put the next word with free blocks, of the slabs that are known, into the mask; false: none. */
+EVH_INTERNAL bool pool_refill_known(evh_pool *pool);
+/** The slab has free words: it is in the list of such, unless it is the current one. */
+EVH_INTERNAL void pool_set_partial(evh_pool *pool, struct pool_slab *slab);
+/** Bytes before a slab's first block. */
+EVH_INTERNAL uint64_t pool_first_bytes(const evh_pool *pool);
+EVH_INTERNAL struct pool_slab_record *pool_slab_record_of(const evh_pool *pool, uint64_t offset);
+
+/* ---- pool_live.c: where pool->tails is set; get, put and remove in a live heap only ---- */
+
+/** Learn the slabs that were added to chains, by whomever. EVH_CORRUPT, EVH_NO_MEMORY. */
+EVH_INTERNAL evh_status pool_live_look(evh_pool *pool);
+EVH_INTERNAL void *pool_live_get(evh_pool *pool);
+EVH_INTERNAL evh_status pool_live_put(evh_pool *pool, void *block);
+/** Free all slabs, then the record. */
+EVH_INTERNAL evh_status pool_live_remove(evh_pool *pool);
+
+/** The bits of a word that stand for blocks. */
+static inline uint64_t pool_valid_bits(const struct pool_slab *slab, uint64_t word)
+{
+    assert(word * 64 < slab->count);
+    const uint64_t rest = slab->count - word * 64;
+    assert(slab->count <= POOL_SLAB_BLOCKS_MAX);
+    return rest >= 64 ? UINT64_MAX : (1ull << rest) - 1;
+}
+
 /* ---- pool_debug.c ---- */
 EVH_INTERNAL evh_status pool_debug_create(evh_pool *pool, const struct debug_settings *settings);
 EVH_INTERNAL void pool_debug_end(evh_pool *pool);
@@ -138,18 +177,22 @@ static inline void *pool_next(const void *block)
 {
     void *next;
     memcpy(&next, block, sizeof next);
+    assert(block != NULL);
+    assert(next != block);
     return next;
 }
 
 /* ASan and Valgrind may not touch a free block, but for the word that links it. */
 static inline void pool_open_block(const evh_pool *pool, void *block)
 {
+    assert(block != NULL);
     assert(!pool->heap);
     if (UNLIKELY(pool->is_annotated)) os_annotate_open(block, pool->options.size_bytes);
 }
 
 static inline void pool_close_block(const evh_pool *pool, unsigned char *block)
 {
+    assert(block != NULL);
     assert(!pool->heap);
     const size_t link = sizeof(void *);
     if (UNLIKELY(pool->is_annotated) && pool->options.size_bytes > link)
@@ -158,6 +201,8 @@ static inline void pool_close_block(const evh_pool *pool, unsigned char *block)
 
 static inline void pool_link(void *block, void *next)
 {
+    assert(block != NULL);
+    assert(block != next);
     memcpy(block, &next, sizeof next);
 }
 

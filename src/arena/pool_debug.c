@@ -19,6 +19,7 @@ static bool pool_debug_has(const evh_pool *pool, unsigned letter)
 /* Canaries exist over the system; a guard page takes their place behind the block. */
 static bool pool_debug_has_canaries(const evh_pool *pool)
 {
+    assert(!pool->heap || pool->debug->front_bytes == 0);
     assert(pool->debug != NULL);
     return pool->debug->front_bytes > 0;
 }
@@ -69,6 +70,7 @@ static unsigned char *pool_debug_place(const evh_pool *pool, void *block)
 
 bool pool_debug_is_live(const evh_pool *pool, const void *block)
 {
+    assert(block != NULL);
     assert(pool->debug != NULL);
     const struct debug_block *known = debug_table_find(&pool->debug->table, (uintptr_t)block);
     if (known) return !known->is_free;
@@ -97,6 +99,7 @@ static const char *pool_debug_text(const evh_pool *pool, const struct debug_bloc
 
 static evh_status pool_debug_verify(const evh_pool *pool, const struct debug_block *known)
 {
+    assert(pool->debug != NULL);
     size_t first = 0;
     assert(known->key != 0);
     unsigned char *block = (unsigned char *)(uintptr_t)known->key;
@@ -178,6 +181,7 @@ void *pool_debug_get(evh_pool *pool)
     const char *site = debug_take_site();
     pool_debug_every(pool);
     const size_t spare_count = debug->spare_count;
+    assert(spare_count <= debug->spare_limit);
     unsigned char *block = pool_debug_take(pool, &is_junk);
     if (!block) return NULL;
     struct debug_block *known = debug_table_add(&debug->table, (uintptr_t)block);
@@ -266,6 +270,7 @@ static void pool_debug_quarantine(evh_pool *pool, void *block)
 /* Whether the pool ever handed out a block at this address. */
 static bool pool_debug_is_place(const evh_pool *pool, void *block)
 {
+    assert(pool->debug != NULL);
     uint64_t index = 0;
     assert(block != NULL);
     for (const struct pool_slab *slab = pool->slabs; slab; slab = slab->previous) {
@@ -293,6 +298,7 @@ static void pool_debug_bad_put(const evh_pool *pool, void *block, const struct d
 
 void pool_debug_put(evh_pool *pool, void *block)
 {
+    assert(block != NULL);
     struct pool_debug *debug = pool->debug;
     assert(debug != NULL);
     const char *site = debug_take_site();
@@ -338,6 +344,7 @@ static void pool_debug_report_leaks(const evh_pool *pool)
     for (size_t i = 0; i < debug->table.slots; i++)
         if (debug->table.blocks[i].key && !debug->table.blocks[i].is_free) leaks++;
     if (leaks == 0) return;
+    assert(leaks <= debug->table.count);
     debug_print("pool '%s': %llu blocks of %zu bytes were never put back", pool->name,
                 (unsigned long long)leaks, pool->options.size_bytes);
     if (!pool_debug_has(pool, DEBUG_SITES)) return;
@@ -353,6 +360,7 @@ static void pool_debug_report_leaks(const evh_pool *pool)
 
 void pool_debug_end(evh_pool *pool)
 {
+    assert(pool->hooked == NULL);
     struct pool_debug *debug = pool->debug;
     assert(debug != NULL);
     for (size_t i = 0; i < debug->table.slots && !pool->options.heap; i++)

@@ -3,8 +3,8 @@
  * As in the heap below, a bit in a bitmap is the truth: one 8-byte store hands a block out, one
  * takes it back, so that any moment is a valid image; a block that is free already, and a pointer
  * into one, are told exactly. What else is here (masks, lists, the hash of places) is derived from
- * the image and dropped by a rollback. A slab is linked by one store too: what is killed just
- * before it leaks the slab, which no ref names, to whoever collects such blocks.
+ * the image and dropped by a rollback. A pool in a live heap is used by several processes:
+ * pool_live.c.
  *
  * Estimate: get is a mask's lowest bit, two loads and two stores; put finds its slab by the slice
  * (or is in the current one) and its block by a multiplication: about 2 ns each.
@@ -20,31 +20,25 @@ static struct pool_record *pool_record_of(const evh_pool *pool)
     return (struct pool_record *)(void *)(pool->heap->view.base + pool->record);
 }
 
-static struct pool_slab_record *pool_slab_record_of(const evh_pool *pool, uint64_t offset)
+struct pool_slab_record *pool_slab_record_of(const evh_pool *pool, uint64_t offset)
 {
     assert(pool->heap != NULL);
     assert(offset != 0);
     return (struct pool_slab_record *)(void *)(pool->heap->view.base + offset);
 }
 
-static uint64_t pool_valid_bits(const struct pool_slab *slab, uint64_t word)
-{
-    assert(word * 64 < slab->count);
-    const uint64_t rest = slab->count - word * 64;
-    assert(slab->count <= POOL_SLAB_BLOCKS_MAX);
-    return rest >= 64 ? UINT64_MAX : (1ull << rest) - 1;
-}
-
 /* ---- which slab a block lies in ---- */
 
 static uint64_t pool_slice_of(const evh_pool *pool, const void *address)
 {
+    assert(address != NULL);
     assert(pool->heap != NULL);
     return ((uintptr_t)address - (uintptr_t)pool->heap->view.base) >> SLICE_SHIFT;
 }
 
 static uint64_t pool_place_home(const evh_pool *pool, uint64_t slice)
 {
+    assert(pool->places != NULL);
     assert(base_is_power_of_two(pool->place_count));
     return (slice * 0x9e3779b97f4a7c15u >> 32) & (pool->place_count - 1);
 }
@@ -54,6 +48,7 @@ static void pool_note_places(evh_pool *pool, struct pool_slab *slab)
 {
     const uint64_t first = pool_slice_of(pool, slab->blocks);
     const uint64_t last = pool_slice_of(pool, slab->blocks + slab->count * pool->stride - 1);
+    assert(first <= last);
     for (uint64_t slice = first; slice <= last; slice++) {
         uint64_t at = pool_place_home(pool, slice);
         while (pool->places[at]) at = (at + 1) & (pool->place_count - 1);
@@ -70,6 +65,7 @@ static evh_status pool_add_places(evh_pool *pool, struct pool_slab *slab)
     const uint64_t more = (slab->count * pool->stride >> SLICE_SHIFT) + 2;
     uint64_t count = pool->place_count ? pool->place_count : POOL_PLACES_FIRST;
     while (pool->places_used + more > count / 2) count *= 2;
+    assert(base_is_power_of_two(count));
     if (count != pool->place_count) {
         struct pool_slab **places = os->memory_allocate(count * sizeof(struct pool_slab *));
         if (!places) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory", pool->name);
@@ -88,6 +84,8 @@ static evh_status pool_add_places(evh_pool *pool, struct pool_slab *slab)
 static struct pool_slab *pool_find_slab(const evh_pool *pool, const void *block)
 {
     struct pool_slab *current = pool->current;
+    assert(pool->heap != NULL);
+    assert(pool->stride > 0);
     if (current && (uintptr_t)block - (uintptr_t)current->blocks < current->count * pool->stride)
         return current;
     if (pool->place_count == 0) return NULL;
@@ -121,7 +119,7 @@ evh_status pool_heap_find(const evh_pool *pool, const void *block, struct pool_s
 
 /* ---- get and put ---- */
 
-static void pool_set_partial(evh_pool *pool, struct pool_slab *slab)
+void pool_set_partial(evh_pool *pool, struct pool_slab *slab)
 {
     assert(slab->free_words != 0);
     if (slab->is_partial || slab == pool->current) return;
@@ -134,13 +132,14 @@ static void pool_set_partial(evh_pool *pool, struct pool_slab *slab)
 /* Put the next word with free blocks of the current slab into the mask. */
 static bool pool_refill_current(evh_pool *pool)
 {
+    assert(pool->heap != NULL);
     struct pool_slab *slab = pool->current;
     if (!slab) return false;
     assert(pool->mask == 0);
     while (slab->free_words) {
         const uint32_t word = base_lowest_bit(slab->free_words);
         slab->free_words &= slab->free_words - 1;
-        pool->mask = ~slab->bits[word] & pool_valid_bits(slab, word);
+        pool->mask = ~base_load(&slab->bits[word], __ATOMIC_RELAXED) & pool_valid_bits(slab, word);
         if (pool->mask == 0) continue;
         pool->word = &slab->bits[word];
         pool->at = slab->blocks + word * 64 * pool->stride;
@@ -168,11 +167,18 @@ static bool pool_refill_partial(evh_pool *pool)
     return false;
 }
 
-static evh_status pool_refill(evh_pool *pool)
+bool pool_refill_known(evh_pool *pool)
 {
     assert(pool->mask == 0);
     assert(pool->heap != NULL);
-    if (pool_refill_current(pool) || pool_refill_partial(pool)) return EVH_OK;
+    return pool_refill_current(pool) || pool_refill_partial(pool);
+}
+
+static evh_status pool_refill(evh_pool *pool)
+{
+    assert(pool->mask == 0);
+    assert(!pool->heap->live);
+    if (pool_refill_known(pool)) return EVH_OK;
     const evh_status status = pool_add_heap_slab(pool);
     if (status) return status;
     return NEVER(!pool_refill_partial(pool)) ? EVH_FULL : EVH_OK;
@@ -203,6 +209,8 @@ evh_status pool_heap_put(evh_pool *pool, void *block)
     if (UNLIKELY(status != EVH_OK))
         return pool_misuse(pool, status, block, "no block of this pool begins there");
     uint64_t *word = &slab->bits[index / 64];
+    assert(slab != NULL);
+    assert(index < slab->count);
     const uint64_t bit = 1ull << index % 64;
     const uint64_t live = __atomic_load_n(word, __ATOMIC_RELAXED);
     __atomic_store_n(word, live & ~bit, __ATOMIC_RELAXED);
@@ -217,9 +225,10 @@ evh_status pool_heap_put(evh_pool *pool, void *block)
 
 /* ---- slabs ---- */
 
-/* Bytes before a slab's first block: its record, rounded so that the blocks are aligned. */
-static uint64_t pool_first_bytes(const evh_pool *pool)
+/* Its record, rounded so that the blocks are aligned. */
+uint64_t pool_first_bytes(const evh_pool *pool)
 {
+    assert(pool->alignment >= sizeof(void *));
     assert(base_is_power_of_two(pool->alignment));
     return base_round_up(sizeof(struct pool_slab_record),
                          base_max(pool->alignment, EVH_LINE_BYTES));
@@ -227,6 +236,7 @@ static uint64_t pool_first_bytes(const evh_pool *pool)
 
 static void pool_link_slab(evh_pool *pool, struct pool_slab *slab)
 {
+    assert(slab->bits != NULL);
     assert(slab->count > 0);
     slab->previous = pool->slabs;
     pool->slabs = slab;
@@ -234,7 +244,8 @@ static void pool_link_slab(evh_pool *pool, struct pool_slab *slab)
     pool->capacity += slab->count;
     slab->free_words = 0;
     for (uint64_t w = 0; w * 64 < slab->count; w++)
-        if (~slab->bits[w] & pool_valid_bits(slab, w)) slab->free_words |= 1ull << w;
+        if (~base_load(&slab->bits[w], __ATOMIC_RELAXED) & pool_valid_bits(slab, w))
+            slab->free_words |= 1ull << w;
     if (slab->free_words) pool_set_partial(pool, slab);
 }
 
@@ -257,24 +268,35 @@ static struct pool_slab *pool_new_slab(const evh_pool *pool, uint64_t offset, ui
     return slab;
 }
 
+evh_status pool_check_limit(const evh_pool *pool)
+{
+    const uint64_t limit = pool->options.count_max;
+    assert(pool->heap != NULL);
+    if (limit == 0 || pool->capacity < limit) return EVH_OK;
+    assert(pool->slab_count > 0);
+    return base_fail(EVH_LIMIT, NO_OFFSET, "pool '%s': all of its %llu blocks are in use",
+                     pool->name, (unsigned long long)limit);
+}
+
 static evh_status pool_add_heap_slab(evh_pool *pool)
 {
     assert(pool->mask == 0);
-    const uint64_t limit = pool->options.count_max;
-    if (limit && pool->capacity >= limit)
-        return base_fail(EVH_LIMIT, NO_OFFSET, "pool '%s': all of its %llu blocks are in use",
-                         pool->name, (unsigned long long)limit);
+    const evh_status allowed = pool_check_limit(pool);
+    if (allowed) return allowed;
     const uint64_t size = pool_first_bytes(pool) + pool->slab_blocks * pool->stride;
     const uint64_t alignment = base_max(pool->alignment, EVH_LINE_BYTES);
     unsigned char *block = evh_aligned_alloc(pool->heap, alignment, size);
     if (!block) return evh_last_error()->status;
     const uint64_t offset = evh_ref_to(pool->heap, block).offset;
     struct pool_slab_record *record = pool_slab_record_of(pool, offset);
-    *record = (struct pool_slab_record){.magic = POOL_SLAB_MAGIC,
-                                        .previous = pool->slabs ? pool->slabs->offset : 0,
-                                        .pool = pool->record,
-                                        .number = pool->slab_count + 1,
-                                        .first = pool_first_bytes(pool)};
+    /* The newest, which chains (of a live heap that was saved) are not counted among. */
+    const uint64_t newest = pool_record_of(pool)->slab;
+    *record = (struct pool_slab_record){
+        .magic = POOL_SLAB_MAGIC,
+        .previous = newest,
+        .pool = pool->record,
+        .number = newest ? pool_slab_record_of(pool, newest)->number + 1 : 1,
+        .first = pool_first_bytes(pool)};
     struct pool_slab *slab = pool_new_slab(pool, offset, record->number);
     if (!slab || pool_add_places(pool, slab)) {
         os->memory_free(slab);
@@ -297,23 +319,28 @@ static evh_status pool_damaged(const evh_pool *pool, uint64_t offset, const char
                      what);
 }
 
-static evh_status pool_check_slab(const evh_pool *pool, uint64_t offset, uint64_t number)
+static evh_status pool_check_slab(const evh_pool *pool, uint64_t offset, uint64_t number,
+                                  bool is_chained)
 {
+    assert(pool->stride > 0);
     uint64_t size = 0;
     assert(pool->slab_blocks > 0);
     const uint64_t need = pool_first_bytes(pool) + pool->slab_blocks * pool->stride;
     if (!heap_block_at(pool->heap, offset, &size) || size < need)
         return pool_damaged(pool, offset, "a slab that is no block, or too small");
     const struct pool_slab_record *record = pool_slab_record_of(pool, offset);
-    if (record->magic != POOL_SLAB_MAGIC || record->pool != pool->record ||
+    const bool is_linked =
+        is_chained ? record->previous == 0
+                   : record->next == 0 && (record->previous == 0) == (record->number == 1);
+    if (record->magic != POOL_SLAB_MAGIC || record->pool != pool->record || !is_linked ||
         record->first != pool_first_bytes(pool) || (number && record->number != number) ||
-        record->number == 0 || (record->previous == 0) != (record->number == 1) ||
-        record->number > heap_end_bytes(pool->heap) / need)
+        record->number == 0 || record->number > heap_end_bytes(pool->heap) / need ||
+        !heap_is_zero(record->reserved, sizeof record->reserved))
         return pool_damaged(pool, offset, "a slab's record is damaged");
     for (uint64_t w = 0; w < POOL_SLAB_WORDS; w++) {
         const uint64_t rest = pool->slab_blocks > w * 64 ? pool->slab_blocks - w * 64 : 0;
         const uint64_t valid = rest >= 64 ? UINT64_MAX : (1ull << rest) - 1;
-        if (record->bits[w] & ~valid)
+        if (base_load(&record->bits[w], __ATOMIC_RELAXED) & ~valid)
             return pool_damaged(pool, offset, "a bit is set behind a slab's last block");
     }
     return EVH_OK;
@@ -333,7 +360,9 @@ static void pool_forget_slabs(evh_pool *pool)
     pool->mask = 0;
     pool->word = NULL;
     os->memory_free(pool->places);
+    os->memory_free(pool->tails);
     pool->places = NULL;
+    pool->tails = NULL;
     pool->place_count = pool->places_used = 0;
     assert(pool->slabs == NULL);
 }
@@ -345,7 +374,7 @@ static evh_status pool_load_slabs(evh_pool *pool, uint64_t offset)
     assert(pool->slabs == NULL);
     uint64_t number = 0;
     for (bool is_first = true; offset != 0; is_first = false) {
-        evh_status status = pool_check_slab(pool, offset, is_first ? 0 : number);
+        evh_status status = pool_check_slab(pool, offset, is_first ? 0 : number, false);
         if (status) return status;
         const struct pool_slab_record *record = pool_slab_record_of(pool, offset);
         number = record->number; /* it goes down to 1, which bounds this loop */
@@ -364,6 +393,7 @@ static evh_status pool_load_slabs(evh_pool *pool, uint64_t offset)
     struct pool_slab *slab = pool->slabs;
     pool->slabs = NULL;
     struct pool_slab *oldest = NULL; /* reversed, so that linking them puts the newest first */
+    assert(pool->slab_count == 0);
     while (slab) {
         struct pool_slab *previous = slab->previous;
         slab->previous = oldest;
@@ -376,6 +406,42 @@ static evh_status pool_load_slabs(evh_pool *pool, uint64_t offset)
         oldest = newer;
     }
     return EVH_OK;
+}
+
+evh_status pool_learn_slab(evh_pool *pool, uint64_t offset, uint64_t number)
+{
+    assert(offset != 0);
+    assert(pool->tails != NULL);
+    evh_status status = pool_check_slab(pool, offset, number, true);
+    if (status) return status;
+    struct pool_slab *slab = pool_new_slab(pool, offset, pool_slab_record_of(pool, offset)->number);
+    if (!slab) return EVH_NO_MEMORY;
+    status = pool_add_places(pool, slab);
+    if (status) {
+        os->memory_free(slab);
+        return status;
+    }
+    pool_link_slab(pool, slab);
+    return EVH_OK;
+}
+
+/* A pool with chains: those, too, whatever the heap is now. */
+static evh_status pool_load_chains(evh_pool *pool, uint64_t block_bytes)
+{
+    const struct pool_record *record = pool_record_of(pool);
+    assert(pool->tails == NULL);
+    if (record->chain_count == 0 && pool->heap->live)
+        return base_fail(EVH_MODE, pool->record, "%s: pool '%s' was not made in a live heap",
+                         heap_path(pool->heap), pool->name);
+    if (record->chain_count == 0) return EVH_OK;
+    assert(block_bytes >= sizeof *record);
+    if (record->chain_count != POOL_CHAINS || block_bytes < sizeof(struct pool_live_record) ||
+        (pool->heap->live && record->slab != 0))
+        return pool_damaged(pool, pool->record, "its record is damaged");
+    pool->tails = os->memory_allocate(POOL_CHAINS * sizeof *pool->tails);
+    if (!pool->tails)
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory", pool->name);
+    return pool_live_look(pool);
 }
 
 static evh_status pool_heap_load(evh_pool *pool)
@@ -398,8 +464,10 @@ static evh_status pool_heap_load(evh_pool *pool)
     pool->alignment = record->alignment;
     pool->stride = base_round_up(base_max(record->block_bytes, sizeof(void *)), pool->alignment);
     pool->reciprocal = UINT64_MAX / pool->stride + 1;
+    assert(pool->stride >= pool->options.size_bytes);
     pool->slab_blocks = record->slab_blocks;
-    return pool_load_slabs(pool, record->slab);
+    const evh_status status = pool_load_slabs(pool, record->slab);
+    return status ? status : pool_load_chains(pool, size);
 }
 
 /* ---- what happens to the heap ---- */
@@ -427,6 +495,7 @@ static void pool_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_even
         if (pool->debug) pool_debug_drain(pool);
         return;
     case HEAP_COMMITTED: pool->is_committed = true; return;
+    case HEAP_ROLLING_BACK: return;
     case HEAP_ROLLED_BACK:
         if (!pool->is_committed || pool_heap_load(pool)) pool_become_stale(pool);
         if (pool->debug) pool_debug_rolled_back(pool);
@@ -444,12 +513,14 @@ static void pool_heap_attach(evh_pool *pool)
     assert(pool->heap != NULL);
     pool->hook.run = pool_on_event;
     pool->hooked = pool->heap;
-    if (!pool->options.is_shared && !pool->debug) pool->way = POOL_WAY_HEAP;
+    if (!pool->options.is_shared && !pool->debug)
+        pool->way = pool->heap->live ? POOL_WAY_LIVE : POOL_WAY_HEAP;
     heap_hook_add(pool->heap, &pool->hook);
 }
 
 static void pool_heap_detach(evh_pool *pool)
 {
+    assert(pool->options.heap != NULL);
     assert(!pool->heap || !pool->hooked || pool->heap == pool->hooked);
     if (pool->hooked) heap_hook_remove(pool->hooked, &pool->hook);
     pool->hooked = NULL;
@@ -474,14 +545,22 @@ evh_status pool_heap_create(evh_pool *pool)
     if (limit)
         pool->options.count_max =
             (limit + pool->slab_blocks - 1) / pool->slab_blocks * pool->slab_blocks;
-    struct pool_record *record = evh_malloc(pool->heap, sizeof *record);
+    const bool is_live = pool->heap->live != NULL;
+    struct pool_record *record =
+        evh_calloc(pool->heap, 1, is_live ? sizeof(struct pool_live_record) : sizeof *record);
     if (!record) return evh_last_error()->status;
     *record = (struct pool_record){.magic = POOL_MAGIC,
+                                   .chain_count = is_live ? POOL_CHAINS : 0,
                                    .count_max = pool->options.count_max,
                                    .block_bytes = pool->options.size_bytes,
                                    .alignment = (uint32_t)pool->alignment,
                                    .slab_blocks = (uint32_t)pool->slab_blocks};
     pool->record = evh_ref_to(pool->heap, record).offset;
+    if (is_live) pool->tails = os->memory_allocate(POOL_CHAINS * sizeof *pool->tails);
+    if (is_live && !pool->tails) {
+        evh_free(pool->heap, record);
+        return base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory", pool->name);
+    }
     pool_heap_attach(pool);
     return EVH_OK;
 }
@@ -489,10 +568,6 @@ evh_status pool_heap_create(evh_pool *pool)
 evh_pool *evh_pool_open(evh_heap *heap, evh_ref ref, const evh_pool_options *options)
 {
     if (heap_writable(heap)) return NULL;
-    if (heap->live) {
-        (void)base_fail(EVH_MODE, ref.offset, "%s: no pool is in a live heap", heap_path(heap));
-        return NULL;
-    }
     evh_pool_options chosen = {.heap = heap, .size_bytes = 1};
     if (options) {
         chosen.name = options->name;
@@ -504,6 +579,8 @@ evh_pool *evh_pool_open(evh_heap *heap, evh_ref ref, const evh_pool_options *opt
     if (!pool) return NULL;
     pool->record = ref.offset;
     evh_status status = EVH_OK;
+    assert(pool->heap == heap);
+    assert(pool->slabs == NULL);
     if (ref.offset == 0 || ref.offset > heap_end_bytes(heap))
         status = base_fail(EVH_NOT_FOUND, ref.offset, "%s: no pool there", heap_path(heap));
     if (!status) status = pool_heap_load(pool);
@@ -524,6 +601,7 @@ evh_pool *evh_pool_open(evh_heap *heap, evh_ref ref, const evh_pool_options *opt
 evh_ref evh_pool_ref(const evh_pool *pool)
 {
     const evh_ref none = {0}, ref = {pool ? pool->record : 0};
+    assert(!pool || pool->options.heap || pool->record == 0);
     return pool && !pool->is_stale && pool->heap ? ref : none;
 }
 
@@ -546,7 +624,11 @@ evh_status evh_pool_remove(evh_pool *pool)
     }
     evh_status status = pool_usable(pool);
     if (!status) status = heap_writable(pool->heap);
-    if (!status) {
+    assert(status || pool->record != 0);
+    assert(status || pool->hooked == pool->heap);
+    if (!status && pool->heap->live) {
+        status = pool_live_remove(pool);
+    } else if (!status) {
         if (pool->debug) pool_debug_drain(pool);
         /* The record first: a kill in between leaves slabs that nothing names. */
         evh_free(pool->heap, pool->heap->view.base + pool->record);

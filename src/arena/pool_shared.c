@@ -20,19 +20,15 @@ struct pool_slot {
 static _Thread_local struct pool_slot pool_slots[SHARED_POOL_SLOTS];
 
 static struct heap_lock pool_registry_lock;
+static struct fork_node pool_registry_fork = {.is_registry = true};
 static evh_pool *pool_registry; /* the shared pools that are open, linked by next_pool */
-
-/* In a forked child there is one thread; whoever held the lock is gone. */
-static void pool_registry_forked(void)
-{
-    pool_registry_lock.state = HEAP_LOCK_OPEN;
-}
 
 void pool_shared_begin(evh_pool *pool)
 {
     assert(pool->options.is_shared);
     assert(pool->next_pool == NULL);
-    os_at_fork(pool_registry_forked);
+    fork_add(&pool_registry_fork, &pool_registry_lock);
+    fork_add(&pool->fork, &pool->lock);
     heap_lock_take(&pool_registry_lock);
     pool->next_pool = pool_registry;
     pool_registry = pool;
@@ -47,6 +43,7 @@ void pool_shared_end(evh_pool *pool)
     while (*link && *link != pool) link = &(*link)->next_pool;
     if (*link) *link = pool->next_pool;
     heap_lock_drop(&pool_registry_lock);
+    fork_remove(&pool->fork);
     struct pool_magazine *magazine = pool->magazines;
     while (magazine) {
         struct pool_magazine *next = magazine->next;
@@ -95,6 +92,7 @@ static void pool_thread_ends(void *unused)
     assert(unused == pool_slots);
     (void)unused;
     for (unsigned i = 0; i < SHARED_POOL_SLOTS; i++) pool_leave_slot(&pool_slots[i]);
+    assert(pool_slots[0].stamp == 0);
 }
 
 static struct pool_magazine *pool_new_magazine(evh_pool *pool)
@@ -129,12 +127,15 @@ static struct pool_magazine *pool_attach(evh_pool *pool)
         (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "pool '%s': no memory for a thread", pool->name);
         return NULL;
     }
+    assert(found->has_thread);
     *slot = (struct pool_slot){pool->stamp, pool, found};
     return found;
 }
 
 static inline struct pool_magazine *pool_magazine_of(evh_pool *pool)
 {
+    assert(pool->options.is_shared);
+    assert(pool->stamp != 0);
     const struct pool_slot *slot = &pool_slots[pool->id % SHARED_POOL_SLOTS];
     return LIKELY(slot->stamp == pool->stamp) ? slot->magazine : pool_attach(pool);
 }
@@ -170,6 +171,8 @@ void *pool_shared_get(evh_pool *pool)
     if (UNLIKELY(!magazine->free) && !pool_fill(pool, magazine)) return NULL;
     void *block = magazine->free;
     magazine->free = pool_next(block);
+    assert(block != NULL);
+    assert(magazine->count > 0);
     magazine->count--;
     pool_open_block(pool, block);
     return block;
@@ -193,6 +196,7 @@ static __attribute__((noinline)) void pool_empty(evh_pool *pool, struct pool_mag
 
 void pool_shared_put(evh_pool *pool, void *block)
 {
+    assert(!pool->heap);
     assert(block != NULL);
     struct pool_magazine *magazine = pool_magazine_of(pool);
     if (UNLIKELY(!magazine)) { /* no memory for a magazine: straight to the pool */

@@ -8,12 +8,11 @@ enum {
 };
 
 struct evh_pools {
-    evh_pool *pools[POOLS_MAX]; /* made when they are first asked for */
+    evh_pool *pools[POOLS_MAX]; /* made when they are first asked for; atomic */
     uint64_t sizes[POOLS_MAX];
     unsigned count;
     evh_pool_options options;
     char name[EVH_OBJECT_NAME_MAX + 1];
-    struct heap_lock lock; /* of pools[] */
 };
 
 /* The next size after `size`. */
@@ -50,6 +49,7 @@ evh_pools *evh_pools_create(size_t size_max, const evh_pool_options *options)
         if (size >= size_max) break;
     }
     assert(pools->sizes[pools->count - 1] >= size_max);
+    assert(pools->count <= POOLS_MAX);
     return pools;
 }
 
@@ -78,22 +78,23 @@ evh_pool *evh_pools_of(evh_pools *pools, size_t size)
         return NULL;
     }
     assert(pools->sizes[index] >= size);
+    assert(index == 0 || pools->sizes[index - 1] < size);
     evh_pool *pool = __atomic_load_n(&pools->pools[index], __ATOMIC_ACQUIRE);
     if (LIKELY(pool != NULL)) return pool;
-    heap_lock_take(&pools->lock);
-    pool = pools->pools[index];
-    if (!pool) {
-        evh_pool_options options = pools->options;
-        options.size_bytes = pools->sizes[index];
-        pool = evh_pool_create(&options);
-        __atomic_store_n(&pools->pools[index], pool, __ATOMIC_RELEASE);
-    }
-    heap_lock_drop(&pools->lock);
+    evh_pool_options options = pools->options;
+    options.size_bytes = pools->sizes[index];
+    evh_pool *made = evh_pool_create(&options);
+    if (!made) return NULL;
+    if (__atomic_compare_exchange_n(&pools->pools[index], &pool, made, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE))
+        return made;
+    evh_pool_close(made); /* another thread was faster */
     return pool;
 }
 
 void evh_pools_close(evh_pools *pools)
 {
+    assert(!pools || pools->count > 0);
     if (!pools) return;
     assert(pools->count <= POOLS_MAX);
     for (unsigned i = 0; i < pools->count; i++) evh_pool_close(pools->pools[i]);

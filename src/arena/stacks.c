@@ -3,12 +3,12 @@
  *      guard | stack 0 | guard | stack 1 | guard | ... | guard
  *
  * A slab is one mapping that takes memory when it is touched. A guard lies between neighbours, and
- * is set when the stack below it is handed out for the first time. Marks in the page table
- * (MADV_GUARD_INSTALL) leave the slab one mapping, so that a hundred thousand stacks are a hundred
- * mappings; mprotect() makes two of each stack, and ends at vm.max_map_count.
+ * is set when the stack below it is handed out for the first time, or a few before. Marks in the
+ * page table (MADV_GUARD_INSTALL) leave the slab one mapping, so that a hundred thousand stacks are
+ * a hundred mappings; mprotect() makes two of each stack, and ends at vm.max_map_count.
  *
  * Estimate: a stack that was put lies with its thread, a load and two stores away. A new one costs
- * its guard (0.7 us), and its first page when it is touched (0.5 to 1 us).
+ * its guard (0.6 us, or 0.25 in a batch), and its first page when it is touched (1.2 us).
  *
  * A stack's state word says whose it is, and whether it is in use: a put that is wrong is told
  * without debugging. Threads keep stacks as they keep blocks of pools (pool_shared.c).
@@ -25,6 +25,7 @@ enum {
     STACK_BATCH = 8,
     STACK_SLOTS = 8,
     STACK_CANARY_BYTES = 64,
+    STACK_GUARDS_MAX = 32, /* set at once */
 };
 
 /* evh_stack.reserved */
@@ -35,8 +36,9 @@ struct stack_slab {
     unsigned char *mapping;
     uint64_t mapping_bytes;
     evh_stack *stacks;
-    uint64_t count; /* that it has room for */
-    uint64_t made;  /* that were handed out: they have guards */
+    uint64_t count;   /* that it has room for */
+    uint64_t made;    /* that were handed out */
+    uint64_t guarded; /* the guards above the first of them, and a few more, are set */
     uint32_t fault;
 };
 
@@ -50,6 +52,7 @@ struct stack_magazine {
 struct evh_stacks {
     uint64_t stamp; /* never used twice */
     uint32_t id;
+    struct fork_node fork;
     struct heap_lock lock; /* of all that follows */
     struct stack_slab *slabs;
     evh_stack *free;
@@ -73,24 +76,28 @@ struct stack_slot {
 
 static _Thread_local struct stack_slot stack_slots[STACK_SLOTS];
 static struct heap_lock stacks_registry_lock;
+static struct fork_node stacks_registry_fork = {.is_registry = true};
 static evh_stacks *stacks_registry; /* those that are open */
 
 /* ---- a stack's words ---- */
 
 static evh_stack *stack_next(const evh_stack *stack)
 {
+    assert(stack->base != NULL);
     assert(stack != NULL);
     return (evh_stack *)(uintptr_t)stack->reserved[STACK_NEXT];
 }
 
 static void stack_set_next(evh_stack *stack, const evh_stack *next)
 {
+    assert(stack->base != NULL);
     assert(stack != next);
     stack->reserved[STACK_NEXT] = (uintptr_t)next;
 }
 
 static uint64_t stack_state(const evh_stacks *stacks, bool is_live)
 {
+    assert(stacks->stamp < UINT64_MAX / 2);
     assert(stacks->stamp != 0);
     return stacks->stamp * 2 + is_live;
 }
@@ -120,6 +127,7 @@ static evh_status stacks_check_options(const char *name, const evh_stacks_option
 /* Find out, on a page of its own, whether the kernel has marks. */
 static evh_status stacks_choose_guard(evh_stacks *stacks)
 {
+    assert(stacks->slabs == NULL);
     void *page = NULL;
     const evh_guard wish = stacks->options.guard;
     assert(stacks->page > 0);
@@ -133,12 +141,6 @@ static evh_status stacks_choose_guard(evh_stacks *stacks)
     return base_fail(EVH_UNSUPPORTED, NO_OFFSET,
                      "stacks '%s': this kernel has no guard marks (Linux 6.13 has them)",
                      stacks->name);
-}
-
-/* In a forked child there is one thread; whoever held the lock is gone. */
-static void stacks_registry_forked(void)
-{
-    stacks_registry_lock.state = HEAP_LOCK_OPEN;
 }
 
 evh_stacks *evh_stacks_create(const evh_stacks_options *given)
@@ -169,12 +171,15 @@ evh_stacks *evh_stacks_create(const evh_stacks_options *given)
     stacks->stride = base_round_up(size, stacks->page) + stacks->page;
     stacks->slab_count = base_min(STACK_SLAB_BYTES / stacks->stride, STACK_SLAB_COUNT);
     if (stacks->slab_count == 0) stacks->slab_count = 1;
+    assert(stacks->stride % stacks->page == 0);
+    assert(stacks->stride > stacks->page);
     if (stacks_choose_guard(stacks) ||
         (stacks->options.guard != EVH_GUARD_NONE && fault_install())) {
         os->memory_free(stacks);
         return NULL;
     }
-    os_at_fork(stacks_registry_forked);
+    fork_add(&stacks_registry_fork, &stacks_registry_lock);
+    fork_add(&stacks->fork, &stacks->lock);
     heap_lock_take(&stacks_registry_lock);
     stacks->next = stacks_registry;
     stacks_registry = stacks;
@@ -193,6 +198,7 @@ static void stacks_report_leaks(const evh_stacks *stacks)
         for (uint64_t i = 0; i < slab->made; i++)
             leaks += slab->stacks[i].reserved[STACK_STATE] == live;
     if (leaks == 0) return;
+    assert(leaks <= stacks->made);
     debug_print("stacks '%s': %llu stacks were never put back", stacks->name,
                 (unsigned long long)leaks);
     for (const struct stack_slab *slab = stacks->slabs; slab; slab = slab->previous)
@@ -204,6 +210,7 @@ static void stacks_report_leaks(const evh_stacks *stacks)
 
 static void stacks_end_slab(struct stack_slab *slab)
 {
+    assert(slab->mapping || slab->made == 0);
     assert(slab->made <= slab->count);
     if (slab->fault) fault_remove(slab->fault);
     for (uint64_t i = 0; i < slab->made; i++) {
@@ -225,9 +232,11 @@ void evh_stacks_close(evh_stacks *stacks)
     while (*link && *link != stacks) link = &(*link)->next;
     if (*link) *link = stacks->next;
     heap_lock_drop(&stacks_registry_lock);
+    fork_remove(&stacks->fork);
     if (stacks->debug.letters & DEBUG_LEAKS) stacks_report_leaks(stacks);
     while (stacks->slabs) {
         struct stack_slab *slab = stacks->slabs;
+        assert(slab->count > 0);
         stacks->slabs = slab->previous;
         stacks_end_slab(slab);
     }
@@ -265,6 +274,41 @@ static int stacks_guard(const evh_stacks *stacks, unsigned char *address)
                      guard == EVH_GUARD_MARK ? OS_GUARD_MARK : OS_GUARD_PROTECT);
 }
 
+/* The stack whose guard `address` is in: overflow is of the one above, underflow of the one below.
+ * Guards lie at every multiple of the stride, and behind the last stack. Runs in a signal
+ * handler. */
+static bool stacks_describe(const struct fault_range *range, uintptr_t address,
+                            struct fault_text *out)
+{
+    assert(range->owner != NULL);
+    assert(range->stride > range->guard_bytes);
+    const uint64_t count = (range->end - range->start) / range->stride;
+    const uint64_t above = (address - range->start) / range->stride;
+    const evh_stack *stacks = range->owner;
+    /* A stack grows down into its low guard; nobody runs up into the high one by calling. But above
+     * the newest stack there may be none yet. */
+    const bool is_overflow = above < count && stacks[above].base;
+    const evh_stack *stack = &stacks[is_overflow ? above : above - 1];
+    if (!is_overflow && (above == 0 || !stack->base)) return false;
+    fault_put(out, is_overflow ? "stack overflow: " : "stack underflow: ");
+    if (stack->label[0]) {
+        fault_put(out, "'");
+        fault_put(out, stack->label);
+        fault_put(out, "' on ");
+    }
+    fault_put(out, "stack ");
+    fault_put_number(out, stack->number);
+    fault_put(out, " of '");
+    fault_put(out, range->name);
+    fault_put(out, "': an access ");
+    const uintptr_t base = (uintptr_t)stack->base;
+    fault_put_number(out, is_overflow ? base - address : address - (base + stack->size_bytes));
+    fault_put(out, is_overflow ? " bytes below its " : " bytes above its ");
+    fault_put_number(out, stack->size_bytes);
+    fault_put(out, " bytes\n");
+    return true;
+}
+
 static evh_status stacks_add_slab(evh_stacks *stacks)
 {
     assert(heap_lock_is_taken(&stacks->lock));
@@ -284,16 +328,36 @@ static evh_status stacks_add_slab(evh_stacks *stacks)
         stacks_end_slab(slab);
         return stacks_system_limit(stacks, error, "map");
     }
-    const struct fault_range range = {.kind = FAULT_STACK,
-                                      .start = (uintptr_t)slab->mapping,
-                                      .end = (uintptr_t)slab->mapping + slab->mapping_bytes,
-                                      .stride = stacks->stride,
-                                      .guard_bytes = stacks->page,
-                                      .stacks = slab->stacks,
-                                      .name = stacks->name};
+    struct fault_range range = {.kind = "stack",
+                                .start = (uintptr_t)slab->mapping,
+                                .end = (uintptr_t)slab->mapping + slab->mapping_bytes,
+                                .stride = stacks->stride,
+                                .guard_bytes = stacks->page,
+                                .describe = stacks_describe,
+                                .owner = slab->stacks};
+    memcpy(range.name, stacks->name, sizeof range.name);
     if (stacks->options.guard != EVH_GUARD_NONE) slab->fault = fault_add(&range);
     slab->previous = stacks->slabs;
+    assert(slab->made == 0);
     stacks->slabs = slab;
+    return EVH_OK;
+}
+
+/* Guards above the next stack, and above more of them the more there are: marks are cheap together,
+ * and take no memory but the page table's, which the stacks will need. */
+static evh_status stacks_guard_more(evh_stacks *stacks, struct stack_slab *slab)
+{
+    assert(slab->made == slab->guarded);
+    assert(slab->made < slab->count);
+    const bool has_marks = stacks->options.guard == EVH_GUARD_MARK;
+    const uint64_t wanted = has_marks ? base_min(1 + stacks->made / 2, STACK_GUARDS_MAX) : 1;
+    const uint64_t count = base_min(wanted, slab->count - slab->made);
+    unsigned char *first = slab->mapping + (slab->made + 1) * stacks->stride;
+    const int error = has_marks
+                          ? os->guard_marks(first, stacks->page, stacks->stride, (unsigned)count)
+                          : stacks_guard(stacks, first);
+    if (error) return stacks_system_limit(stacks, error, "guard");
+    slab->guarded += count;
     return EVH_OK;
 }
 
@@ -313,11 +377,7 @@ static evh_stack *stacks_make(evh_stacks *stacks)
         slab = stacks->slabs;
     }
     unsigned char *low = slab->mapping + slab->made * stacks->stride;
-    const int error = stacks_guard(stacks, low + stacks->stride);
-    if (error) {
-        (void)stacks_system_limit(stacks, error, "guard");
-        return NULL;
-    }
+    if (slab->made == slab->guarded && stacks_guard_more(stacks, slab)) return NULL;
     evh_stack *stack = &slab->stacks[slab->made++];
     assert(stack->base == NULL);
     stack->base = low + stacks->page;
@@ -369,6 +429,7 @@ static void stacks_thread_ends(void *unused)
     assert(unused == stack_slots);
     (void)unused;
     for (unsigned i = 0; i < STACK_SLOTS; i++) stacks_leave_slot(&stack_slots[i]);
+    assert(stack_slots[0].stamp == 0);
 }
 
 evh_status evh_stack_thread(void)
@@ -403,18 +464,23 @@ static struct stack_magazine *stacks_attach(evh_stacks *stacks)
                         stacks->name);
         return NULL;
     }
+    assert(found->has_thread);
     *slot = (struct stack_slot){stacks->stamp, stacks, found};
     return found;
 }
 
 static inline struct stack_magazine *stacks_magazine_of(evh_stacks *stacks)
 {
+    assert(stacks->stamp != 0);
+    assert(stacks->slab_count > 0);
     const struct stack_slot *slot = &stack_slots[stacks->id % STACK_SLOTS];
     return LIKELY(slot->stamp == stacks->stamp) ? slot->magazine : stacks_attach(stacks);
 }
 
 static inline void stacks_push(struct stack_magazine *magazine, evh_stack *stack)
 {
+    assert(stack->base != NULL);
+    assert(magazine->has_thread);
     stack_set_next(stack, magazine->free);
     magazine->free = stack;
     __atomic_store_n(&magazine->count, magazine->count + 1, __ATOMIC_RELAXED);
@@ -455,6 +521,7 @@ static bool stacks_fill(evh_stacks *stacks, struct stack_magazine *magazine)
 /* What debugging and annotations ask for when a stack is handed out. */
 static __attribute__((noinline)) void stacks_debug_get(const evh_stacks *stacks, evh_stack *stack)
 {
+    assert(stacks->is_watched);
     const char *site = debug_take_site();
     assert(stack->base != NULL);
     os_annotate_open(stack->base, stack->size_bytes);
@@ -466,6 +533,7 @@ static __attribute__((noinline)) void stacks_debug_get(const evh_stacks *stacks,
 static __attribute__((noinline)) evh_status stacks_debug_put(const evh_stacks *stacks,
                                                              const evh_stack *stack)
 {
+    assert(stacks->debug.letters != 0);
     size_t first = 0;
     const char *site = debug_take_site();
     assert(stack->base != NULL);
@@ -488,6 +556,7 @@ evh_stack *evh_stack_get(evh_stacks *stacks)
     if (UNLIKELY(!magazine)) return NULL;
     if (UNLIKELY(!magazine->free) && !stacks_fill(stacks, magazine)) return NULL;
     evh_stack *stack = stacks_pop(magazine);
+    assert(stack->size_bytes == stacks->stride - stacks->page);
     assert(stack->reserved[STACK_STATE] == stack_state(stacks, false));
     stack->reserved[STACK_STATE] = stack_state(stacks, true);
     stack->label[0] = 0;
@@ -499,6 +568,7 @@ evh_stack *evh_stack_get(evh_stacks *stacks)
 static __attribute__((noinline)) void stacks_misuse(const evh_stacks *stacks,
                                                     const evh_stack *stack)
 {
+    assert(stack != NULL);
     assert(stack->reserved[STACK_STATE] != stack_state(stacks, true));
     const bool is_own = stack->reserved[STACK_STATE] == stack_state(stacks, false);
     if (is_own)
@@ -519,6 +589,7 @@ static __attribute__((noinline)) void stacks_spill(evh_stacks *stacks,
     evh_stack *last = magazine->free;
     for (unsigned i = 1; i < STACK_KEEP - STACK_BATCH; i++) last = stack_next(last);
     evh_stack *spilled = stack_next(last);
+    assert(spilled != NULL);
     stack_set_next(last, NULL);
     __atomic_store_n(&magazine->count, STACK_KEEP - STACK_BATCH, __ATOMIC_RELAXED);
     heap_lock_take(&stacks->lock);
@@ -540,6 +611,8 @@ void evh_stack_put(evh_stacks *stacks, evh_stack *stack)
         return;
     }
     if (UNLIKELY(stacks->debug.letters) && stacks_debug_put(stacks, stack)) return;
+    assert(stack->base != NULL);
+    assert(stack->size_bytes == stacks->stride - stacks->page);
     stack->reserved[STACK_STATE] = stack_state(stacks, false);
     struct stack_magazine *magazine = stacks_magazine_of(stacks);
     if (UNLIKELY(!magazine)) { /* no memory for this thread's: straight to the others */
@@ -560,12 +633,14 @@ size_t evh_stack_used(const evh_stack *stack)
 {
     uint64_t first = 0;
     if (!stack || os->find_resident(stack->base, stack->size_bytes, &first)) return 0;
+    assert(first % os_page_bytes() == 0);
     assert(first <= stack->size_bytes);
     return stack->size_bytes - first;
 }
 
 static bool stacks_trim_one(const evh_stack *stack)
 {
+    assert(stack->size_bytes > 0);
     assert(stack->base != NULL);
     if (evh_stack_used(stack) == 0) return false;
     return os->discard(stack->base, stack->size_bytes) == 0;
@@ -581,6 +656,8 @@ uint64_t evh_stacks_trim(evh_stacks *stacks)
     heap_lock_drop(&stacks->lock);
     const struct stack_slot *slot = &stack_slots[stacks->id % STACK_SLOTS];
     if (slot->stamp != stacks->stamp) return trimmed;
+    assert(slot->stacks == stacks);
+    assert(slot->magazine != NULL);
     for (const evh_stack *stack = slot->magazine->free; stack; stack = stack_next(stack))
         trimmed += stacks_trim_one(stack);
     return trimmed;
@@ -593,9 +670,11 @@ void evh_stacks_get_stats(evh_stacks *stacks, evh_stacks_stats *stats)
     if (!stacks) return;
     heap_lock_take(&stacks->lock);
     uint64_t idle = stacks->free_count;
+    assert(idle <= stacks->made);
     for (const struct stack_magazine *m = stacks->magazines; m; m = m->next)
         idle += __atomic_load_n(&m->count, __ATOMIC_RELAXED);
     stats->made = stacks->made;
+    assert(stacks->free_count <= stacks->made);
     stats->live = stacks->made - base_min(idle, stacks->made);
     stats->guard = stacks->options.guard;
     for (const struct stack_slab *slab = stacks->slabs; slab; slab = slab->previous)

@@ -39,7 +39,7 @@ uint64_t collect_block_bytes(evh_heap *heap, uint64_t offset)
 {
     uint64_t bytes = 0;
     assert(heap != NULL);
-    if (!collect_is_in(heap, offset, 1) || !heap_block_at(heap, offset, &bytes)) {
+    if (!collect_is_in(heap, offset, 1) || !heap_block_room(heap, offset, &bytes)) {
         (void)collect_corrupt(offset, "no block of a collection begins here");
         return 0;
     }

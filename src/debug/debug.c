@@ -111,6 +111,7 @@ EVH_INTERNAL uint32_t debug_thread(void)
     static uint32_t last; /* atomic */
     static _Thread_local uint32_t mine;
     if (mine == 0) mine = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+    assert(mine != UINT32_MAX);
     assert(mine != 0);
     return mine;
 }

@@ -99,4 +99,16 @@ EVH_INTERNAL void debug_table_end(struct debug_table *table);
 EVH_INTERNAL uint64_t debug_log(const char *operation, const char *object, const void *address,
                                 uint64_t size, const char *site);
 
+/* A ring in a live heap, which several processes write at once. */
+struct debug_ring;
+/** A zeroed block, or one that is in use, is a ring. */
+EVH_INTERNAL void debug_ring_begin(struct debug_ring *ring);
+/** Note an operation; a kill in the middle leaves no record of it, or all of it. */
+EVH_INTERNAL void debug_ring_add(struct debug_ring *ring, const char *operation, const char *object,
+                                 uint64_t address, uint64_t size, const char *site);
+/** Visit what is in a block of `size` bytes, which may hold anything. EVH_CORRUPT,
+ *  EVH_NO_MEMORY. */
+EVH_INTERNAL evh_status debug_ring_visit(const struct debug_ring *ring, uint64_t size,
+                                         evh_debug_operation_visit *visit, void *context);
+
 #endif

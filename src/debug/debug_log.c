@@ -5,19 +5,12 @@
  * header and then a ring of records with their numbers: which is the oldest follows from them.
  */
 #include "debug/debug.h"
+#include "debug/debug_layout.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { LOG_RECORDS = 4096, LOG_FILE_RECORDS = 65536 };
-
-/* In the file: little-endian, as everything here. */
-struct log_record {
-    uint64_t magic;
-    struct evh_debug_operation operation;
-};
-
-#define LOG_MAGIC 0x31474f4c48564540u /* "@EVHLOG1", of every record */
 
 static struct evh_debug_operation log_ring[LOG_RECORDS];
 static uint64_t log_count; /* operations so far; atomic */
@@ -54,25 +47,62 @@ static void log_copy(char *target, size_t size, const char *source)
     target[length] = 0;
 }
 
+static struct log_record log_describe(const char *operation, const char *object, uint64_t address,
+                                      uint64_t size, const char *site)
+{
+    assert(operation != NULL);
+    assert(object != NULL);
+    struct log_record record = {.magic = LOG_MAGIC};
+    record.operation.address = address;
+    record.operation.size = size;
+    record.operation.thread = debug_thread();
+    record.operation.process = (uint32_t)os->process();
+    log_copy(record.operation.operation, sizeof record.operation.operation, operation);
+    log_copy(record.operation.object, sizeof record.operation.object, object);
+    log_copy(record.operation.site, sizeof record.operation.site, site);
+    return record;
+}
+
 EVH_INTERNAL uint64_t debug_log(const char *operation, const char *object, const void *address,
                                 uint64_t size, const char *site)
 {
     assert(operation != NULL);
     assert(object != NULL);
-    struct log_record record = {.magic = LOG_MAGIC};
+    struct log_record record = log_describe(operation, object, (uintptr_t)address, size, site);
     const uint64_t number = __atomic_add_fetch(&log_count, 1, __ATOMIC_RELAXED);
     record.operation.number = number;
-    record.operation.address = (uintptr_t)address;
-    record.operation.size = size;
-    record.operation.thread = debug_thread();
-    log_copy(record.operation.operation, sizeof record.operation.operation, operation);
-    log_copy(record.operation.object, sizeof record.operation.object, object);
-    log_copy(record.operation.site, sizeof record.operation.site, site);
     log_ring[number % LOG_RECORDS] = record.operation;
     const int file = log_open_file();
     if (file >= 0)
         (void)os->write(file, number % LOG_FILE_RECORDS * sizeof record, &record, sizeof record);
     return number;
+}
+
+/* ---- in a live heap ---- */
+
+EVH_INTERNAL void debug_ring_begin(struct debug_ring *ring)
+{
+    assert(ring != NULL);
+    static_assert(offsetof(struct log_record, operation.number) == 8, "an aligned word");
+    /* Whoever is first; all of them store the same. */
+    base_store(&ring->magic, RING_MAGIC, __ATOMIC_RELEASE);
+    assert(ring->magic == RING_MAGIC);
+}
+
+EVH_INTERNAL void debug_ring_add(struct debug_ring *ring, const char *operation, const char *object,
+                                 uint64_t address, uint64_t size, const char *site)
+{
+    assert(ring != NULL);
+    const struct log_record record = log_describe(operation, object, address, size, site);
+    const uint64_t number = base_add_fetch(&ring->count, 1, __ATOMIC_RELAXED);
+    assert(number > 0);
+    struct log_record *slot = &ring->records[number % RING_RECORDS];
+    base_store(&slot->operation.number, 0, __ATOMIC_RELEASE);
+    slot->magic = record.magic;
+    memcpy((unsigned char *)&slot->operation + sizeof slot->operation.number,
+           (const unsigned char *)&record.operation + sizeof record.operation.number,
+           sizeof record.operation - sizeof record.operation.number);
+    base_store(&slot->operation.number, number, __ATOMIC_RELEASE);
 }
 
 static evh_status log_visit_own(evh_debug_operation_visit *visit, void *context)
@@ -104,6 +134,30 @@ static void log_visit_records(struct log_record *records, size_t count,
         operation->site[sizeof operation->site - 1] = 0;
         if (!visit(operation, context)) return;
     }
+}
+
+EVH_INTERNAL evh_status debug_ring_visit(const struct debug_ring *ring, uint64_t size,
+                                         evh_debug_operation_visit *visit, void *context)
+{
+    assert(visit != NULL);
+    if (size < sizeof *ring || ring->magic != RING_MAGIC)
+        return base_fail(EVH_CORRUPT, NO_OFFSET, "the log of operations is damaged");
+    struct log_record *records = os->memory_allocate(sizeof ring->records);
+    if (!records) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to read the log");
+    size_t count = 0;
+    for (size_t i = 0; i < RING_RECORDS; i++) {
+        const struct log_record *from = &ring->records[i];
+        const uint64_t number = base_load(&from->operation.number, __ATOMIC_ACQUIRE);
+        records[count] = *from;
+        /* Not while it is written, or was when its process was killed. */
+        if (number == 0 || number % RING_RECORDS != i ||
+            base_load(&from->operation.number, __ATOMIC_ACQUIRE) != number)
+            continue;
+        records[count++].operation.number = number;
+    }
+    log_visit_records(records, count, visit, context);
+    os->memory_free(records);
+    return EVH_OK;
 }
 
 evh_status evh_debug_log(const char *path, evh_debug_operation_visit *visit, void *context)

@@ -194,7 +194,7 @@ static __attribute__((noinline)) void free_slow(evh_heap *heap, void *block)
     assert(!block || !heap || heap->view.base != NULL);
     if (!block) return;
     /* The common way in a live heap, whose end_bytes is 0. */
-    if (heap && heap->live) {
+    if (heap && heap->quick_live) {
         const evh_status status = live_free(heap, fast_offset(heap, block));
         if (UNLIKELY(status)) (void)free_misuse(heap, status, block);
         return;
@@ -269,7 +269,7 @@ void *evh_realloc(evh_heap *heap, void *block, size_t size)
         if (own && realloc_fits(own, size)) return block;
     }
     if (allocate_check(heap, size)) return NULL;
-    if (heap->debug) {
+    if (heap->debug && !heap->live) {
         /* Moved always, so that a pointer to the old place is found out. */
         const uint64_t asked = evh_usable_size(heap, block);
         if (asked) return realloc_move(heap, block, asked, size);
@@ -299,8 +299,11 @@ evh_status evh_malloc_to(evh_heap *heap, evh_ref *slot, size_t size)
 {
     if (!slot) return base_fail(EVH_INVALID, NO_OFFSET, "no place for the ref: it is null");
     if (heap && heap->live) {
-        const evh_status status = allocate_check(heap, size);
-        return status ? status : live_malloc_to(heap, slot, size);
+        evh_status status = allocate_check(heap, size);
+        if (!status) status = live_malloc_to(heap, slot, size);
+        if (!status && heap->debug)
+            heap_log_operation(heap, "alloc", heap->view.base + slot->offset, size);
+        return status;
     }
     const void *block = evh_malloc(heap, size);
     if (!block) return evh_last_error()->status;
@@ -320,7 +323,8 @@ evh_status evh_free_from(evh_heap *heap, evh_ref *slot)
     void *block = heap->view.base + offset;
     assert(block != NULL);
     if (heap->live) {
-        status = live_free_from(heap, slot);
+        if (heap->debug) heap_log_operation(heap, "free", block, 0);
+        status = live_free_from(heap, slot, 0);
         return status ? free_misuse(heap, status, block) : EVH_OK;
     }
     uint64_t size = 0;

@@ -273,7 +273,8 @@ static evh_status digest_run(struct digest *digest, unsigned char result[SHA256_
     unsigned char part[SHA256_BYTES];
     struct sha256 roots;
     struct sha256 whole;
-    evh_status status = evh_walk(digest->heap, digest_collect_block, digest);
+    heap_debug_bare(digest->heap);
+    evh_status status = heap_walk(digest->heap, digest_collect_block, digest);
     if (!status) status = digest->status;
     if (!status) status = digest_collect_roots(digest);
     if (status) return status;

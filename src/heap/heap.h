@@ -3,6 +3,7 @@
 #define EVERHEAP_HEAP_HEAP_H
 
 #include "debug/debug.h"
+#include "heap/fault.h"
 #include "heap/heap_layout.h"
 #include "heap/live.h"
 #include "heap/slices.h"
@@ -41,6 +42,7 @@ struct evh_heap {
     struct heap_slices slices; /* the allocator's ephemeral state: slices.h */
 
     struct live *live;       /* not NULL: attached to a live heap */
+    struct live *quick_live; /* the same, unless it is debugged: frees need no other test */
     struct compact *compact; /* not NULL: the compact layout, and `slices` is unused */
     struct region *region;
     struct journal *journal; /* NULL in memory heaps */
@@ -121,6 +123,7 @@ enum heap_event {
     HEAP_BEFORE_COMMIT, /* the image is about to be collected or saved. A memory heap is told at
                            every evh_commit(), so that its buffer can be copied */
     HEAP_COMMITTED,     /* it was collected: a rollback goes back to this state */
+    HEAP_ROLLING_BACK,  /* pages are about to be restored; may fail, and then nothing follows */
     HEAP_ROLLED_BACK,   /* the image is that of the last commit again */
     HEAP_CLOSING,       /* the last event */
 };
@@ -148,7 +151,19 @@ EVH_INTERNAL void heap_debug_forked(evh_heap *heap);
 EVH_INTERNAL void *heap_debug_allocate(evh_heap *heap, size_t size, size_t alignment);
 EVH_INTERNAL evh_status heap_debug_free(evh_heap *heap, void *block);
 EVH_INTERNAL uint64_t heap_debug_size(evh_heap *heap, const void *block);
+/** As evh_walk(), of a heap that is debugged: the sizes are those that were asked for. */
+EVH_INTERNAL evh_status heap_debug_walk(evh_heap *heap, evh_visit *visit, void *context);
+/** The image is about to be read as it is; until the next operation. Nothing for other heaps. */
+EVH_INTERNAL void heap_debug_bare(evh_heap *heap);
 EVH_INTERNAL void heap_debug_counts(const evh_heap *heap, uint64_t *allocations, uint64_t *frees);
+
+/* ---- heap_log.c: letter O in a live heap ---- */
+
+/** The heap is open: find its log, or make it. Nothing without the letter. As evh_root(). */
+EVH_INTERNAL evh_status heap_log_begin(evh_heap *heap);
+/** Note an operation of a live heap that is debugged. */
+EVH_INTERNAL void heap_log_operation(evh_heap *heap, const char *operation, const void *address,
+                                     uint64_t size);
 
 /* ---- allocate.c: for heap_debug.c, behind its checks ---- */
 
@@ -288,6 +303,9 @@ EVH_INTERNAL bool heap_finding(evh_report *report, void *context, evh_status *fi
                                uint64_t offset, const char *object, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
 
+/** As evh_walk(), of all that is live in the image, also where the heap is debugged. */
+EVH_INTERNAL evh_status heap_walk(evh_heap *heap, evh_visit *visit, void *context);
+
 /* ---- roots.c ---- */
 
 /* What is looked for: a name, or a tag if `name` is NULL. */
@@ -394,6 +412,17 @@ static inline bool heap_block_at(evh_heap *heap, uint64_t offset, uint64_t *size
 {
     return heap->compact ? compact_block_at(heap, offset, size)
                          : slices_block_at(heap, offset, size);
+}
+
+/** As heap_block_at(), but of a debugged heap only the bytes that were asked for: what lies behind
+ *  them is not the owner's. */
+static inline bool heap_block_room(evh_heap *heap, uint64_t offset, uint64_t *size)
+{
+    if (!heap_block_at(heap, offset, size)) return false;
+    const uint64_t asked = heap->debug ? heap_debug_size(heap, heap->view.base + offset) : 0;
+    assert(asked <= *size);
+    if (asked) *size = asked;
+    return true;
 }
 
 #endif

@@ -154,6 +154,7 @@ evh_status evh_rollback(evh_heap *heap)
     if (status) return status;
     /* Pending frees go into the bitmaps first: if the journal refuses, nothing is lost. */
     slices_fold(heap);
+    heap_run_hooks(heap, HEAP_ROLLING_BACK);
     struct journal_state state = heap->state;
     status = journal_rollback(heap->journal, &state);
     if (!status) {

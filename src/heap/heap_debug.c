@@ -11,31 +11,14 @@
  * A block in quarantine is live in the image. A commit must not make that last: it empties the
  * quarantine first. After a rollback what was freed since the commit is live again, and what was
  * made since is forgotten.
+ *
+ * A heap that ASan or Valgrind watch is debugged, too, without letters (heap_annotate.c).
  */
-#include "heap/heap.h"
+#include "heap/checked.h"
 
 #include <stdio.h>
 
 enum { CANARY_MAX_BYTES = 64, JUNK_QUARANTINE_BLOCKS = 16, LEAK_LINES = 20 };
-
-struct heap_debug {
-    struct debug_settings settings;
-    struct heap_lock lock; /* of all that follows */
-    struct debug_table table;
-    uint64_t *quarantine; /* a ring of offsets */
-    uint32_t first, count;
-    uint64_t epoch; /* commits so far */
-    uint64_t operations;
-    uint64_t allocations, frees;
-    struct heap_hook hook;
-};
-
-static bool checked_has(const evh_heap *heap, unsigned letter)
-{
-    assert(heap->debug != NULL);
-    assert(letter != 0);
-    return (heap->debug->settings.letters & letter) != 0;
-}
 
 static unsigned char *checked_at(const evh_heap *heap, uint64_t offset)
 {
@@ -73,16 +56,28 @@ static evh_status checked_misuse(const evh_heap *heap, evh_status status, uint64
 
 /* ---- verifying ---- */
 
-/* Bytes of canary behind the bytes asked for. */
-static uint64_t checked_canary_bytes(evh_heap *heap, const struct debug_block *block)
+/* What a block has behind its start; 0: it is no block of the image any more. */
+static uint64_t checked_usable(evh_heap *heap, const struct debug_block *block)
 {
     uint64_t usable = 0;
     assert(block->key != 0);
-    if (!checked_has(heap, DEBUG_CANARY) || !heap_block_at(heap, block->key, &usable)) return 0;
-    return usable > block->size ? base_min(usable - block->size, CANARY_MAX_BYTES) : 0;
+    if (!heap_block_at(heap, block->key, &usable)) return 0;
+    assert(usable >= block->size);
+    return usable;
 }
 
-static evh_status checked_verify(evh_heap *heap, const struct debug_block *block)
+/* Bytes of canary behind the bytes asked for. */
+static uint64_t checked_canary_bytes(evh_heap *heap, const struct debug_block *block)
+{
+    assert(block->key != 0);
+    if (!checked_has(heap, DEBUG_CANARY)) return 0;
+    uint64_t end = checked_usable(heap, block);
+    if (checked_has(heap, DEBUG_GUARD)) end = base_min(end, guards_offset(block->size));
+    assert(end == 0 || end >= block->size);
+    return end > block->size ? base_min(end - block->size, CANARY_MAX_BYTES) : 0;
+}
+
+static evh_status checked_verify_bytes(evh_heap *heap, const struct debug_block *block)
 {
     char what[120];
     size_t first = 0;
@@ -102,6 +97,21 @@ static evh_status checked_verify(evh_heap *heap, const struct debug_block *block
     return checked_misuse(heap, EVH_OVERWRITTEN, block->key, block, what);
 }
 
+static evh_status checked_verify(evh_heap *heap, const struct debug_block *block)
+{
+    assert(block->key != 0);
+    assert(heap->debug != NULL);
+    if (block->is_free && checked_has(heap, DEBUG_GUARD)) return EVH_OK; /* nobody could */
+    if (!heap->debug->is_annotated) return checked_verify_bytes(heap, block);
+    const uint64_t usable = checked_usable(heap, block);
+    const uint64_t open = block->is_free ? 0 : base_min(block->size, usable);
+    const unsigned char *bytes = checked_at(heap, block->key);
+    annotate_checking(heap, bytes + open, usable - open);
+    const evh_status status = checked_verify_bytes(heap, block);
+    annotate_checked(heap, bytes, open, usable);
+    return status;
+}
+
 /* The canary of the block before, of the same slice: the bytes that an underflow writes. */
 static evh_status checked_verify_before(evh_heap *heap, uint64_t offset)
 {
@@ -116,7 +126,10 @@ static evh_status checked_verify_before(evh_heap *heap, uint64_t offset)
     const uint64_t canary = checked_canary_bytes(heap, before);
     if (before->size + canary != usable) return EVH_OK; /* it does not reach to this block */
     const unsigned char *start = checked_at(heap, before->key) + before->size;
-    if (debug_has_canary(start, canary, &first)) return EVH_OK;
+    annotate_checking(heap, start, canary);
+    const bool is_whole = debug_has_canary(start, canary, &first);
+    annotate_checked(heap, start, 0, canary);
+    if (is_whole) return EVH_OK;
     (void)snprintf(what, sizeof what,
                    "underflow: byte %llu before it was written, which is byte %zu behind block "
                    "0x%llx",
@@ -136,6 +149,39 @@ static evh_status checked_verify_all(evh_heap *heap)
     return status;
 }
 
+/* The image is about to be read, or written, as it is: no guards, nothing closed. */
+static void checked_bare(evh_heap *heap)
+{
+    assert(heap->view.base != NULL);
+    assert(heap->debug != NULL);
+    heap_lock_take(&heap->debug->lock);
+    if (!heap->debug->is_bare) {
+        guards_drop_all(heap);
+        annotate_open_all(heap);
+    }
+    heap->debug->is_bare = true;
+    heap_lock_drop(&heap->debug->lock);
+}
+
+/* It was. `is_still`: nobody else allocates or frees meanwhile. */
+static void checked_dress(evh_heap *heap, bool is_still)
+{
+    assert(heap_lock_is_taken(&heap->debug->lock));
+    assert(heap->debug->is_bare);
+    heap->debug->is_bare = false;
+    guards_set_all(heap);
+    annotate_close_all(heap, is_still);
+}
+
+static void checked_dress_now(evh_heap *heap)
+{
+    assert(heap->debug != NULL);
+    heap_lock_take(&heap->debug->lock);
+    if (heap->debug->is_bare) checked_dress(heap, true);
+    heap_lock_drop(&heap->debug->lock);
+    assert(!heap->debug->is_bare);
+}
+
 /* Count an operation, log it, and verify everything if it is time. */
 static void checked_operation(evh_heap *heap, const char *operation, const void *address,
                               uint64_t size, const char *site)
@@ -144,6 +190,7 @@ static void checked_operation(evh_heap *heap, const char *operation, const void 
     assert(heap_lock_is_taken(&debug->lock));
     assert(operation != NULL);
     debug->operations++;
+    if (debug->is_bare) checked_dress(heap, false);
     if (checked_has(heap, DEBUG_LOG))
         (void)debug_log(operation, heap_path(heap), address, size, site);
     if (checked_has(heap, DEBUG_EVERY) && debug->operations % debug->settings.verify_every == 0)
@@ -176,19 +223,50 @@ static void checked_note(evh_heap *heap, unsigned char *bytes, uint64_t size, co
     heap_lock_drop(&debug->lock);
 }
 
-void *heap_debug_allocate(evh_heap *heap, size_t size, size_t alignment)
+/* The bytes to ask the heap for; 0: too many. */
+static uint64_t checked_total(const evh_heap *heap, uint64_t size)
 {
-    size_t total = 0;
+    uint64_t total = 0;
     assert(heap->debug != NULL);
     assert(size > 0);
+    if (checked_has(heap, DEBUG_GUARD)) return guards_bytes(size);
+    const uint64_t canary = checked_has(heap, DEBUG_CANARY) ? DEBUG_CANARY_BYTES : 0;
+    return base_add(size, canary, &total) ? total : 0;
+}
+
+/* A block that the heap gave gets its guard and its junk. */
+static evh_status checked_furnish(evh_heap *heap, unsigned char *bytes, uint64_t size,
+                                  uint64_t usable)
+{
+    assert(bytes != NULL);
+    assert(size <= usable);
+    annotate_checking(heap, bytes, usable);
+    if (checked_has(heap, DEBUG_GUARD) && guards_set(heap, bytes, size, false)) {
+        const evh_error why = *evh_last_error();
+        (void)heap_raw_free(heap, bytes);
+        return base_fail(why.status, why.offset, "%s", why.message);
+    }
+    if (checked_has(heap, DEBUG_JUNK)) memset(bytes, DEBUG_NEW_BYTE, size);
+    return EVH_OK;
+}
+
+void *heap_debug_allocate(evh_heap *heap, size_t size, size_t alignment)
+{
+    assert(heap->debug != NULL);
+    assert(size > 0);
+    if (heap->live) return heap_log_allocate(heap, size, alignment);
     const char *site = debug_take_site();
-    const size_t canary = checked_has(heap, DEBUG_CANARY) ? DEBUG_CANARY_BYTES : 0;
-    if (__builtin_add_overflow(size, canary, &total)) total = size;
-    unsigned char *bytes = heap_raw_allocate(heap, total, alignment);
+    const uint64_t total = checked_total(heap, size);
+    if (checked_has(heap, DEBUG_GUARD)) alignment = base_max(alignment, os_page_bytes());
+    unsigned char *bytes = heap_raw_allocate(heap, total ? total : size, alignment);
     if (!bytes) return NULL;
     assert((uintptr_t)bytes % alignment == 0);
-    if (checked_has(heap, DEBUG_JUNK)) memset(bytes, DEBUG_NEW_BYTE, size);
+    uint64_t usable = size;
+    if (heap->debug->is_annotated)
+        (void)heap_block_at(heap, evh_ref_to(heap, bytes).offset, &usable);
+    if (checked_furnish(heap, bytes, size, usable)) return NULL;
     checked_note(heap, bytes, size, site);
+    annotate_made(heap, bytes, size, usable);
     return bytes;
 }
 
@@ -205,6 +283,44 @@ uint64_t heap_debug_size(evh_heap *heap, const void *address)
     return size;
 }
 
+void heap_debug_bare(evh_heap *heap)
+{
+    assert(heap->view.base != NULL);
+    if (heap->debug) checked_bare(heap);
+    assert(!heap->debug || heap->debug->is_bare);
+}
+
+struct checked_walk {
+    evh_heap *heap;
+    evh_visit *visit;
+    void *context;
+};
+
+/* A visitor may read the blocks: those in quarantine may be closed, and are not shown then. */
+static bool checked_visit(const evh_block *block, void *context)
+{
+    const struct checked_walk *walk = context;
+    evh_heap *heap = walk->heap;
+    assert(block->size > 0);
+    assert(heap->debug != NULL);
+    evh_block shown = *block;
+    heap_lock_take(&heap->debug->lock);
+    const struct debug_block *known = debug_table_find(&heap->debug->table, block->ref.offset);
+    const bool is_closed =
+        known && known->is_free && (heap->debug->is_annotated || checked_has(heap, DEBUG_GUARD));
+    if (known && !known->is_free) shown.size = known->size;
+    heap_lock_drop(&heap->debug->lock);
+    return is_closed || walk->visit(&shown, walk->context);
+}
+
+evh_status heap_debug_walk(evh_heap *heap, evh_visit *visit, void *context)
+{
+    assert(heap->debug != NULL);
+    assert(visit != NULL);
+    struct checked_walk walk = {heap, visit, context};
+    return heap_walk(heap, checked_visit, &walk);
+}
+
 /* ---- freeing ---- */
 
 /* Free the block in the image, and forget it. */
@@ -212,10 +328,13 @@ static evh_status checked_release(evh_heap *heap, struct debug_block *block)
 {
     assert(heap_lock_is_taken(&heap->debug->lock));
     assert(block->key != 0);
-    const uint64_t offset = block->key;
+    unsigned char *bytes = checked_at(heap, block->key);
+    const uint64_t usable = heap->debug->is_annotated ? checked_usable(heap, block) : 0;
     (void)checked_verify(heap, block);
+    if (checked_has(heap, DEBUG_GUARD)) guards_drop(bytes, block->size);
     debug_table_remove(&heap->debug->table, block);
-    return heap_raw_free(heap, checked_at(heap, offset));
+    annotate_freed(heap, bytes, usable);
+    return heap_raw_free(heap, bytes);
 }
 
 /* The oldest block leaves the quarantine. */
@@ -239,6 +358,10 @@ static evh_status checked_retire(evh_heap *heap, struct debug_block *block, cons
     block->is_free = true;
     block->freed_at = site;
     const uint64_t offset = block->key;
+    if (debug->is_annotated)
+        annotate_freed(heap, checked_at(heap, offset), checked_usable(heap, block));
+    if (checked_has(heap, DEBUG_GUARD))
+        (void)guards_set(heap, checked_at(heap, offset), block->size, true);
     if (debug->count == debug->settings.quarantine_blocks) checked_leave(heap);
     const uint32_t at = (debug->first + debug->count++) % debug->settings.quarantine_blocks;
     debug->quarantine[at] = offset;
@@ -252,8 +375,9 @@ static evh_status checked_free_unknown(evh_heap *heap, void *address)
     assert(address != NULL);
     const uint64_t offset = evh_ref_to(heap, address).offset;
     assert(!debug_table_find(&heap->debug->table, offset));
-    if (offset && checked_has(heap, DEBUG_JUNK) && heap_block_at(heap, offset, &size))
-        memset(address, DEBUG_FREE_BYTE, size);
+    const bool is_block = offset && heap_block_at(heap, offset, &size);
+    if (is_block && checked_has(heap, DEBUG_JUNK)) memset(address, DEBUG_FREE_BYTE, size);
+    if (is_block) annotate_freed(heap, address, size);
     return heap_raw_free(heap, address);
 }
 
@@ -262,6 +386,7 @@ evh_status heap_debug_free(evh_heap *heap, void *address)
     struct heap_debug *debug = heap->debug;
     assert(address != NULL);
     assert(debug != NULL);
+    if (heap->live) return heap_log_free(heap, address);
     const char *site = debug_take_site();
     const uint64_t offset = evh_ref_to(heap, address).offset;
     evh_status status = EVH_OK;
@@ -367,12 +492,23 @@ static void checked_on_event(struct heap_hook *hook, evh_heap *heap, enum heap_e
     assert(heap->debug != NULL);
     (void)hook;
     switch (event) {
-    case HEAP_BEFORE_COMMIT: checked_drain(heap); return;
-    case HEAP_COMMITTED: heap->debug->epoch++; return;
-    case HEAP_ROLLED_BACK: checked_rolled_back(heap); return;
+    case HEAP_BEFORE_COMMIT:
+        checked_drain(heap);
+        checked_bare(heap);
+        return;
+    case HEAP_COMMITTED:
+        heap->debug->epoch++;
+        checked_dress_now(heap);
+        return;
+    case HEAP_ROLLING_BACK: checked_bare(heap); return;
+    case HEAP_ROLLED_BACK:
+        checked_rolled_back(heap);
+        checked_dress_now(heap);
+        return;
     case HEAP_CLOSING:
         (void)evh_debug_check(heap);
         checked_drain(heap);
+        checked_bare(heap);
         if (checked_has(heap, DEBUG_LEAKS)) checked_report_leaks(heap);
         return;
     }
@@ -387,14 +523,21 @@ evh_status heap_debug_begin(evh_heap *heap)
     const bool is_asked_for = heap->options.debug != NULL;
     const evh_status status = debug_read(heap->options.debug, heap_path(heap), &settings);
     heap->options.debug = NULL;
-    if (status || !settings.letters || !heap->is_writable) return status;
+    if (status || !heap->is_writable) return status;
     if (settings.letters & DEBUG_REPORT_ONLY) heap->options.misuse = EVH_MISUSE_STATUS;
-    if (settings.letters == DEBUG_REPORT_ONLY) return EVH_OK;
+    const bool is_annotated = annotate_is_wanted(heap);
+    if (!is_annotated && (settings.letters & ~(unsigned)DEBUG_REPORT_ONLY) == 0) return EVH_OK;
     /* Other processes free its blocks and use them again, unseen by this one's table. */
-    if (heap->live && is_asked_for)
-        return base_fail(EVH_MODE, NO_OFFSET, "%s: a live heap cannot be debugged",
+    enum { LIVE_LETTERS = DEBUG_LOG | DEBUG_SITES | DEBUG_REPORT_ONLY };
+    if (heap->live && is_asked_for && (settings.letters & ~(unsigned)LIVE_LETTERS))
+        return base_fail(EVH_MODE, NO_OFFSET, "%s: a live heap has no debug letters but O, S and R",
                          heap_path(heap));
-    if (heap->live) return EVH_OK;
+    if (heap->live) settings.letters &= LIVE_LETTERS;
+    if (heap->live && !(settings.letters & DEBUG_LOG)) return EVH_OK;
+    if ((settings.letters & DEBUG_GUARD) && !guards_are_possible(heap)) {
+        if (is_asked_for) return guards_refuse(heap);
+        settings.letters &= ~(unsigned)DEBUG_GUARD; /* the environment is not meant for it */
+    }
     struct heap_debug *debug = os->memory_allocate(sizeof *debug);
     if (!debug) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory", heap_path(heap));
     if ((settings.letters & DEBUG_JUNK) && !(settings.letters & DEBUG_QUARANTINE)) {
@@ -411,7 +554,13 @@ evh_status heap_debug_begin(evh_heap *heap)
     assert(!(settings.letters & DEBUG_QUARANTINE) || settings.quarantine_blocks > 0);
     debug->settings = settings;
     debug->hook.run = checked_on_event;
+    debug->is_annotated = is_annotated;
     heap->debug = debug;
+    if ((settings.letters & DEBUG_GUARD) && guards_begin(heap)) {
+        heap_debug_end(heap);
+        return evh_last_error()->status;
+    }
+    heap->quick_live = NULL;
     heap_hook_add(heap, &debug->hook);
     threads_close_fast_path(heap);
     assert(heap->slices.end_bytes == 0);
@@ -430,6 +579,7 @@ void heap_debug_end(evh_heap *heap)
     struct heap_debug *debug = heap->debug;
     if (!debug) return;
     assert(heap->hooks == NULL || heap->open_count > 0);
+    guards_end(heap);
     heap->debug = NULL;
     debug_table_end(&debug->table);
     os->memory_free(debug->quarantine);
@@ -514,7 +664,8 @@ static bool leaks_scan_block(const evh_block *block, void *context)
     if (known && known->is_free) return true;
     const uint64_t base = (uintptr_t)heap->view.base;
     const uint64_t end = heap_end_bytes(heap);
-    for (size_t at = 0; at + sizeof(uint64_t) <= block->size; at += sizeof(uint64_t)) {
+    const uint64_t size = known ? known->size : block->size;
+    for (size_t at = 0; at + sizeof(uint64_t) <= size; at += sizeof(uint64_t)) {
         uint64_t word;
         memcpy(&word, (const unsigned char *)block->address + at, sizeof word);
         if (word - base < end) word -= base;
@@ -525,6 +676,7 @@ static bool leaks_scan_block(const evh_block *block, void *context)
 
 static void leaks_mark_internal(uint64_t offset, void *context)
 {
+    assert(offset != 0);
     assert(context != NULL);
     leaks_mark(context, offset);
 }
@@ -544,8 +696,7 @@ static void leaks_mark_all(evh_heap *heap)
 uint64_t evh_debug_leaks(evh_heap *heap, evh_debug_leak_visit *visit, void *context)
 {
     uint64_t count = 0;
-    if (!heap || !heap->debug || !visit) return 0;
-    assert(heap->live == NULL);
+    if (!heap || !heap->debug || heap->live || !visit) return 0;
     leaks_mark_all(heap);
     const struct debug_table *table = &heap->debug->table;
     for (size_t i = 0; i < table->slots; i++) {

@@ -375,6 +375,18 @@ static evh_status open_path(evh_heap **heap, const char *path)
     return status ? status : open_existing(*heap, path);
 }
 
+/* The heap, with its log of operations if it is to have one; it is closed if that cannot be. */
+static evh_heap *open_log(evh_heap *heap)
+{
+    assert(heap->view.base != NULL);
+    if (!heap->live || !heap_log_begin(heap)) return heap;
+    const evh_error why = *evh_last_error();
+    assert(why.status != EVH_OK);
+    (void)evh_close(heap);
+    (void)base_fail(why.status, why.offset, "%s", why.message);
+    return NULL;
+}
+
 evh_heap *evh_open(const char *path, const evh_options *options)
 {
     evh_options chosen;
@@ -405,7 +417,7 @@ evh_heap *evh_open(const char *path, const evh_options *options)
         if (heap->journal && heap->mode == EVH_DURABLE) journal_announce(heap->journal);
         assert(heap->view.base != NULL);
         assert(heap->compact || heap->has_slices);
-        return heap;
+        return open_log(heap);
     }
     heap_abandon(heap);
     return NULL;

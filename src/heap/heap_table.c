@@ -63,7 +63,7 @@ evh_status heap_table_lock(void)
     assert(mutex != NULL);
     os->mutex_lock(mutex);
     if (!table_is_watching_forks) {
-        os_at_fork(table_forked);
+        os_at_fork(NULL, NULL, table_forked);
         table_is_watching_forks = true;
     }
     return EVH_OK;

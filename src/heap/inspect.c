@@ -92,14 +92,21 @@ evh_status evh_check(evh_heap *heap, evh_report *report, void *context)
 
 /* ---- walk, log ---- */
 
-evh_status evh_walk(evh_heap *heap, evh_visit *visit, void *context)
+evh_status heap_walk(evh_heap *heap, evh_visit *visit, void *context)
 {
+    assert(!heap || heap->view.base);
     const evh_status allowed = inspect_allowed(heap);
     if (allowed) return allowed;
     if (!visit)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: walk: no visit: null", heap_path(heap));
     assert((heap->compact != NULL) != heap->has_slices);
     return heap->compact ? compact_walk(heap, visit, context) : slices_walk(heap, visit, context);
+}
+
+evh_status evh_walk(evh_heap *heap, evh_visit *visit, void *context)
+{
+    if (heap && heap->debug && visit) return heap_debug_walk(heap, visit, context);
+    return heap_walk(heap, visit, context);
 }
 
 evh_status evh_log(evh_heap *heap, evh_commit_visit *visit, void *context)

@@ -208,7 +208,21 @@ EVH_INTERNAL void live_free_quietly(struct live *live, uint64_t offset);
 EVH_INTERNAL evh_status live_free_intended(struct cache *cache, uint64_t offset, uint64_t second);
 /** evh_malloc_to(), evh_free_from(). */
 EVH_INTERNAL evh_status live_malloc_to(evh_heap *heap, evh_ref *slot, size_t size);
-EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot);
+/** `next` takes the place of the ref: that of a list's next block, whose ref is in the block. */
+EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot, uint64_t next);
+
+struct live_request {
+    size_t size;
+    size_t alignment;                         /* to HEAP_MEDIUM_MAX */
+    void (*fill)(void *block, void *context); /* before anybody sees it; NULL: contents undefined */
+    void *context;
+};
+/** As evh_malloc_to(). */
+EVH_INTERNAL evh_status live_malloc_into(evh_heap *heap, evh_ref *slot,
+                                         const struct live_request *request);
+/** The number of the calling thread, below LIVE_THREADS_MAX: nobody has the same at the same time,
+ *  in any process, until it ends, and what it was in the middle of is mended before another has. */
+EVH_INTERNAL evh_status live_thread_slot(evh_heap *heap, uint32_t *thread_slot);
 
 /* ---- live_large.c ---- */
 

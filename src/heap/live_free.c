@@ -213,54 +213,76 @@ static uint64_t free_slot_offset(const evh_heap *heap, const evh_ref *slot)
     return base_in_range(offset, sizeof *slot, live_end(heap->live) << SLICE_SHIFT) ? offset : 0;
 }
 
-/* A block of a class: its intent, its bit, its name. */
+/* A block of a class: its intent, its bit, its contents, its name. */
 static evh_status free_malloc_small(struct cache *cache, struct live_intent *intent, evh_ref *slot,
-                                    size_t size)
+                                    const struct live_request *request)
 {
-    assert(size > 0);
-    assert(size <= HEAP_MEDIUM_MAX);
-    const uint32_t class_index = size_class_of(size);
+    assert(request->size > 0);
+    assert(request->size <= HEAP_MEDIUM_MAX);
+    const uint32_t class_index = size_class_aligned(request->size, request->alignment);
     struct bin *bin = &cache->bins[class_index];
     const evh_status status = bin->mask ? EVH_OK : owners_refill(cache, class_index);
     if (status) return status;
     const uint64_t bit = bin->mask & (~bin->mask + 1);
-    const unsigned char *block = bin->blocks + (size_t)base_lowest_bit(bit) * bin->block_bytes;
+    unsigned char *block = bin->blocks + (size_t)base_lowest_bit(bit) * bin->block_bytes;
     const uint64_t offset = (uint64_t)(block - cache->heap->view.base);
     if (!PLANTED(17) && !PLANTED(19)) base_store(&intent->block, offset, __ATOMIC_RELEASE);
     bin->mask ^= bit;
     base_store(bin->word, base_load(bin->word, __ATOMIC_RELAXED) | bit, __ATOMIC_RELEASE);
     if (PLANTED(19)) base_store(&intent->block, offset, __ATOMIC_RELEASE); /* too late */
+    if (request->fill) request->fill(block, request->context);
     base_store(&slot->offset, offset, __ATOMIC_RELEASE);
     return EVH_OK;
 }
 
-EVH_INTERNAL evh_status live_malloc_to(evh_heap *heap, evh_ref *slot, size_t size)
+EVH_INTERNAL evh_status live_malloc_into(evh_heap *heap, evh_ref *slot,
+                                         const struct live_request *request)
 {
     assert(slot != NULL);
     assert(heap->live != NULL);
     struct cache *cache = free_cache(heap);
     if (!cache) return evh_last_error()->status;
-    if (size == 0)
+    if (request->size == 0)
         return base_fail(EVH_INVALID, NO_OFFSET, "%s: a block of 0 bytes", heap_path(heap));
     struct live_intent *intent = &heap->live->intents[cache->thread_slot];
     live_intent_begin(intent, LIVE_INTENT_NAMED, free_slot_offset(heap, slot), 0);
-    if (size <= HEAP_MEDIUM_MAX) {
-        const evh_status status = free_malloc_small(cache, intent, slot, size);
+    if (request->size <= HEAP_MEDIUM_MAX) {
+        const evh_status status = free_malloc_small(cache, intent, slot, request);
         if (!status) base_store(&intent->block, 0, __ATOMIC_RELEASE);
         return status;
     }
-    const void *block = live_large_allocate(heap, size, SLICE_BYTES, &intent->block);
+    void *block = live_large_allocate(heap, request->size, SLICE_BYTES, &intent->block);
     if (!block) return evh_last_error()->status;
     const uint64_t offset = evh_ref_to(heap, block).offset;
+    if (request->fill) request->fill(block, request->context);
     base_store(&slot->offset, offset, __ATOMIC_RELEASE);
     base_store(&intent->block, 0, __ATOMIC_RELEASE);
     live_let_go(heap->live, offset >> SLICE_SHIFT);
     return EVH_OK;
 }
 
-EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot)
+EVH_INTERNAL evh_status live_malloc_to(evh_heap *heap, evh_ref *slot, size_t size)
+{
+    const struct live_request request = {.size = size, .alignment = 16};
+    assert(slot != NULL);
+    assert(heap->live != NULL);
+    return live_malloc_into(heap, slot, &request);
+}
+
+EVH_INTERNAL evh_status live_thread_slot(evh_heap *heap, uint32_t *thread_slot)
+{
+    assert(thread_slot != NULL);
+    assert(heap->live != NULL);
+    const struct cache *cache = free_cache(heap);
+    if (!cache) return evh_last_error()->status;
+    *thread_slot = cache->thread_slot;
+    return EVH_OK;
+}
+
+EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot, uint64_t next)
 {
     assert(slot != NULL);
+    assert(next == 0 || next != slot->offset);
     struct cache *cache = free_cache(heap);
     if (!cache) return evh_last_error()->status;
     struct live *live = heap->live;
@@ -273,6 +295,6 @@ EVH_INTERNAL evh_status live_free_from(evh_heap *heap, evh_ref *slot)
     assert(base_load(&intent->block, __ATOMIC_RELAXED) == 0);
     live_intent_begin(intent, LIVE_INTENT_NAMED, free_slot_offset(heap, slot), 0);
     base_store(&intent->block, offset, __ATOMIC_RELEASE);
-    base_store(&slot->offset, 0, __ATOMIC_RELEASE);
+    base_store(&slot->offset, next, __ATOMIC_RELEASE);
     return live_free_intended(cache, offset, 0);
 }

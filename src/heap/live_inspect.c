@@ -132,9 +132,9 @@ EVH_INTERNAL evh_status live_info(evh_heap *heap, evh_info *info)
             continue;
         }
         inspect_end_free(info, &run);
-        const evh_status status =
-            kind == HEAP_LARGE ? live_check_run(live, number, descriptor_count(descriptor))
-                               : EVH_OK;
+        const evh_status status = kind == HEAP_LARGE
+                                      ? live_check_run(live, number, descriptor_count(descriptor))
+                                      : EVH_OK;
         if (status) return status;
         inspect_count_slice(live, number, descriptor, info);
     }

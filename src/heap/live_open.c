@@ -274,7 +274,7 @@ EVH_INTERNAL evh_status live_attach(evh_heap *heap)
     if (status) return status;
     struct live *live = os->memory_allocate(sizeof *live);
     if (!live) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory", heap_path(heap));
-    heap->live = live;
+    heap->live = heap->quick_live = live;
     status = open_handle(heap, live);
     if (!status) status = open_area(live);
     live->process = LIVE_PROCESSES_MAX; /* none yet */
@@ -324,7 +324,7 @@ EVH_INTERNAL void live_detach(struct live *live)
     if (live->mapped) (void)os->release(live->mapped, live->mapped_bytes);
     if (live->file >= 0) (void)os->close(live->file);
     if (live->metas) (void)os->release(live->metas, live->metas_bytes);
-    live->heap->live = NULL;
+    live->heap->live = live->heap->quick_live = NULL;
     os->memory_free(live->path);
     os->memory_free(live);
 }

@@ -301,9 +301,10 @@ static void live_root_help(evh_heap *heap, struct root_word *word)
 static uint64_t live_root_busy_bits(evh_heap *heap)
 {
     if (!heap->live) return 0;
-    assert(heap_thread.stamp == heap->stamp);
-    assert(heap_thread.cache->thread_slot < LIVE_THREADS_MAX);
-    return (uint64_t)(heap_thread.cache->thread_slot + 1) << LIVE_ROOT_BUSY_SHIFT;
+    const struct cache *cache = threads_present(heap);
+    assert(cache != NULL);
+    assert(cache->thread_slot < LIVE_THREADS_MAX);
+    return (uint64_t)(cache->thread_slot + 1) << LIVE_ROOT_BUSY_SHIFT;
 }
 
 /* The thread has stored `value` into the word: that decides, and then it is not busy any more. */
@@ -496,7 +497,7 @@ static void live_root_let_go(evh_heap *heap, struct live_intent *intent)
     assert(heap->is_writable);
     assert(intent != NULL);
     live_intent_end(intent);
-    if (heap->live) live_set_freeing(heap->live, heap_thread.cache->thread_slot, false);
+    if (heap->live) live_set_freeing(heap->live, threads_present(heap)->thread_slot, false);
 }
 
 /* The calling thread's intent to remove the root of a word, void still; `*block` is the root's.
@@ -510,7 +511,7 @@ static bool live_root_hold(evh_heap *heap, struct live_intent *intent, const str
     const uint64_t ref = live_root_ref(word->value);
     live_intent_begin(intent, LIVE_INTENT_GONE, live_root_slot(heap, word), ref);
     if (heap->live && !PLANTED(21))
-        live_set_freeing(heap->live, heap_thread.cache->thread_slot, true);
+        live_set_freeing(heap->live, threads_present(heap)->thread_slot, true);
     if (base_load(word->place, __ATOMIC_SEQ_CST) == word->value) {
         const struct heap_root *record = (const void *)(heap->view.base + ref);
         *block = base_load(&record->block.offset, __ATOMIC_ACQUIRE);

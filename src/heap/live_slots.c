@@ -101,8 +101,7 @@ EVH_INTERNAL bool live_reap(struct live *live)
     for (uint32_t i = 0; i < LIVE_PROCESSES_MAX; i++) {
         if (i == live->process || !base_load(&live->processes[i].state, __ATOMIC_ACQUIRE)) continue;
         if (!slots_lock(live, i)) continue;
-        if (base_load(&live->processes[i].state, __ATOMIC_ACQUIRE) &&
-            slots_reap(live, i, false))
+        if (base_load(&live->processes[i].state, __ATOMIC_ACQUIRE) && slots_reap(live, i, false))
             found = true;
         slots_unlock(live, i);
     }

@@ -41,6 +41,15 @@ static inline void heap_lock_take(struct heap_lock *lock)
         heap_lock_wait(lock);
 }
 
+/** Take a lock if it is open; for signal handlers. */
+static inline bool heap_lock_try(struct heap_lock *lock)
+{
+    assert(lock != NULL);
+    uint32_t open = HEAP_LOCK_OPEN;
+    return base_compare_exchange(&lock->state, &open, HEAP_LOCK_TAKEN, false, __ATOMIC_ACQUIRE,
+                                 __ATOMIC_RELAXED);
+}
+
 static inline void heap_lock_drop(struct heap_lock *lock)
 {
     if (os_is_single_threaded() && base_load(&lock->state, __ATOMIC_RELAXED) == HEAP_LOCK_TAKEN) {

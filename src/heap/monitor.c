@@ -23,7 +23,8 @@ evh_status evh_monitor_read(evh_heap *heap, evh_monitor *monitor)
     evh_status status = evh_get_info(heap, &info);
     if (status) return status;
     memset(monitor->size_blocks, 0, sizeof monitor->size_blocks);
-    status = evh_walk(heap, monitor_count, monitor);
+    assert(heap != NULL);
+    status = heap_walk(heap, monitor_count, monitor);
     if (status) return status;
     monitor->live_blocks = info.live_blocks;
     monitor->live_bytes = info.live_bytes;

@@ -365,8 +365,8 @@ static void audit_entry(struct audit *audit, uint64_t number)
     const uint64_t place = (uint64_t)((const unsigned char *)entry - heap->view.base);
     const uint64_t meta = (uint32_t)*entry, checksum = *entry >> 32;
     const bool needs_checksum = number > 0 || slice_count > SLICE_FIRST_CHECKSUM_SLICES;
-    const bool is_home = meta / SEGMENT_SLICES == number &&
-                         (checksum == 0 || checksum / SEGMENT_SLICES == number);
+    const bool is_home =
+        meta / SEGMENT_SLICES == number && (checksum == 0 || checksum / SEGMENT_SLICES == number);
     if ((!audit->is_live && needs_checksum != (checksum != 0)) || meta >= slice_count ||
         checksum >= slice_count || meta == checksum ||
         (!is_home && audit_is_shared(audit, number, meta, checksum))) {

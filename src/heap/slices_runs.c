@@ -5,7 +5,7 @@
  * hint skips the full segments at the front. Runs cross segments. Slices whose space was given back
  * (holes) are taken only when nothing else is left, before the heap grows.
  */
-#include "heap/heap.h"
+#include "heap/checked.h"
 
 /* A run of free slices while it is looked for. */
 struct runs_search {
@@ -132,6 +132,7 @@ EVH_INTERNAL void runs_mark_taken(evh_heap *heap, uint64_t first, uint64_t count
         segment->holes[index / 64] &= ~bit;
         segment->free_count--;
     }
+    if (heap->debug) annotate_taken(heap, first, count);
 }
 
 EVH_INTERNAL bool runs_is_free(evh_heap *heap, uint64_t slice)

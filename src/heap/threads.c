@@ -213,7 +213,7 @@ static void threads_watch_forks(void)
 {
     static uint32_t is_watching;
     if (base_load(&is_watching, __ATOMIC_ACQUIRE)) return;
-    os_at_fork(threads_at_fork);
+    os_at_fork(NULL, NULL, threads_at_fork);
     base_store(&is_watching, 1, __ATOMIC_RELEASE);
     assert(base_load(&is_watching, __ATOMIC_RELAXED));
 }
@@ -256,7 +256,7 @@ EVH_INTERNAL struct cache *threads_attach(evh_heap *heap)
 EVH_INTERNAL void threads_close_fast_path(evh_heap *heap)
 {
     assert(heap->debug != NULL);
-    assert(heap->live == NULL);
+    assert(heap->quick_live == NULL);
     base_store(&heap->slices.end_bytes, 0, __ATOMIC_RELAXED);
     if (heap_thread.stamp != heap->stamp) return;
     heap_thread.stamp = 0;

@@ -137,11 +137,13 @@ static void write_ascii(struct writer *writer, const char *text, const char *end
 
 /* The text with a zero behind it, which ends vectors' reading past it only by luck: what a vector
  * reads behind it is in the zero's page, or in the heap all the same, but at its end and before
- * slices of the journal, where bytes go one by one. */
+ * slices of the journal, where bytes go one by one; and in a heap that is debugged, where what lies
+ * behind a block may be a guard. */
 static const char *write_scan(const struct writer *writer, const char *text, const char *end)
 {
     assert(text <= end);
     uint32_t high = 0;
+    if (UNLIKELY(writer->json->heap->debug != NULL)) return scan_exact(text, end);
     if (LIKELY((uintptr_t)end % PAGE_BYTES <= PAGE_BYTES - SCAN_OVER_BYTES) ||
         json_is_in(writer->json, json_offset(writer->json, end), SCAN_OVER_BYTES))
         return scan_string(text, end, &high);

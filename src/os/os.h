@@ -56,6 +56,7 @@ struct os_pages {
 enum os_guard_kind {
     OS_GUARD_MARK,    /* a mark in the page table, no mapping of its own (MADV_GUARD_INSTALL) */
     OS_GUARD_PROTECT, /* no access: two mappings more for a guard in the middle of one */
+    OS_GUARD_NONE,    /* no guard of either kind any more: the page can be used again */
 };
 
 struct os_watch;  /* finds the dirty pages of one private mapping */
@@ -138,8 +139,12 @@ struct os_calls {
     /** Zero memory anywhere, taken page by page when it is touched; ended by release().
      *  `is_stack`: in small pages, so that a stack costs what it touches. */
     int (*memory_map)(uint64_t size, bool is_stack, void **address);
-    /** Guard pages that memory_map() gave. EINVAL: this system has no such kind. */
+    /** Guard pages that memory_map() gave, or private ones of a mapping. EINVAL: this system has no
+     *  such kind. */
     int (*guard)(void *address, uint64_t size, enum os_guard_kind kind);
+    /** OS_GUARD_MARK of `count` guards, each `stride` behind the one before: in one call where the
+     *  system has such a one. After an error some of them may be set. */
+    int (*guard_marks)(void *first, uint64_t size, uint64_t stride, unsigned count);
     /** The contents are not needed: the system takes the pages when it wants. A hint. */
     void (*discard_later)(void *address, uint64_t size);
     /** The offset of the first page with memory behind it; `size` if there is none. */
@@ -223,8 +228,9 @@ static inline bool os_is_single_threaded(void)
 #endif
 }
 
-/** Call `child` in every forked child, before fork() returns there (pthread_atfork, once). */
-EVH_INTERNAL void os_at_fork(void (*child)(void));
+/** Call `child` in every forked child, before fork() returns there; `prepare` before each fork, and
+ *  `parent` after it, unless they are NULL (pthread_atfork, once for each `child`). */
+EVH_INTERNAL void os_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 
 /** Call `exit(value)` when the calling thread ends, unless it returns from main(). Once per thread
  *  and `exit`; a thread that asks again while it ends is called again. Four different functions for

@@ -31,6 +31,7 @@ EVH_INTERNAL const struct os_calls os_linux_calls = {
     .release = os_map_release,
     .memory_map = os_guard_map,
     .guard = os_guard_set,
+    .guard_marks = os_guard_set_marks,
     .discard_later = os_guard_discard_later,
     .find_resident = os_guard_find_resident,
     .watch_open = os_watch_open,

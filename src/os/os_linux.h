@@ -84,6 +84,7 @@ EVH_INTERNAL int os_map_advise(void *address, uint64_t size, int advice);
 /* os_linux_guard.c */
 EVH_INTERNAL int os_guard_map(uint64_t size, bool is_stack, void **address);
 EVH_INTERNAL int os_guard_set(void *address, uint64_t size, enum os_guard_kind kind);
+EVH_INTERNAL int os_guard_set_marks(void *first, uint64_t size, uint64_t stride, unsigned count);
 EVH_INTERNAL void os_guard_discard_later(void *address, uint64_t size);
 EVH_INTERNAL int os_guard_find_resident(void *address, uint64_t size, uint64_t *offset);
 

@@ -317,7 +317,7 @@ EVH_INTERNAL void os_process_unlock(void)
     process_mutex_unlock();
 }
 
-EVH_INTERNAL void os_at_fork(void (*child)(void))
+EVH_INTERNAL void os_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {
     enum { AT_FORK_MAX = 16 };
     static void (*known[AT_FORK_MAX])(void);
@@ -330,5 +330,5 @@ EVH_INTERNAL void os_at_fork(void (*child)(void))
     if (is_new) known[index] = child;
     os_process_unlock();
     /* Not under the lock, which fork() takes while it holds the C library's. */
-    if (is_new) (void)pthread_atfork(NULL, NULL, child);
+    if (is_new) (void)pthread_atfork(prepare, parent, child);
 }

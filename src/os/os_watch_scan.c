@@ -142,6 +142,8 @@ static long scan_call(const struct os_watch *watch, struct scan_request *request
     request->vec = (uintptr_t)regions;
     request->vec_len = SCAN_REGIONS;
     const long count = ioctl(watch->pagemap, SCAN_IOCTL, request);
+    if (count > 0) os_annotate_defined(regions, (size_t)count * sizeof *regions);
+    os_annotate_defined(request, sizeof *request); /* Valgrind does not know this call */
     *next = count == SCAN_REGIONS ? request->walk_end - base : end;
     return count;
 }

@@ -25,7 +25,8 @@ struct misuse {
 void misuse_add(struct misuse *misuse);
 /** Run the case and check what it did. */
 void misuse_check(const struct misuse *misuse);
-/** Check that docs/debug.md has a line for each case; prints those that it lacks. */
+/** Check that the table in docs/debug.md has a line for each case, and, about the objects of this
+ *  binary, no other; prints those that it lacks or that no case shows. */
 void misuse_check_table(void);
 /** End the child unless `fine`: the case could not begin. */
 void must(bool fine);

@@ -257,6 +257,12 @@ static int fail_guard(void *address, uint64_t size, enum os_guard_kind kind)
     return os_linux()->guard(address, size, kind);
 }
 
+static int fail_guard_marks(void *first, uint64_t size, uint64_t stride, unsigned count)
+{
+    FAIL(OS_FAIL_MEMORY);
+    return os_linux()->guard_marks(first, size, stride, count);
+}
+
 static void *fail_memory_allocate(size_t size)
 {
     if (fails(OS_FAIL_MEMORY, __func__)) return NULL;
@@ -333,6 +339,7 @@ void os_fail_use(void)
     calls.watch_collect = fail_watch_collect;
     calls.memory_map = fail_memory_map;
     calls.guard = fail_guard;
+    calls.guard_marks = fail_guard_marks;
     calls.memory_allocate = fail_memory_allocate;
     calls.memory_resize = fail_memory_resize;
     calls.memory_free = fail_memory_free;

@@ -244,6 +244,7 @@ void sim_memory_calls(struct os_calls *calls)
     calls->release = call_release;
     calls->memory_map = os_linux()->memory_map; /* nothing of it reaches a file */
     calls->guard = os_linux()->guard;
+    calls->guard_marks = os_linux()->guard_marks;
     calls->discard_later = os_linux()->discard_later;
     calls->find_resident = os_linux()->find_resident;
     calls->watch_open = call_watch_open;

@@ -1,23 +1,18 @@
-/* fault_table.c -- which arena, pool or stack a guard page belongs to.
+/* fault_table.c -- which heap, arena, pool or stack a guard page belongs to.
  *
  * Read by a signal handler at any moment: a fixed table, slots with a version that is odd while
  * they change, no lock and no memory. The text is put together by hand, since printf() may not be
  * called there.
  */
-#include "arena/arena.h"
+#include "heap/heap.h"
 
 enum { FAULT_SLOTS = 4096 };
 
-struct fault_entry {
-    struct fault_range range;
-    char name[EVH_OBJECT_NAME_MAX + 1];
-};
-
-enum { FAULT_WORDS = sizeof(struct fault_entry) / 8 };
-static_assert(sizeof(struct fault_entry) == FAULT_WORDS * 8, "words hold all of it");
+enum { FAULT_WORDS = sizeof(struct fault_range) / 8 };
+static_assert(sizeof(struct fault_range) == FAULT_WORDS * 8, "words hold all of it");
 
 union fault_content {
-    struct fault_entry entry;
+    struct fault_range range;
     uint64_t words[FAULT_WORDS]; /* as others see it. Atomic. */
 };
 
@@ -31,9 +26,10 @@ static uint32_t fault_end;          /* no slot at or behind it was ever used; at
 static struct heap_lock fault_lock; /* of changes */
 
 /* With the lock. Each release keeps the odd version before it; the last publishes them all. */
-static void fault_store(struct fault_slot *slot, const struct fault_entry *entry)
+static void fault_store(struct fault_slot *slot, const struct fault_range *range)
 {
-    const union fault_content from = {.entry = *entry};
+    assert(heap_lock_is_taken(&fault_lock));
+    const union fault_content from = {.range = *range};
     const uint64_t version = base_load(&slot->version, __ATOMIC_RELAXED);
     assert(version % 2 == 0);
     base_store(&slot->version, version + 1, __ATOMIC_RELAXED);
@@ -45,26 +41,24 @@ static void fault_store(struct fault_slot *slot, const struct fault_entry *entry
 /* A copy of a slot; false if it changes: then it is not the one that a fault is about. */
 static bool fault_load(const struct fault_slot *slot, union fault_content *copy)
 {
+    assert(slot < fault_slots + FAULT_SLOTS);
     assert(slot > fault_slots);
     const uint64_t version = base_load(&slot->version, __ATOMIC_ACQUIRE);
     for (unsigned i = 0; i < FAULT_WORDS; i++)
         copy->words[i] = base_load(&slot->content.words[i], __ATOMIC_ACQUIRE);
-    copy->entry.range.name = copy->entry.name;
     return version % 2 == 0 && base_load(&slot->version, __ATOMIC_RELAXED) == version;
 }
 
 uint32_t fault_add(const struct fault_range *range)
 {
     assert(range->start < range->end);
-    assert(range->guard_bytes > 0);
+    assert(range->guard_bytes > 0 || range->describe);
     uint32_t found = 0;
     heap_lock_take(&fault_lock);
     for (uint32_t i = 1; i < FAULT_SLOTS && !found; i++)
-        if (fault_slots[i].content.entry.range.end == 0) found = i;
+        if (fault_slots[i].content.range.end == 0) found = i;
     if (found) {
-        struct fault_entry entry = {.range = *range};
-        object_set_name(entry.name, range->name, "?");
-        fault_store(&fault_slots[found], &entry);
+        fault_store(&fault_slots[found], range);
         if (found >= fault_end) base_store(&fault_end, found + 1, __ATOMIC_RELEASE);
     }
     heap_lock_drop(&fault_lock);
@@ -75,21 +69,16 @@ void fault_remove(uint32_t number)
 {
     if (number == 0) return;
     assert(number < FAULT_SLOTS);
-    const struct fault_entry nothing = {.range = {.end = 0}};
+    const struct fault_range nothing = {.end = 0};
     heap_lock_take(&fault_lock);
-    assert(fault_slots[number].content.entry.range.end != 0);
+    assert(fault_slots[number].content.range.end != 0);
     fault_store(&fault_slots[number], &nothing);
     heap_lock_drop(&fault_lock);
 }
 
 /* ---- the message ---- */
 
-struct fault_text {
-    char *text;
-    size_t length, size;
-};
-
-static void fault_put(struct fault_text *out, const char *text)
+void fault_put(struct fault_text *out, const char *text)
 {
     assert(out->length < out->size);
     assert(text != NULL);
@@ -98,7 +87,7 @@ static void fault_put(struct fault_text *out, const char *text)
     out->text[out->length] = 0;
 }
 
-static void fault_put_number(struct fault_text *out, uint64_t number)
+void fault_put_number(struct fault_text *out, uint64_t number)
 {
     char digits[21];
     size_t at = sizeof digits - 1;
@@ -112,44 +101,14 @@ static void fault_put_number(struct fault_text *out, uint64_t number)
     fault_put(out, digits + at);
 }
 
-/* The stack whose guard `address` is in: overflow is of the one above, underflow of the one below.
- * Guards lie at every multiple of the stride, and behind the last stack. */
-static void fault_put_stack(struct fault_text *out, const struct fault_range *range,
-                            uintptr_t address)
-{
-    assert(range->kind == FAULT_STACK);
-    assert(range->stride > range->guard_bytes);
-    const uint64_t count = (range->end - range->start) / range->stride;
-    const uint64_t above = (address - range->start) / range->stride;
-    /* A stack grows down into its low guard; nobody runs up into the high one by calling. */
-    const bool is_overflow = above < count;
-    const evh_stack *stack = &range->stacks[is_overflow ? above : count - 1];
-    fault_put(out, is_overflow ? "stack overflow: " : "stack underflow: ");
-    if (stack->label[0]) {
-        fault_put(out, "'");
-        fault_put(out, stack->label);
-        fault_put(out, "' on ");
-    }
-    fault_put(out, "stack ");
-    fault_put_number(out, stack->number);
-    fault_put(out, " of '");
-    fault_put(out, range->name);
-    fault_put(out, "': an access ");
-    const uintptr_t base = (uintptr_t)stack->base;
-    fault_put_number(out, is_overflow ? base - address : address - (base + stack->size_bytes));
-    fault_put(out, is_overflow ? " bytes below its " : " bytes above its ");
-    fault_put_number(out, stack->size_bytes);
-    fault_put(out, " bytes\n");
-}
-
+/* An edge: of which two there are, or, with a stride, one behind each block. */
 static void fault_put_edge(struct fault_text *out, const struct fault_range *range,
                            uintptr_t address)
 {
-    static const char *const kinds[] = {"arena", "pool", "block of pool", "stack"};
-    assert(range->kind < sizeof kinds / sizeof kinds[0]);
+    assert(range->kind != NULL);
     const bool is_behind = range->stride || address >= range->end - range->guard_bytes;
     assert(is_behind || address < range->start + range->guard_bytes);
-    fault_put(out, kinds[range->kind]);
+    fault_put(out, range->kind);
     fault_put(out, is_behind ? " overflow: '" : " underflow: '");
     fault_put(out, range->name);
     fault_put(out, is_behind ? "': an access in the guard behind it, "
@@ -166,7 +125,10 @@ static void fault_put_edge(struct fault_text *out, const struct fault_range *ran
 /* Whether `address` lies in a guard of the range. */
 static bool fault_is_guard(const struct fault_range *range, uintptr_t address)
 {
+    assert(range->end == 0 || range->start < range->end);
+    assert(range->end == 0 || range->guard_bytes || range->describe);
     if (address < range->start || address >= range->end) return false;
+    if (range->guard_bytes == 0) return true; /* whoever describes it knows */
     const uintptr_t offset = address - range->start;
     if (range->stride) return offset % range->stride < range->guard_bytes;
     return offset < range->guard_bytes || address >= range->end - range->guard_bytes;
@@ -175,34 +137,45 @@ static bool fault_is_guard(const struct fault_range *range, uintptr_t address)
 /* An os_explain: runs in a signal handler. */
 static bool fault_explain_guard(const void *pointer, char *message, size_t size)
 {
+    assert(message != NULL);
     const uintptr_t address = (uintptr_t)pointer;
     const uint32_t end = base_load(&fault_end, __ATOMIC_ACQUIRE);
     assert(end <= FAULT_SLOTS);
     for (uint32_t i = 1; i < end; i++) {
         union fault_content copy;
-        const struct fault_range *range = &copy.entry.range;
-        if (!fault_load(&fault_slots[i], &copy) || !fault_is_guard(range, address)) continue;
+        const struct fault_range *range = &copy.range;
         struct fault_text out = {message, 0, size};
+        if (!fault_load(&fault_slots[i], &copy) || !fault_is_guard(range, address)) continue;
         fault_put(&out, "everheap: ");
-        if (range->kind == FAULT_STACK)
-            fault_put_stack(&out, range, address);
-        else
+        if (!range->describe)
             fault_put_edge(&out, range, address);
+        else if (!range->describe(range, address, &out))
+            continue;
         return true;
     }
     return false;
 }
 
-/* In a forked child there is one thread; whoever held the lock is gone. */
+/* In a forked child there is one thread; whoever held the lock is gone, perhaps in the middle of a
+ * slot, which is nobody's then. */
 static void fault_forked(void)
 {
+    const struct fault_range nothing = {.end = 0};
+    fault_lock.state = HEAP_LOCK_TAKEN;
+    for (uint32_t i = 1; i < FAULT_SLOTS; i++) {
+        if (fault_slots[i].version % 2 == 0) continue;
+        fault_slots[i].version++;
+        fault_store(&fault_slots[i], &nothing);
+    }
     fault_lock.state = HEAP_LOCK_OPEN;
+    assert(!heap_lock_is_taken(&fault_lock));
 }
 
 evh_status fault_install(void)
 {
-    os_at_fork(fault_forked);
+    os_at_fork(NULL, NULL, fault_forked);
     const int error = os_at_fault(fault_explain_guard);
+    assert(error >= 0);
     if (error) return base_fail_os(error, NO_OFFSET, "cannot set a handler for faults");
     assert(fault_end <= FAULT_SLOTS);
     return EVH_OK;

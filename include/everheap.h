@@ -10,6 +10,7 @@
 #include <everheap/arena.h>
 #include <everheap/json.h>
 #include <everheap/json_query.h>
+#include <everheap/types.h>
 #include <everheap/debug.h> /* last: with EVH_DEBUG_SITES it puts macros over the calls */
 
 #endif

@@ -5,6 +5,7 @@
 #include "collect/collect_layout.h"
 #include "heap/compact_layout.h"
 #include "heap/heap_layout.h"
+#include "heap/types_layout.h"
 #include "heap/live_layout.h"
 #include "json/json_layout.h"
 #include "journal/journal_layout.h"
@@ -63,7 +64,7 @@ static const struct field fields[] = {
     FIELD(region_header, sequence),
     FIELD(region_header, heap_bytes),
     FIELD(region_header, catalog),
-    FIELD(region_header, state),
+    FIELD(region_header, earlier_addresses),
     FIELD(region_header, tail_offset),
     FIELD(region_header, chain_salt),
     FIELD(region_header, chain_crc),
@@ -390,6 +391,28 @@ static const struct field fields[] = {
     FIELD(collect_bitset, count),
     FIELD(collect_bitset, word_count),
     FIELD(collect_bitset, reserved2),
+    WHOLE(types_table),
+    FIELD(types_table, magic),
+    FIELD(types_table, reserved),
+    FIELD(types_table, chunks),
+    WHOLE(types_record),
+    FIELD(types_record, magic),
+    FIELD(types_record, size),
+    FIELD(types_record, number),
+    FIELD(types_record, field_count),
+    FIELD(types_record, reserved),
+    FIELD(types_record, name),
+    WHOLE(types_field),
+    FIELD(types_field, offset),
+    FIELD(types_field, size),
+    FIELD(types_field, count),
+    FIELD(types_field, kind),
+    FIELD(types_field, tag_size),
+    FIELD(types_field, tag_offset),
+    FIELD(types_field, reserved),
+    FIELD(types_field, tag_value),
+    FIELD(types_field, name),
+    FIELD(types_field, target),
 };
 
 static const struct constant constants[] = {
@@ -509,6 +532,11 @@ static const struct constant constants[] = {
     CONSTANT(TREE_INNER_BYTES),
     CONSTANT(TREE_LEAF_ITEMS_MIN),
     CONSTANT(TREE_NODE_BYTES),
+    CONSTANT(TYPES_TABLE_MAGIC),
+    CONSTANT(TYPES_RECORD_MAGIC),
+    CONSTANT(TYPES_CHUNKS),
+    CONSTANT(TYPES_FIRST),
+    CONSTANT(TYPES_FIELDS_MAX),
 };
 
 enum {

@@ -296,7 +296,7 @@ evh_status region_map(struct region *region, uint64_t heap_bytes)
     region_each_run(region, heap_bytes, open_map_one, &run);
     if (run.status) return run.status;
     region->mapped_bytes = heap_bytes;
-    region->header.preferred_address = (uint64_t)(uintptr_t)region->base;
+    region_note_address(&region->header, (uint64_t)(uintptr_t)region->base);
     return EVH_OK;
 }
 

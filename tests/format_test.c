@@ -144,7 +144,7 @@ static const struct field fields[] = {
     FIELD(live_area, catalog),
     FIELD(live_area, session),
     FIELD(live_area, address),
-    FIELD(live_area, reserved),
+    FIELD(live_area, earlier_addresses),
     WHOLE(live_intent),
     FIELD(live_intent, block),
     FIELD(live_intent, slot),

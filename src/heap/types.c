@@ -102,6 +102,7 @@ static evh_status types_make_chunk(evh_heap *heap, struct types_table *table, ui
     void *block = evh_calloc(heap, (size_t)TYPES_FIRST << chunk, sizeof(evh_ref));
     if (!block) return evh_last_error()->status;
     assert(heap->is_writable);
+    assert(within < (uint32_t)TYPES_FIRST << chunk);
     if (!base_compare_exchange(&table->chunks[chunk].offset, &none, evh_ref_to(heap, block).offset,
                                false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         evh_free(heap, block); /* another process was faster */
@@ -231,6 +232,7 @@ static evh_status types_load(evh_heap *heap)
 {
     struct types_table *table = NULL;
     assert(heap_lock_is_taken(&heap->types_lock));
+    assert(heap->open_count > 0);
     assert(heap->view.base != NULL);
     if (heap->types && heap->types->stamp != heap->stamp) {
         types_drop(heap->types);
@@ -324,6 +326,7 @@ static evh_status types_describe(const evh_heap *heap, const evh_type *type,
                                  struct types_record *record)
 {
     struct types_field *fields = (struct types_field *)(void *)(record + 1);
+    assert(type->size > 0);
     assert(record->magic == 0);
     assert(type->field_count <= TYPES_FIELDS_MAX);
     *record = (struct types_record){

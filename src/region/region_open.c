@@ -381,7 +381,6 @@ evh_status region_create(const char *path, const evh_options *options, struct re
         .slice_shift = SLICE_SHIFT,
         .mode = EVH_DURABLE,
         .created_ns = os->time_ns(),
-        .preferred_address = options->preferred_address,
         .size_max_bytes = options->size_max_bytes,
         .heap_bytes = REGION_NEW_BYTES,
         .tail_offset = REGION_FIRST_EXTENT_OFFSET,

@@ -11,6 +11,7 @@
 #include <everheap/json.h>
 #include <everheap/json_query.h>
 #include <everheap/types.h>
+#include <everheap/autopsy.h>
 #include <everheap/debug.h> /* last: with EVH_DEBUG_SITES it puts macros over the calls */
 
 #endif

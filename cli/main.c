@@ -5,7 +5,7 @@
 
 static const struct cli_command *const commands[] = {
     &cli_info,   &cli_check, &cli_map,  &cli_dump,         &cli_log,
-    &cli_digest, &cli_stat,  &cli_trim, &cli_json_command,
+    &cli_digest, &cli_stat,  &cli_trim, &cli_json_command, &cli_autopsy,
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

@@ -5,7 +5,7 @@
 
 static const struct cli_command *const commands[] = {
     &cli_info,   &cli_check, &cli_map,  &cli_dump,         &cli_log,
-    &cli_digest, &cli_stat,  &cli_trim, &cli_json_command, &cli_autopsy,
+    &cli_digest, &cli_stat,  &cli_trim, &cli_json_command, &cli_autopsy, &cli_salvage, &cli_repair,
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
@@ -21,7 +21,7 @@ static void print_help(FILE *file)
         "\nOptions:\n"
         "  -h, --help     print this\n"
         "  -V, --version  print the version\n\n"
-        "All commands but trim and json open the heap read-only: they see the newest commit, work\n"
+        "All commands but trim, repair and json open the heap read-only: they see the newest commit, work\n"
         "beside a program that writes to the heap, and change nothing.\n"
         "'everheap COMMAND --help' explains a command and gives examples.\n\n"
         "Exit status: 0 fine, 1 findings (damage, a difference), 2 could not run.\n");

@@ -12,6 +12,7 @@
 #include <everheap/json_query.h>
 #include <everheap/types.h>
 #include <everheap/autopsy.h>
+#include <everheap/salvage.h>
 #include <everheap/debug.h> /* last: with EVH_DEBUG_SITES it puts macros over the calls */
 
 #endif

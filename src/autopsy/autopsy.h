@@ -7,6 +7,7 @@
 #include "json/json.h"
 
 #include <everheap/autopsy.h>
+#include <everheap/salvage.h>
 
 enum {
     AUTOPSY_STRUCT_DEPTH = 8,    /* structs inside structs */

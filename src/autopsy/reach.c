@@ -88,8 +88,7 @@ static void reach_json_page(const struct reach *reach, uint32_t number)
     const uint32_t index = autopsy->page_first[number];
     if (index >= autopsy->count) return;
     if (autopsy->objects[index].offset != (uint64_t)number << JSON_PAGE_SHIFT) return;
-    if (index != reach->parent && reach_is_json_page(autopsy, index))
-        reach_object(reach, index, 0);
+    if (index != reach->parent && reach_is_json_page(autopsy, index)) reach_object(reach, index, 0);
 }
 
 /* Blocks that hold text and nothing else. */

@@ -6,6 +6,7 @@
 #include "heap/heap_layout.h"
 #include "heap/live.h"
 #include "heap/slices.h"
+#include "heap/types_layout.h"
 #include "journal/journal.h"
 
 #include <everheap/types.h>

@@ -8,7 +8,6 @@
  * gives out is memory of the process, and sound. A record that is damaged has no type.
  */
 #include "heap/heap.h"
-#include "heap/types_layout.h"
 
 enum { TYPES_MAX = TYPES_FIRST * ((1 << TYPES_CHUNKS) - 1) };
 

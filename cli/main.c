@@ -21,8 +21,8 @@ static void print_help(FILE *file)
         "\nOptions:\n"
         "  -h, --help     print this\n"
         "  -V, --version  print the version\n\n"
-        "All commands but trim, repair and json open the heap read-only: they see the newest commit, work\n"
-        "beside a program that writes to the heap, and change nothing.\n"
+        "All commands but trim, repair and json open the heap read-only: they see the newest\n"
+        "commit, work beside a program that writes to the heap, and change nothing.\n"
         "'everheap COMMAND --help' explains a command and gives examples.\n\n"
         "Exit status: 0 fine, 1 findings (damage, a difference), 2 could not run.\n");
 }

@@ -13,6 +13,7 @@
 #include <everheap/types.h>
 #include <everheap/autopsy.h>
 #include <everheap/salvage.h>
+#include <everheap/recorder.h>
 #include <everheap/debug.h> /* last: with EVH_DEBUG_SITES it puts macros over the calls */
 
 #endif

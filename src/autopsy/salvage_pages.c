@@ -69,8 +69,8 @@ static evh_status pages_make_header(struct salvage *salvage)
     return EVH_OK;
 }
 
-/* The newer slot is damaged: the older one may tell of a shorter heap. Behind the end of a heap a file
- * is zero, so it reaches at least to what is not. */
+/* The newer slot is damaged: the older one may tell of a shorter heap. Behind the end of a heap a
+ * file is zero, so it reaches at least to what is not. */
 static void pages_extend_header(struct salvage *salvage)
 {
     uint64_t end = base_round_down(salvage->file_bytes, SLICE_BYTES);

@@ -7,6 +7,7 @@
 #ifndef EVERHEAP_DEBUG_DEBUG_H
 #define EVERHEAP_DEBUG_DEBUG_H
 
+#include "debug/ring_layout.h"
 #include "os/os.h"
 
 #include <everheap/debug.h>
@@ -98,5 +99,19 @@ EVH_INTERNAL void debug_table_end(struct debug_table *table);
  *  its number. */
 EVH_INTERNAL uint64_t debug_log(const char *operation, const char *object, const void *address,
                                 uint64_t size, const char *site);
+
+/* ---- rings of records (debug_ring.c): no process that writes waits for another ---- */
+
+/** The memory that a ring of so many records (a power of two) takes. */
+EVH_INTERNAL uint64_t ring_bytes(uint64_t record_count);
+/** Begin a ring in zeroed memory; of several who begin it at once all do the same. */
+EVH_INTERNAL void ring_begin(void *memory, uint64_t record_count, uint64_t created_ns);
+/** Whether `size` bytes hold a ring: its record_count can be believed then. */
+EVH_INTERNAL bool ring_is_sound(const void *memory, uint64_t size);
+/** Append a record; state and crc are set here. Returns its number. */
+EVH_INTERNAL uint64_t ring_put(void *memory, uint64_t record_count, struct ring_record *record);
+/** Record `number`, if it is there and whole. */
+EVH_INTERNAL bool ring_get(const void *memory, uint64_t record_count, uint64_t number,
+                           struct ring_record *record);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "arena/arena_layout.h"
 #include "collect/collect_layout.h"
+#include "debug/ring_layout.h"
 #include "heap/compact_layout.h"
 #include "heap/heap_layout.h"
 #include "heap/types_layout.h"
@@ -413,6 +414,23 @@ static const struct field fields[] = {
     FIELD(types_field, tag_value),
     FIELD(types_field, name),
     FIELD(types_field, target),
+    WHOLE(ring_head),
+    FIELD(ring_head, magic),
+    FIELD(ring_head, record_count),
+    FIELD(ring_head, next),
+    FIELD(ring_head, created_ns),
+    FIELD(ring_head, reserved),
+    WHOLE(ring_record),
+    FIELD(ring_record, state),
+    FIELD(ring_record, time_ns),
+    FIELD(ring_record, process),
+    FIELD(ring_record, thread),
+    FIELD(ring_record, format),
+    FIELD(ring_record, size),
+    FIELD(ring_record, reserved),
+    FIELD(ring_record, crc),
+    FIELD(ring_record, reserved2),
+    FIELD(ring_record, data),
 };
 
 static const struct constant constants[] = {
@@ -537,6 +555,10 @@ static const struct constant constants[] = {
     CONSTANT(TYPES_CHUNKS),
     CONSTANT(TYPES_FIRST),
     CONSTANT(TYPES_FIELDS_MAX),
+    CONSTANT(RING_MAGIC),
+    CONSTANT(RING_DATA_BYTES),
+    CONSTANT(RING_FORMATS),
+    CONSTANT(RING_RECORDS_MAX),
 };
 
 enum {

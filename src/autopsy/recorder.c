@@ -10,6 +10,8 @@
 #include <everheap/recorder.h>
 #include <stdio.h>
 
+#define RECORDER_NUMBER_MAX (1ull << 60)
+
 enum {
     RECORDER_ARGUMENTS = 11, /* as many as have room */
     RECORDER_FORMAT_MAX = 1000,
@@ -377,6 +379,10 @@ evh_status evh_recorder_each(evh_heap *heap, const char *name, uint64_t after,
     const uint64_t count = head->record_count;
     const uint64_t end = base_load(&head->next, __ATOMIC_ACQUIRE);
     assert(base_is_power_of_two(count));
+    if (end >= RECORDER_NUMBER_MAX) /* nobody ever recorded so much */
+        return base_fail(EVH_CORRUPT, evh_ref_to(heap, ring).offset,
+                         "%s: root \"%s\": %llu records", heap_path(heap), name,
+                         (unsigned long long)end);
     uint64_t number = end > count ? end - count + 1 : 1;
     if (number <= after)
         number = after + 1;

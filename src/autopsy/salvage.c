@@ -220,6 +220,20 @@ static evh_status salvage_open_image(const struct salvage *salvage, int *file, e
     return *heap ? EVH_OK : evh_last_error()->status;
 }
 
+/* What is given out as sound is checked as a stranger would; else it is taken away again. */
+static evh_status salvage_check_saved(const char *target)
+{
+    const evh_options options = {.mode = EVH_READ_ONLY, .must_exist = true, .verify = true};
+    evh_heap *heap = evh_open(target, &options);
+    assert(target != NULL);
+    evh_status status = heap ? evh_check(heap, NULL, NULL) : evh_last_error()->status;
+    const evh_error why = *evh_last_error();
+    (void)evh_close(heap);
+    if (!status) return EVH_OK;
+    (void)os->remove(target);
+    return base_fail(status, why.offset, "%s", why.message);
+}
+
 static evh_status salvage_finish(struct salvage *salvage, const char *target)
 {
     int file = -1;
@@ -231,6 +245,7 @@ static evh_status salvage_finish(struct salvage *salvage, const char *target)
     if (!status) status = salvage_documents(salvage, heap, target);
     if (!status) status = evh_check(heap, NULL, NULL);
     if (!status) status = evh_save(heap, target);
+    if (!status) status = salvage_check_saved(target);
     const evh_error why = *evh_last_error();
     (void)evh_close(heap);
     if (file >= 0) (void)os->close(file);
@@ -246,6 +261,7 @@ static evh_status salvage_live(struct salvage *salvage, const char *target)
     evh_status status = salvage_open_image(salvage, &file, &heap);
     if (!status) status = salvage_clear_refs(salvage, heap);
     if (!status) status = evh_save(heap, target);
+    if (!status) status = salvage_check_saved(target);
     const evh_error why = *evh_last_error();
     (void)evh_close(heap);
     if (file >= 0) (void)os->close(file);
@@ -269,10 +285,8 @@ evh_status evh_salvage(const char *source, const char *target, evh_salvage_visit
         salvage_journal(&salvage);
         salvage_checksums(&salvage);
         status = salvage_slices(&salvage);
-        if (!status) {
-            salvage_seal(&salvage);
-            status = salvage_finish(&salvage, target);
-        }
+        if (!status) status = salvage_seal(&salvage);
+        if (!status) status = salvage_finish(&salvage, target);
     }
     if (result) *result = salvage.result;
     os->memory_free(salvage.bytes);

@@ -55,7 +55,7 @@ EVH_INTERNAL void salvage_journal(struct salvage *salvage);
 /** Compare the other pages with their checksums. */
 EVH_INTERNAL void salvage_checksums(struct salvage *salvage);
 /** Write a header without a journal, and checksums that say nothing. */
-EVH_INTERNAL void salvage_seal(struct salvage *salvage);
+EVH_INTERNAL evh_status salvage_seal(struct salvage *salvage);
 
 /* ---- salvage_slices.c: descriptors and bitmaps ---- */
 

@@ -62,7 +62,8 @@ static evh_status pages_make_header(struct salvage *salvage)
     if (status->magic == REGION_STATUS_MAGIC)
         memcpy(header->uuid, status->uuid, sizeof header->uuid);
     header->mode = EVH_DURABLE;
-    header->heap_bytes = base_round_down(salvage->file_bytes, SLICE_BYTES);
+    header->heap_bytes =
+        base_max(base_round_down(salvage->file_bytes, SLICE_BYTES), REGION_NEW_BYTES);
     header->tail_offset = REGION_FIRST_EXTENT_OFFSET;
     salvage_note(salvage, EVH_SALVAGE_GUESSED, 0, REGION_SLOT_BYTES,
                  "no header is sound: its length is taken from the file's, its roots are lost");
@@ -362,7 +363,7 @@ EVH_INTERNAL void salvage_checksums(struct salvage *salvage)
 
 /* ---- the end ---- */
 
-EVH_INTERNAL void salvage_seal(struct salvage *salvage)
+EVH_INTERNAL evh_status salvage_seal(struct salvage *salvage)
 {
     struct region_header *header = &salvage->header;
     assert(salvage->heap_bytes >= REGION_NEW_BYTES);
@@ -380,6 +381,10 @@ EVH_INTERNAL void salvage_seal(struct salvage *salvage)
     header->slice_shift = SLICE_SHIFT;
     header->generation = 1;
     header->heap_bytes = salvage->heap_bytes;
+    /* One that cannot be is none, and another is made when the heap is open. */
+    if (salvage->catalog < 2 * SLICE_BYTES || salvage->catalog % 16 != 0 ||
+        salvage->catalog >= salvage->heap_bytes)
+        salvage->catalog = SLICE_BYTES;
     header->catalog = salvage->catalog;
     header->tail_offset = REGION_FIRST_EXTENT_OFFSET;
     header->crc = 0;
@@ -387,5 +392,5 @@ EVH_INTERNAL void salvage_seal(struct salvage *salvage)
     os->random(header->uuid, sizeof header->uuid);
     header->crc = base_crc32c(0, header, offsetof(struct region_header, crc));
     memcpy(salvage->bytes, header, sizeof *header);
-    assert(pages_header_is_sound(salvage, header, 0));
+    return pages_header_is_sound(salvage, header, 0) ? EVH_OK : evh_last_error()->status;
 }

@@ -1,4 +1,4 @@
-/* fuzz.h -- heaps that are changed where it hurts, and everything that reads heaps let loose on them. */
+/* fuzz.h -- heaps that are changed where it hurts, and all that reads heaps let loose on them. */
 #ifndef EVERHEAP_TESTS_SUPPORT_FUZZ_H
 #define EVERHEAP_TESTS_SUPPORT_FUZZ_H
 

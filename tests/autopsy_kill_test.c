@@ -1,8 +1,8 @@
-/* autopsy_kill_test.c -- an autopsy of a program that was killed anywhere says what the program said.
+/* autopsy_kill_test.c -- an autopsy of a program that was killed says what the program said.
  *
- * Strategy: a child builds a list of typed objects, plants leaks and references that lead nowhere, and
- * tells through a pipe what it has, before and after each commit (durable), or after each step
- * (live). It is killed at a random moment.
+ * Strategy: a child builds a list of typed objects, plants leaks and references that lead nowhere,
+ * and tells through a pipe what it has, before and after each commit. It is killed at a random
+ * moment.
  * Invariants: the autopsy agrees with the last state that was told, or with the one that was in
  * flight: objects reached, orphans, dangling references and their owner.
  */

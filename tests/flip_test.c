@@ -1,8 +1,8 @@
 /* flip_test.c -- every bit of the metadata of a small heap, every length of its file.
  *
- * Strategy: a heap that was killed behind a commit, so that its journal is live; each bit of header,
- * status, checksums, journal, descriptors, directory and the pool's first bitmaps is flipped by
- * itself, and the file is cut off at every 16th byte and at every byte of its first page.
+ * Strategy: a heap that was killed behind a commit, so that its journal is live; each bit of
+ * header, status, checksums, journal, descriptors, directory and the pool's first bitmaps is
+ * flipped by itself, and the file is cut off at every 16th byte, at last at every byte.
  * Invariants: nothing crashes; what a flipped bit changes is found (opening refuses, or evh_check()
  * complains), or what the heap holds is what it held: its last commit, bit for bit.
  */

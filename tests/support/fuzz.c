@@ -480,13 +480,17 @@ int fuzz_one(const uint8_t *data, size_t size)
     if (data[1] & 1) edit_seal(bytes, length);
     fuzz_write(bytes, length);
     const bool is_live = data[0] % BASES == 2;
-    switch (data[2] % 8) {
-    case 0: fuzz_autopsy(); break;
-    case 1: fuzz_salvage(); break;
-    case 2: fuzz_read_heap(EVH_PRIVATE, data[1] >> 1); break;
+    switch (data[2] % 16) {
+    case 0:
+    case 1: fuzz_autopsy(); break;
+    case 2: fuzz_salvage(); break;
     case 3:
-    case 4: fuzz_read_heap(is_live ? EVH_LIVE : EVH_DURABLE, data[1] >> 1); break;
-    case 5: (void)evh_repair(fuzz_path, true, NULL, NULL, NULL); break;
+    case 4: fuzz_read_heap(EVH_PRIVATE, data[1] >> 1); break;
+    case 5:
+    case 6:
+    case 7:
+    case 8: fuzz_read_heap(is_live ? EVH_LIVE : EVH_DURABLE, data[1] >> 1); break;
+    case 9: (void)evh_repair(fuzz_path, true, NULL, NULL, NULL); break;
     default: fuzz_read_heap(EVH_READ_ONLY, data[1] >> 1); break;
     }
     char beside[160];

@@ -32,7 +32,7 @@ TEST(refs_roots_collections_and_documents_are_shown)
         "memory  at 0x",
         "handles      ",
         "map of 100 items",
-        "'key 7': 7",
+        "  'key ",
         "tree of 100 items",
         "  27: 9",
         "vec of 100 items",

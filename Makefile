@@ -361,6 +361,26 @@ kill: $(addprefix $(BUILD)/tests/,kill_test live_kill_test live_step_test reader
 	@EFFORT=2 $(BUILD)/tests/live_step_test -v
 	@SECONDS=$(or $(SECONDS),60) $(BUILD)/tests/reader_test -v
 
+# libFuzzer over every reader of heaps, with both sanitizers: two million inputs, or RUNS.
+FUZZ_CC ?= clang
+FUZZ := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=all
+FUZZ_OBJECTS := $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/fuzz/%.o) $(BUILD)/objects/fuzz/tests/support/fuzz.o \
+	$(BUILD)/objects/fuzz/fuzz/heap_fuzz.o
+$(BUILD)/objects/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    fuzz $<")
+	$(Q)$(FUZZ_CC) $(STANDARD) -pthread $(FUZZ) $(TEST_PATHS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/heap_fuzz: $(FUZZ_OBJECTS)
+	$(if $(V),,@echo "  LINK  $@")
+	$(Q)$(FUZZ_CC) -pthread $(FUZZ) -fsanitize=fuzzer $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+.PHONY: fuzz
+fuzz: $(BUILD)/heap_fuzz ## edit heaps where it hurts and let every reader loose on them, two million times [RUNS=n]
+	@mkdir -p $(BUILD)/fuzz_found
+	$(BUILD)/heap_fuzz -runs=$(or $(RUNS),2000000) -max_len=99 -len_control=0 -entropic=0 -timeout=10 -rss_limit_mb=4096 \
+		-print_final_stats=1 -verbosity=1 -artifact_prefix=$(BUILD)/fuzz_found/ $(BUILD)/fuzz_found tests/corpus
+
 .PHONY: explore
 explore: $(filter $(BUILD)/tests/explore_%,$(TESTS)) ## explore interleavings of threads under C11's memory model
 	@for test in $^; do EFFORT=$(or $(EFFORT),20) $$test -v || exit 1; done

@@ -79,7 +79,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_info, cli_check, cli_map, cli_dump, cli_log, cli_digest,
-    cli_stat, cli_trim, cli_json_command;
+    cli_stat, cli_trim, cli_json_command, cli_autopsy, cli_salvage, cli_repair, cli_tail;
 
 /** Parse what follows the subcommand's name. False after a message about wrong usage. */
 bool cli_parse(struct cli_request *request, int count, char **words);

@@ -4,8 +4,8 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-    &cli_info,   &cli_check, &cli_map,  &cli_dump,         &cli_log,
-    &cli_digest, &cli_stat,  &cli_trim, &cli_json_command,
+    &cli_info, &cli_check,        &cli_map,     &cli_dump,    &cli_log,    &cli_digest, &cli_stat,
+    &cli_trim, &cli_json_command, &cli_autopsy, &cli_salvage, &cli_repair, &cli_tail,
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
@@ -16,15 +16,14 @@ static void print_help(FILE *file)
     for (int i = 0; i < COMMAND_COUNT; i++) {
         fprintf(file, "  %-10s%s\n", commands[i]->name, commands[i]->summary);
     }
-    fprintf(
-        file,
-        "\nOptions:\n"
-        "  -h, --help     print this\n"
-        "  -V, --version  print the version\n\n"
-        "All commands but trim and json open the heap read-only: they see the newest commit, work\n"
-        "beside a program that writes to the heap, and change nothing.\n"
-        "'everheap COMMAND --help' explains a command and gives examples.\n\n"
-        "Exit status: 0 fine, 1 findings (damage, a difference), 2 could not run.\n");
+    fprintf(file,
+            "\nOptions:\n"
+            "  -h, --help     print this\n"
+            "  -V, --version  print the version\n\n"
+            "All commands but trim, repair and json open the heap read-only: they see the newest\n"
+            "commit, work beside a program that writes to the heap, and change nothing.\n"
+            "'everheap COMMAND --help' explains a command and gives examples.\n\n"
+            "Exit status: 0 fine, 1 findings (damage, a difference), 2 could not run.\n");
 }
 
 static const struct cli_command *find_command(const char *name)

@@ -10,6 +10,10 @@
 #include <everheap/arena.h>
 #include <everheap/json.h>
 #include <everheap/json_query.h>
+#include <everheap/types.h>
+#include <everheap/autopsy.h>
+#include <everheap/salvage.h>
+#include <everheap/recorder.h>
 #include <everheap/debug.h> /* last: with EVH_DEBUG_SITES it puts macros over the calls */
 
 #endif

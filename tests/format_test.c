@@ -4,8 +4,10 @@
 
 #include "arena/arena_layout.h"
 #include "collect/collect_layout.h"
+#include "debug/ring_layout.h"
 #include "heap/compact_layout.h"
 #include "heap/heap_layout.h"
+#include "heap/types_layout.h"
 #include "heap/live_layout.h"
 #include "json/json_layout.h"
 #include "journal/journal_layout.h"
@@ -64,7 +66,7 @@ static const struct field fields[] = {
     FIELD(region_header, sequence),
     FIELD(region_header, heap_bytes),
     FIELD(region_header, catalog),
-    FIELD(region_header, state),
+    FIELD(region_header, earlier_addresses),
     FIELD(region_header, tail_offset),
     FIELD(region_header, chain_salt),
     FIELD(region_header, chain_crc),
@@ -144,7 +146,7 @@ static const struct field fields[] = {
     FIELD(live_area, catalog),
     FIELD(live_area, session),
     FIELD(live_area, address),
-    FIELD(live_area, reserved),
+    FIELD(live_area, earlier_addresses),
     WHOLE(live_intent),
     FIELD(live_intent, block),
     FIELD(live_intent, slot),
@@ -402,6 +404,45 @@ static const struct field fields[] = {
     FIELD(collect_bitset, count),
     FIELD(collect_bitset, word_count),
     FIELD(collect_bitset, reserved2),
+    WHOLE(types_table),
+    FIELD(types_table, magic),
+    FIELD(types_table, reserved),
+    FIELD(types_table, chunks),
+    WHOLE(types_record),
+    FIELD(types_record, magic),
+    FIELD(types_record, size),
+    FIELD(types_record, number),
+    FIELD(types_record, field_count),
+    FIELD(types_record, reserved),
+    FIELD(types_record, name),
+    WHOLE(types_field),
+    FIELD(types_field, offset),
+    FIELD(types_field, size),
+    FIELD(types_field, count),
+    FIELD(types_field, kind),
+    FIELD(types_field, tag_size),
+    FIELD(types_field, tag_offset),
+    FIELD(types_field, reserved),
+    FIELD(types_field, tag_value),
+    FIELD(types_field, name),
+    FIELD(types_field, target),
+    WHOLE(ring_head),
+    FIELD(ring_head, magic),
+    FIELD(ring_head, record_count),
+    FIELD(ring_head, next),
+    FIELD(ring_head, created_ns),
+    FIELD(ring_head, reserved),
+    WHOLE(ring_record),
+    FIELD(ring_record, state),
+    FIELD(ring_record, time_ns),
+    FIELD(ring_record, process),
+    FIELD(ring_record, thread),
+    FIELD(ring_record, format),
+    FIELD(ring_record, size),
+    FIELD(ring_record, reserved),
+    FIELD(ring_record, crc),
+    FIELD(ring_record, reserved2),
+    FIELD(ring_record, data),
 };
 
 static const struct constant constants[] = {
@@ -521,6 +562,15 @@ static const struct constant constants[] = {
     CONSTANT(TREE_INNER_BYTES),
     CONSTANT(TREE_LEAF_ITEMS_MIN),
     CONSTANT(TREE_NODE_BYTES),
+    CONSTANT(TYPES_TABLE_MAGIC),
+    CONSTANT(TYPES_RECORD_MAGIC),
+    CONSTANT(TYPES_CHUNKS),
+    CONSTANT(TYPES_FIRST),
+    CONSTANT(TYPES_FIELDS_MAX),
+    CONSTANT(RING_MAGIC),
+    CONSTANT(RING_DATA_BYTES),
+    CONSTANT(RING_FORMATS),
+    CONSTANT(RING_RECORDS_MAX),
 };
 
 enum {

@@ -7,6 +7,7 @@
 #ifndef EVERHEAP_DEBUG_DEBUG_H
 #define EVERHEAP_DEBUG_DEBUG_H
 
+#include "debug/ring_layout.h"
 #include "os/os.h"
 
 #include <everheap/debug.h>
@@ -110,5 +111,19 @@ EVH_INTERNAL void debug_ring_add(struct debug_ring *ring, const char *operation,
  *  EVH_NO_MEMORY. */
 EVH_INTERNAL evh_status debug_ring_visit(const struct debug_ring *ring, uint64_t size,
                                          evh_debug_operation_visit *visit, void *context);
+
+/* ---- rings of records (debug_ring.c): no process that writes waits for another ---- */
+
+/** The memory that a ring of so many records (a power of two) takes. */
+EVH_INTERNAL uint64_t ring_bytes(uint64_t record_count);
+/** Begin a ring in zeroed memory; of several who begin it at once all do the same. */
+EVH_INTERNAL void ring_begin(void *memory, uint64_t record_count, uint64_t created_ns);
+/** Whether `size` bytes hold a ring: its record_count can be believed then. */
+EVH_INTERNAL bool ring_is_sound(const void *memory, uint64_t size);
+/** Append a record; state and crc are set here. Returns its number. */
+EVH_INTERNAL uint64_t ring_put(void *memory, uint64_t record_count, struct ring_record *record);
+/** Record `number`, if it is there and whole. */
+EVH_INTERNAL bool ring_get(const void *memory, uint64_t record_count, uint64_t number,
+                           struct ring_record *record);
 
 #endif

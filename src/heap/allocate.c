@@ -27,8 +27,7 @@ static void *allocate_class(struct cache *cache, uint32_t class_index)
     return bin->hot != bin->hot_start ? fast_take_hot(bin) : fast_take(bin);
 }
 
-/* The requests that no heap can meet. */
-static evh_status allocate_check(evh_heap *heap, size_t size)
+EVH_INTERNAL evh_status allocate_check(evh_heap *heap, size_t size)
 {
     const evh_status status = heap_writable(heap);
     if (status) return status;
@@ -45,7 +44,7 @@ static void *allocate_large(evh_heap *heap, size_t size, size_t alignment)
     assert(size > 0);
     assert(heap->compact == NULL);
     if (heap->live) return live_large_allocate(heap, size, alignment, NULL);
-    return large_allocate(heap, size, alignment);
+    return large_allocate(heap, size, alignment, false);
 }
 
 static SLOW void *allocate_slow(evh_heap *heap, size_t size)
@@ -140,6 +139,13 @@ void *evh_aligned_alloc(evh_heap *heap, size_t alignment, size_t size)
     }
     if (heap->debug) return heap_debug_allocate(heap, size, alignment);
     return heap_raw_allocate(heap, size, alignment);
+}
+
+void *heap_raw_allocate_in(struct cache *cache, uint32_t class_index)
+{
+    assert(cache->is_typed);
+    assert(heap_lock_is_taken(&cache->heap->slices.typed_lock));
+    return allocate_class(cache, class_index);
 }
 
 /* ---- freeing ---- */
@@ -283,6 +289,7 @@ void *evh_realloc(evh_heap *heap, void *block, size_t size)
         (void)free_misuse(heap, status, block);
         return NULL;
     }
+    if (place.slice->is_typed && !heap->live) return typed_resize(heap, block, place.size, size);
     if (!place.is_large) {
         if (realloc_fits(place.size, size)) return block;
     } else if (size > HEAP_MEDIUM_MAX) {

@@ -7,12 +7,16 @@
 #include "heap/heap_layout.h"
 #include "heap/live.h"
 #include "heap/slices.h"
+#include "heap/types_layout.h"
 #include "journal/journal.h"
+
+#include <everheap/types.h>
 
 struct compact; /* the layout for small buffers: compact.c */
 
 struct heap_hook;
 struct heap_debug; /* heap_debug.c */
+struct types;      /* types.c */
 
 /* Which range of a heap that is divided by the journal's extents a slice lies in. */
 struct heap_ranges {
@@ -66,6 +70,8 @@ struct evh_heap {
     bool needs_touch;          /* evh_touch() has something to do */
     bool has_slices;           /* slices_open() succeeded: slices_close() ends it */
     uint64_t commits;          /* made through this handle; atomic */
+    struct heap_lock types_lock;
+    struct types *types;      /* what is loaded of the registry: types.c */
     struct heap_debug *debug; /* not NULL: debugged, and no thread's present cache is this heap's */
     struct heap_lock hooks_lock;
     struct heap_hook *hooks; /* linked; each is its owner's memory */
@@ -165,12 +171,27 @@ EVH_INTERNAL evh_status heap_log_begin(evh_heap *heap);
 EVH_INTERNAL void heap_log_operation(evh_heap *heap, const char *operation, const void *address,
                                      uint64_t size);
 
-/* ---- allocate.c: for heap_debug.c, behind its checks ---- */
+/* ---- allocate.c: for heap_debug.c and typed.c, behind their checks ---- */
+
+/** The requests that no heap can meet. */
+EVH_INTERNAL evh_status allocate_check(evh_heap *heap, size_t size);
+/** A block of the class from the heap's cache for typed blocks, under typed_lock. */
+EVH_INTERNAL void *heap_raw_allocate_in(struct cache *cache, uint32_t class_index);
 
 /** A block of `size` bytes, at most what allocate_check() let through and a canary. */
 EVH_INTERNAL void *heap_raw_allocate(evh_heap *heap, size_t size, size_t alignment);
 /** Free any pointer, with all checks. */
 EVH_INTERNAL evh_status heap_raw_free(evh_heap *heap, void *block);
+
+/* ---- typed.c ---- */
+
+/** A typed block resized, in place or moved; its type stays. `old_size` is its usable size. */
+EVH_INTERNAL void *typed_resize(evh_heap *heap, void *block, uint64_t old_size, size_t size);
+
+/* ---- types.c ---- */
+
+/** Forget what was loaded of the registry: the heap is closed. */
+EVH_INTERNAL void types_end(evh_heap *heap);
 
 /* ---- heap_memory.c ---- */
 
@@ -314,6 +335,7 @@ struct root_key {
     uint64_t tag;
     uint64_t hash;
     size_t name_size;
+    uint32_t type; /* that a new block is to carry; 0: none */
 };
 
 /** The key of a record or entry; its name is borrowed. */

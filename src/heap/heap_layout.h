@@ -64,8 +64,10 @@ enum heap_kind {
 };
 
 enum heap_attribute {
-    HEAP_HOLE = 1,  /* FREE: the space was given back; allocate it before use */
-    HEAP_TYPED = 2, /* SMALL..LARGE: blocks end in a 32-bit type id */
+    HEAP_HOLE = 1, /* FREE: the space was given back; allocate it before use */
+    HEAP_TYPED =
+        6, /* SMALL..LARGE: blocks end in a 32-bit type id. Two bits, so that no flipped one
+                       is taken for it */
 };
 
 enum {

@@ -152,6 +152,7 @@ evh_status heap_end(evh_heap *heap)
     assert(!heap->compact || !heap->has_slices);
     assert(heap != NULL);
     heap_debug_end(heap);
+    types_end(heap);
     /* The journal's last checkpoint asks the slices where checksums are kept: it goes first. */
     evh_status status = journal_close(heap->journal);
     if (heap->compact)

@@ -25,14 +25,16 @@ static void large_write_tails(evh_heap *heap, uint64_t first, uint64_t from, uin
     }
 }
 
-static void large_publish(evh_heap *heap, uint64_t first, uint64_t count)
+static void large_publish(evh_heap *heap, uint64_t first, uint64_t count, bool is_typed)
 {
     assert(first + count <= slices_count(heap->state.heap_bytes));
     assert(heap_lock_is_taken(&heap->slices.lock));
     assert(count > 0);
     assert(count <= UINT32_MAX);
     heap->slices.table[first].run = (uint32_t)count;
-    slices_set_descriptor(heap, first, descriptor_of_run(HEAP_LARGE, (uint32_t)count));
+    heap->slices.table[first].is_typed = is_typed;
+    slices_set_descriptor(
+        heap, first, descriptor_typed(descriptor_of_run(HEAP_LARGE, (uint32_t)count), is_typed));
 }
 
 /* Slices [from, to) of the run at `first` are free. */
@@ -69,7 +71,7 @@ static uint64_t large_take(struct cache *cache, uint64_t count, uint64_t alignme
     return first;
 }
 
-EVH_INTERNAL void *large_allocate(evh_heap *heap, size_t size, size_t alignment)
+EVH_INTERNAL void *large_allocate(evh_heap *heap, size_t size, size_t alignment, bool is_typed)
 {
     assert(size > 0);
     assert(base_is_power_of_two(alignment));
@@ -79,7 +81,7 @@ EVH_INTERNAL void *large_allocate(evh_heap *heap, size_t size, size_t alignment)
     const uint64_t first = large_take(cache, count, base_max(alignment >> SLICE_SHIFT, 1));
     if (first) {
         large_write_tails(heap, first, 1, count);
-        large_publish(heap, first, count);
+        large_publish(heap, first, count, is_typed);
     }
     heap_lock_drop(&heap->slices.lock);
     return first ? heap->view.base + (first << SLICE_SHIFT) : NULL;
@@ -121,6 +123,7 @@ EVH_INTERNAL bool large_resize(evh_heap *heap, uint64_t first, size_t size)
 {
     assert(first > 0);
     assert(size > HEAP_MEDIUM_MAX);
+    assert(!heap->slices.table[first].is_typed);
     struct heap_slices *slices = &heap->slices;
     const uint64_t count = large_slices(size);
     bool done = false;
@@ -129,12 +132,12 @@ EVH_INTERNAL bool large_resize(evh_heap *heap, uint64_t first, size_t size)
     if (slices->table[first].kind != HEAP_LARGE || large_need(heap, first, old_count)) {
         done = false;
     } else if (count <= old_count) {
-        large_publish(heap, first, count);
+        large_publish(heap, first, count, false);
         if (count < old_count) large_give(heap, first, count, old_count);
         done = true;
     } else if (runs_take_at(heap, first + old_count, count - old_count)) {
         large_write_tails(heap, first, old_count, count);
-        large_publish(heap, first, count);
+        large_publish(heap, first, count, false);
         done = true;
     }
     assert(!done || slices->table[first].run == count);

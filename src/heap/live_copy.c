@@ -110,6 +110,10 @@ static evh_status copy_metadata(evh_heap *heap)
                          heap_path(heap), (unsigned long long)area.end_slices);
     evh_status status = region_map(region, area.end_slices << SLICE_SHIFT);
     if (status) return status;
+    for (unsigned i = 0; i < sizeof area.earlier_addresses / sizeof area.address; i++)
+        if (area.earlier_addresses[i])
+            region_note_address(&region->header, area.earlier_addresses[i]);
+    if (area.address) region_note_address(&region->header, area.address);
     heap->state.heap_bytes = area.end_slices << SLICE_SHIFT;
     heap->state.catalog = area.catalog;
     heap->view.base = region->base;

@@ -49,7 +49,7 @@ struct live_area {
     uint64_t catalog;    /* ref; 0: no root was ever made */
     uint64_t session;    /* number of the last session of attached processes; 0: none yet */
     uint64_t address;    /* where the one who began it mapped the heap: a hint */
-    uint64_t reserved[3];
+    uint64_t earlier_addresses[3]; /* others at which it was mapped; 0: none */
 };
 
 /* What the thread in a slot is doing, as far as a kill in the middle must be mended. */

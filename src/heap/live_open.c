@@ -103,6 +103,24 @@ static evh_status open_fill_file(struct live *live)
     return EVH_OK;
 }
 
+/* Remember that a process has mapped the heap at `base`: pointers that it stores are followed by it
+ * when it is dead. Of more than four addresses that differ one is lost. */
+static void open_note_address(struct live *live, uint64_t base)
+{
+    enum { COUNT = sizeof live->area->earlier_addresses / sizeof live->area->address };
+    uint64_t *const earlier = live->area->earlier_addresses;
+    assert(live->area->magic == LIVE_AREA_MAGIC);
+    unsigned vacant = (unsigned)(base / SEGMENT_BYTES % COUNT);
+    if (base == 0 || base_load(&live->area->address, __ATOMIC_RELAXED) == base) return;
+    for (unsigned i = 0; i < COUNT; i++) {
+        const uint64_t address = base_load(&earlier[i], __ATOMIC_RELAXED);
+        if (address == base) return;
+        if (address == 0) vacant = i;
+    }
+    assert(vacant < COUNT);
+    base_store(&earlier[vacant], base, __ATOMIC_RELAXED);
+}
+
 /* Nobody is attached: the lock on ATTACHED is exclusively ours. */
 static evh_status open_begin_session(struct live *live)
 {
@@ -129,7 +147,9 @@ static evh_status open_begin_session(struct live *live)
     live->session->session = live->number;
     live->session->layout = LIVE_LAYOUT_VERSION;
     live->session->magic = LIVE_SESSION_MAGIC;
+    const uint64_t before = live->area->address;
     base_store(&live->area->address, (uint64_t)(uintptr_t)live->heap->view.base, __ATOMIC_RELAXED);
+    open_note_address(live, before);
     base_store(&live->area->session, live->number, __ATOMIC_RELEASE);
     error = os->publish(live->file, live->path, true);
     if (!error)
@@ -283,6 +303,7 @@ EVH_INTERNAL evh_status live_attach(evh_heap *heap)
     if (status) return status;
     assert(live->process < LIVE_PROCESSES_MAX);
     assert(live->number != 0);
+    open_note_address(live, (uint64_t)(uintptr_t)heap->view.base);
     heap->state.heap_bytes = live_end(live) << SLICE_SHIFT;
     return slices_open(heap);
 }

@@ -58,7 +58,7 @@ static uint32_t *owners_list(evh_heap *heap, struct cache *cache, const struct s
     switch (slice->list) {
     case SLICE_IN_DENSE: return &cache->dense[slice->class_index];
     case SLICE_IN_FULL: return &cache->full;
-    case SLICE_IN_ADOPTABLE: return &heap->slices.adoptable[slice->class_index];
+    case SLICE_IN_ADOPTABLE: return slices_adoptable(&heap->slices, slice);
     default: assert(slice->list == SLICE_IN_EMPTY); return &heap->slices.empty;
     }
 }
@@ -408,6 +408,7 @@ static void owners_adopt(struct cache *cache, struct slice *slice)
     evh_heap *heap = cache->heap;
     assert(heap_lock_is_taken(&heap->slices.lock));
     assert(slice_owner(slice) == NULL);
+    assert((bool)slice->is_typed == cache->is_typed);
     owners_unlink(heap, cache, slice);
     owners_fold(heap, slice);
     base_store(&slice->cache, cache, __ATOMIC_RELEASE);
@@ -426,6 +427,7 @@ static struct slice *owners_publish(struct cache *cache, uint64_t first, uint32_
     const uint32_t slices = size_class_slices(class_index);
     assert(slice_owner(slice) == NULL);
     slice_set_class(slice, class_index);
+    slice->is_typed = cache->is_typed;
     slice->bits = pool_bits(heap, heap->slices.segments[first / SEGMENT_SLICES], slot);
     slice_set_used(slice, 0);
     slice->cursor = 0;
@@ -435,7 +437,8 @@ static struct slice *owners_publish(struct cache *cache, uint64_t first, uint32_
         heap->slices.table[first + i].run = i;
         slices_set_descriptor(heap, first + i, descriptor_of_run(HEAP_TAIL, i));
     }
-    slices_set_descriptor(heap, first, descriptor_of_blocks(class_index, slot));
+    slices_set_descriptor(
+        heap, first, descriptor_typed(descriptor_of_blocks(class_index, slot), cache->is_typed));
     owners_set(slice, cache);
     return slice;
 }
@@ -509,8 +512,10 @@ static evh_status owners_find(struct cache *cache, uint32_t class_index, struct 
      * slice. */
     bool may_reclaim = slices->reclaimed_end != slices_count(heap->state.heap_bytes);
     for (;;) { /* each turn loads a segment, or is the one after reclaiming */
-        if (slices->adoptable[class_index]) {
-            *slice = &slices->table[slices->adoptable[class_index]];
+        const uint32_t adoptable =
+            cache->is_typed ? slices->adoptable_typed[class_index] : slices->adoptable[class_index];
+        if (adoptable) {
+            *slice = &slices->table[adoptable];
             owners_adopt(cache, *slice);
             break;
         }
@@ -784,6 +789,7 @@ EVH_INTERNAL evh_status owners_free(evh_heap *heap, struct cache *cache, struct 
     assert(index < slice->block_count);
     const uint64_t live = remote_live_bits(heap, slice, index / 64);
     if (!(live >> index % 64 & 1)) return EVH_DOUBLE_FREE;
+    if (slice->is_typed && cache && !cache->is_typed) cache = NULL; /* no thread's */
     if (slice_owner(slice) == NULL) {
         const evh_status status =
             cache ? owners_adopt_here(cache, slice) : owners_free_nobodys(heap, slice, index);

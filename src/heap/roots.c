@@ -73,7 +73,7 @@ EVH_INTERNAL struct root_key roots_key_of_record(const struct heap_root *record)
     const char *name = size ? record->name : NULL;
     const uint64_t tag = name ? 0 : record->tag;
     assert(size <= EVH_NAME_SIZE_MAX);
-    return (struct root_key){name, tag, roots_hash(name, size, tag), size};
+    return (struct root_key){name, tag, roots_hash(name, size, tag), size, 0};
 }
 
 static evh_status roots_key_of_tag(const evh_heap *heap, uint64_t tag, struct root_key *key)
@@ -236,6 +236,16 @@ static evh_status roots_resolve(evh_heap *heap, const struct heap_root *entry, v
 
 /* ---- making a root ---- */
 
+static void *roots_new_block(evh_heap *heap, const struct root_key *key, size_t size)
+{
+    assert(size > 0);
+    assert(heap->live == NULL);
+    if (key->type == 0 || heap->compact) return evh_calloc(heap, 1, size);
+    void *block = evh_malloc_typed(heap, key->type, size);
+    if (block) memset(block, 0, size);
+    return block;
+}
+
 /* Make chunk `chunk`, empty. */
 static evh_status roots_add_chunk(evh_heap *heap, struct heap_catalog *catalog, unsigned chunk,
                                   struct heap_root **entries)
@@ -287,7 +297,7 @@ static evh_status roots_make(evh_heap *heap, struct heap_catalog *catalog,
     assert(catalog != NULL);
     struct heap_root *entry = NULL;
     uint32_t *filled = NULL;
-    void *block = evh_calloc(heap, 1, size);
+    void *block = roots_new_block(heap, key, size);
     if (!block) return evh_last_error()->status;
     const evh_status status = roots_vacant(heap, catalog, key, &entry, &filled);
     if (status) {
@@ -408,6 +418,14 @@ void *evh_root(evh_heap *heap, const char *name, size_t size)
 {
     struct root_key key;
     return roots_key_of_name(heap, name, &key) ? NULL : roots_open(heap, &key, size);
+}
+
+void *evh_root_typed(evh_heap *heap, const char *name, uint32_t type, size_t size)
+{
+    struct root_key key;
+    if (roots_key_of_name(heap, name, &key)) return NULL;
+    key.type = type;
+    return roots_open(heap, &key, size);
 }
 
 void *evh_root_tagged(evh_heap *heap, uint64_t tag, size_t size)
@@ -664,7 +682,7 @@ static void roots_check_root(struct root_check *check, const struct heap_catalog
     }
     const char *name = size ? entry->name : NULL;
     const uint64_t hash = roots_hash(name, size, name ? 0 : entry->tag);
-    const struct root_key key = {name, entry->tag, hash, size};
+    const struct root_key key = {name, entry->tag, hash, size, 0};
     if (name && entry->tag) roots_finding(check, entry, "root: it has a name and a tag");
     if (entry->hash != key.hash) {
         roots_finding(check, entry, "root: its hash is not that of its name");

@@ -348,6 +348,7 @@ EVH_INTERNAL void slices_reset(evh_heap *heap)
     slices_clear(slices->table, size);
     slices_clear(slices->remotes, size);
     memset(slices->adoptable, 0, sizeof slices->adoptable);
+    memset(slices->adoptable_typed, 0, sizeof slices->adoptable_typed);
     slices->empty = 0;
     base_store(&heap->view.end_bytes, heap->state.heap_bytes, __ATOMIC_RELAXED);
     /* Without memory, slices_load() tries again and fails: nothing is lost. */
@@ -416,6 +417,8 @@ EVH_INTERNAL void slices_forked(evh_heap *heap)
     }
     const bool is_still = !heap_lock_is_taken(&slices->lock) && threads_is_alone(heap);
     slices->lock.state = HEAP_LOCK_OPEN; /* its holder is gone */
+    slices->typed_lock.state = HEAP_LOCK_OPEN;
+    heap->types_lock.state = HEAP_LOCK_OPEN;
     slices->gate &= (uint32_t)~GATE_CLOSED;
     slices->gate_guests = 0;
     if (heap->is_forked) {

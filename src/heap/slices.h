@@ -69,7 +69,7 @@ struct slice {
     uint8_t list;   /* enum slice_list */
     uint8_t cursor; /* the bitmap word that the next refill looks at */
     uint8_t word_count;
-    uint8_t reserved;
+    uint8_t is_typed;    /* blocks end in the number of their type */
     uint16_t bin_offset; /* of the class's bin in a cache */
 };
 
@@ -176,6 +176,7 @@ struct cache {
     uint32_t full;                    /* list */
     uint32_t id;                      /* in its heap, from 1 */
     bool has_thread;
+    bool is_typed; /* the heap's own, for typed blocks: under typed_lock, and in no thread's list */
     uint32_t thread_slot; /* of a live heap: live.h, as the next two */
     uint64_t tag;         /* what says in a slice's owner word that it is this cache's; 0: none */
     uint32_t in_use;      /* a thread has it, or takes it. Atomic */
@@ -219,7 +220,10 @@ struct heap_slices {
     uint64_t discard_end;   /* at how many slices dead pages are looked for again */
     uint64_t taken_end;     /* no slice from here on ever held blocks */
     uint64_t reclaim_at;    /* what `taken_end` is when magazines are given back the next time */
-    uint32_t adoptable[HEAP_CLASS_COUNT]; /* lists of dense slices that nobody owns */
+    uint32_t adoptable[HEAP_CLASS_COUNT];       /* lists of dense slices that nobody owns */
+    uint32_t adoptable_typed[HEAP_CLASS_COUNT]; /* likewise, of typed ones */
+    struct heap_lock typed_lock;                /* taken before `lock` */
+    struct cache *typed;                        /* one of `caches`; NULL: not made yet */
     uint32_t empty;       /* list of slices that were empty when they were loaded; nobody's */
     struct cache *caches; /* all, linked by next_of_heap */
     struct cache *parked;
@@ -285,9 +289,36 @@ static inline uint64_t slices_segment_count(uint64_t slice_count)
 struct slice_place {
     struct slice *slice; /* of a MEDIUM or LARGE run: its head */
     uint32_t index;      /* of the block in it; 0 if LARGE */
-    uint64_t size;       /* of the block */
+    uint64_t size;       /* of the block, without the number of its type */
     bool is_large;
 };
+
+enum { SLICE_TYPE_BYTES = 4 }; /* that the number of a typed block's type takes, at its end */
+
+/** How much of a block of the slice a program may use. */
+static inline uint64_t slice_usable(const struct slice *slice, uint64_t block_bytes)
+{
+    assert(block_bytes > SLICE_TYPE_BYTES);
+    return block_bytes - (slice->is_typed ? SLICE_TYPE_BYTES : 0);
+}
+
+/** The number of the type of a block with so many usable bytes. */
+static inline uint32_t slice_type(const struct slice *slice, const unsigned char *block,
+                                  uint64_t usable_bytes)
+{
+    uint32_t type = 0;
+    assert(block != NULL);
+    if (slice->is_typed) memcpy(&type, block + usable_bytes, sizeof type);
+    return type;
+}
+
+/** The list of slices like this one that nobody owns. */
+static inline uint32_t *slices_adoptable(struct heap_slices *slices, const struct slice *slice)
+{
+    assert(slice->class_index < HEAP_CLASS_COUNT);
+    return slice->is_typed ? &slices->adoptable_typed[slice->class_index]
+                           : &slices->adoptable[slice->class_index];
+}
 
 /** Find the live block that begins at `offset`, any number. EVH_DOUBLE_FREE: a block could begin
  *  there, but none does; EVH_BAD_POINTER: none can. These two are not set as the thread's
@@ -474,7 +505,7 @@ EVH_INTERNAL uint64_t remote_live_bits(const evh_heap *heap, const struct slice 
 
 /* ---- large.c: runs of slices that are one block ---- */
 
-EVH_INTERNAL void *large_allocate(evh_heap *heap, size_t size, size_t alignment);
+EVH_INTERNAL void *large_allocate(evh_heap *heap, size_t size, size_t alignment, bool is_typed);
 EVH_INTERNAL evh_status large_free(evh_heap *heap, uint64_t slice);
 /** Resize in place. False: impossible there. */
 EVH_INTERNAL bool large_resize(evh_heap *heap, uint64_t slice, size_t size);
@@ -484,6 +515,9 @@ EVH_INTERNAL bool large_resize(evh_heap *heap, uint64_t slice, size_t size);
 /** The calling thread's cache in the heap, made or found, and now its present one. NULL: no
  * memory. */
 EVH_INTERNAL struct cache *threads_attach(evh_heap *heap);
+
+/** The heap's cache for typed blocks, made or found. Under typed_lock. NULL: no memory. */
+EVH_INTERNAL struct cache *threads_typed_cache(evh_heap *heap);
 
 /** The calling thread's cache in the heap, now its present one; NULL if it has none. */
 EVH_INTERNAL struct cache *threads_present(evh_heap *heap);
@@ -537,6 +571,18 @@ static inline uint64_t descriptor_of_blocks(uint32_t class_index, uint32_t slot)
     assert(slot <= 0x7fffff);
     const uint64_t kind = size_class_is_medium(class_index) ? HEAP_MEDIUM : HEAP_SMALL;
     return kind | (uint64_t)class_index << HEAP_CLASS_SHIFT | (uint64_t)slot << HEAP_SLOT_SHIFT;
+}
+
+static inline bool descriptor_is_typed(uint64_t descriptor)
+{
+    return descriptor_attributes(descriptor) == HEAP_TYPED;
+}
+
+/* As descriptor_of_blocks() and descriptor_of_run() make it, of typed blocks. */
+static inline uint64_t descriptor_typed(uint64_t descriptor, bool is_typed)
+{
+    assert(descriptor_attributes(descriptor) == 0);
+    return descriptor | (is_typed ? (uint64_t)HEAP_TYPED << HEAP_ATTRIBUTE_SHIFT : 0);
 }
 
 static inline uint64_t descriptor_of_run(enum heap_kind kind, uint32_t count)

@@ -19,8 +19,8 @@ static evh_status inspect_find_block(evh_heap *heap, struct slice *slice, uint64
     assert(index / 64 < slice->word_count);
     const uint64_t live = remote_live_bits(heap, slice, (uint32_t)(index / 64));
     if (!(live >> index % 64 & 1)) return EVH_DOUBLE_FREE;
-    *place =
-        (struct slice_place){.slice = slice, .index = (uint32_t)index, .size = slice->block_bytes};
+    *place = (struct slice_place){.slice = slice, .index = (uint32_t)index};
+    place->size = slice_usable(slice, slice->block_bytes);
     return EVH_OK;
 }
 
@@ -64,8 +64,8 @@ EVH_INTERNAL evh_status slices_find(evh_heap *heap, uint64_t offset, struct slic
     case HEAP_MEDIUM: return inspect_find_block(heap, slice, within, place);
     case HEAP_LARGE:
         if (within) return EVH_BAD_POINTER;
-        *place = (struct slice_place){
-            .slice = slice, .size = (uint64_t)slice->run << SLICE_SHIFT, .is_large = true};
+        *place = (struct slice_place){.slice = slice, .is_large = true};
+        place->size = slice_usable(slice, (uint64_t)slice->run << SLICE_SHIFT);
         return EVH_OK;
     case HEAP_FREE: /* whatever it was when a block began there */
         return offset % 16 ? EVH_BAD_POINTER : EVH_DOUBLE_FREE;
@@ -86,6 +86,19 @@ EVH_INTERNAL bool slices_block_at(evh_heap *heap, uint64_t offset, uint64_t *siz
 
 /* ---- all blocks ---- */
 
+static evh_block inspect_block(const evh_heap *heap, const struct slice *slice, uint64_t offset,
+                               uint64_t block_bytes)
+{
+    assert(offset < heap_end_bytes(heap));
+    assert(block_bytes > 0);
+    unsigned char *address = heap->view.base + offset;
+    const uint64_t size = slice_usable(slice, block_bytes);
+    return (evh_block){.address = address,
+                       .ref = {offset},
+                       .size = size,
+                       .type = slice_type(slice, address, size)};
+}
+
 /* Visit the live blocks of one slice or medium run. The callback may free them, and with the
  * last the slice; its bitmap's memory stays, all zero. */
 static bool inspect_walk_slice(evh_heap *heap, uint64_t number, evh_visit *visit, void *context)
@@ -100,8 +113,7 @@ static bool inspect_walk_slice(evh_heap *heap, uint64_t number, evh_visit *visit
         for (uint64_t live = remote_live_bits(heap, slice, word); live; live &= live - 1) {
             const uint64_t index = word * 64u + base_lowest_bit(live);
             const uint64_t offset = (number << SLICE_SHIFT) + index * block_bytes;
-            const evh_block block = {
-                .address = heap->view.base + offset, .ref = {offset}, .size = block_bytes};
+            const evh_block block = inspect_block(heap, slice, offset, block_bytes);
             if (!visit(&block, context)) return false;
         }
     }
@@ -125,9 +137,8 @@ EVH_INTERNAL evh_status slices_walk(evh_heap *heap, evh_visit *visit, void *cont
             if (!inspect_walk_slice(heap, number, visit, context)) return EVH_OK;
         } else if (slice->kind == HEAP_LARGE) {
             const uint64_t run = slice->run;
-            const evh_block block = {.address = heap->view.base + (number << SLICE_SHIFT),
-                                     .ref = {number << SLICE_SHIFT},
-                                     .size = run << SLICE_SHIFT};
+            const evh_block block =
+                inspect_block(heap, slice, number << SLICE_SHIFT, run << SLICE_SHIFT);
             assert(run > 0);
             if (!visit(&block, context)) return EVH_OK;
             number += run - 1;

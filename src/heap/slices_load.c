@@ -164,7 +164,8 @@ static uint32_t audit_large(struct audit *audit, uint32_t index)
     const uint64_t descriptor = audit->descriptors[index];
     const uint64_t run = descriptor_count(descriptor);
     const uint64_t slice = audit->first_slice + index;
-    if (descriptor != descriptor_of_run(HEAP_LARGE, (uint32_t)run)) {
+    const bool is_typed = descriptor_is_typed(descriptor) && !audit->is_live;
+    if (descriptor != descriptor_typed(descriptor_of_run(HEAP_LARGE, (uint32_t)run), is_typed)) {
         audit_descriptor(audit, index, "bits that a run does not have");
         return index + 1;
     }
@@ -203,8 +204,9 @@ static uint32_t audit_blocks(struct audit *audit, uint32_t index)
     const uint64_t descriptor = audit->descriptors[index];
     const uint32_t class_index = descriptor_class(descriptor);
     const uint32_t slot = descriptor_slot(descriptor);
-    if (descriptor_attributes(descriptor) || class_index >= HEAP_CLASS_COUNT ||
-        descriptor_of_blocks(class_index, slot) != descriptor) {
+    const bool is_typed = descriptor_is_typed(descriptor) && !audit->is_live;
+    if (class_index >= HEAP_CLASS_COUNT ||
+        descriptor_typed(descriptor_of_blocks(class_index, slot), is_typed) != descriptor) {
         audit_descriptor(audit, index, "kind, class and attributes do not go together");
         return index + 1;
     }
@@ -559,6 +561,7 @@ static void load_blocks(evh_heap *heap, const struct segment *segment, uint64_t 
     const uint32_t class_index = descriptor_class(descriptor);
     assert(slice->owner == 0);
     slice_set_class(slice, class_index);
+    slice->is_typed = descriptor_is_typed(descriptor);
     slice->bits = pool_bits(heap, segment, descriptor_slot(descriptor));
     uint32_t used = load_count(slice->bits, slice->word_count);
     if (heap->is_live_copy) live_copy_mirrors(heap, number, slice);
@@ -566,7 +569,7 @@ static void load_blocks(evh_heap *heap, const struct segment *segment, uint64_t 
     if (used > slice->block_count) used = slice->block_count;
     slice_set_used(slice, used);
     if (!heap->is_writable || slice->block_count - used < size_class_dense(class_index)) return;
-    uint32_t *list = used ? &heap->slices.adoptable[class_index] : &heap->slices.empty;
+    uint32_t *list = used ? slices_adoptable(&heap->slices, slice) : &heap->slices.empty;
     slice->list = used ? SLICE_IN_ADOPTABLE : SLICE_IN_EMPTY;
     slice->next = *list;
     slice->previous = 0;
@@ -586,6 +589,7 @@ static void load_table(const struct audit *audit)
         struct slice *slice = &heap->slices.table[audit->first_slice + i];
         if (kind == HEAP_FREE) continue;
         if (kind == HEAP_LARGE || kind == HEAP_TAIL) slice->run = descriptor_count(descriptor);
+        slice->is_typed = kind == HEAP_LARGE && descriptor_is_typed(descriptor);
         if (kind == HEAP_SMALL || kind == HEAP_MEDIUM)
             load_blocks(heap, audit->segment, audit->first_slice + i, descriptor);
         base_store(&slice->kind, (uint8_t)kind, __ATOMIC_RELAXED);

@@ -170,6 +170,30 @@ static struct cache *threads_take_cache(evh_heap *heap)
     return cache;
 }
 
+EVH_INTERNAL struct cache *threads_typed_cache(evh_heap *heap)
+{
+    assert(heap->live == NULL);
+    assert(heap_lock_is_taken(&heap->slices.typed_lock));
+    struct heap_slices *slices = &heap->slices;
+    if (slices->typed) return slices->typed;
+    heap_lock_take(&slices->lock);
+    struct cache *cache = threads_new_cache(heap);
+    if (cache) {
+        cache->id = slices->cache_count + 1;
+        base_store(&slices->cache_count, cache->id, __ATOMIC_RELAXED);
+        cache->is_typed = true;
+        cache->has_thread = true;
+        cache->next_of_heap = slices->caches;
+        slices->caches = cache;
+        slices->typed = cache;
+    }
+    heap_lock_drop(&slices->lock);
+    if (!cache)
+        (void)base_fail(EVH_NO_MEMORY, NO_OFFSET, "%s: no memory for typed blocks",
+                        heap_path(heap));
+    return cache;
+}
+
 /* In a forked child there is one thread; whoever held the registry's lock is gone. */
 static void threads_at_fork(void)
 {
@@ -271,11 +295,12 @@ EVH_INTERNAL void threads_detach_heap(evh_heap *heap)
     struct cache *cache = heap->slices.caches;
     heap->slices.caches = NULL;
     heap->slices.parked = NULL;
+    heap->slices.typed = NULL;
     while (cache) {
         struct cache *next = cache->next_of_heap;
         assert(cache->heap == heap);
         /* Another thread ends the cache when it meets it, or when it ends itself. */
-        if (cache->has_thread && !threads_forget_own(cache))
+        if (cache->has_thread && !cache->is_typed && !threads_forget_own(cache))
             base_store(&cache->heap, NULL, __ATOMIC_RELEASE);
         else
             threads_end_cache(cache);
@@ -310,7 +335,7 @@ EVH_INTERNAL bool threads_is_alone(const evh_heap *heap)
     assert(heap != NULL);
     assert(heap->compact == NULL);
     for (const struct cache *cache = heap->slices.caches; cache; cache = cache->next_of_heap)
-        if (cache->has_thread && !threads_is_own(cache)) return false;
+        if (cache->has_thread && !cache->is_typed && !threads_is_own(cache)) return false;
     return true;
 }
 
@@ -321,7 +346,7 @@ EVH_INTERNAL void threads_forked(evh_heap *heap)
     struct heap_slices *slices = &heap->slices;
     slices->parked = NULL;
     for (struct cache *cache = slices->caches; cache; cache = cache->next_of_heap) {
-        cache->has_thread = threads_is_own(cache);
+        cache->has_thread = cache->is_typed || threads_is_own(cache);
         if (cache->has_thread) continue;
         cache->depth = 0;
         cache->next_parked = slices->parked;

@@ -169,7 +169,7 @@ evh_status journal_create(struct region *region, const struct journal_state *sta
     struct region_header next = region->header;
     next.heap_bytes = state->heap_bytes;
     next.catalog = state->catalog;
-    next.preferred_address = (uint64_t)(uintptr_t)region->base;
+    region_note_address(&next, (uint64_t)(uintptr_t)region->base);
     bool flush_failed = false;
     status = region_write_header(region, &next, &flush_failed);
     if (status) return status;

@@ -159,6 +159,20 @@ typedef bool journal_is_checksum(void *context, uint64_t slice);
 EVH_INTERNAL void journal_set_checksums(struct journal *journal, journal_checksum_slice *find,
                                         journal_is_checksum *is_checksum, void *context);
 
+/* ---- pages (journal_page.c), for whoever reads a file without a journal ---- */
+
+EVH_INTERNAL bool page_is_zero(const unsigned char *page);
+/** Whether `size` bytes hold `count` sound ranges. */
+EVH_INTERNAL bool page_ranges_are_sound(const unsigned char *ranges, uint64_t size, uint32_t count);
+/** The checksum of the page that ranges make. */
+EVH_INTERNAL uint32_t page_ranges_checksum(const unsigned char *ranges);
+/** Lay sound ranges over a page (NULL: none); their words are added to `mask` if it is not NULL. */
+EVH_INTERNAL void page_apply_ranges(unsigned char *page, const unsigned char *ranges,
+                                    uint32_t count, uint64_t *mask);
+/** The checksum of a page, never 0: CRC-32C over uuid, page number and contents. */
+EVH_INTERNAL uint32_t page_checksum(const uint8_t uuid[16], uint64_t page,
+                                    const unsigned char *image);
+
 /* ---- writing images (evh_save) ---- */
 
 /** Write a whole heap with all its checksums (from `region`'s mapping up to state->heap_bytes) as a

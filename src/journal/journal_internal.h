@@ -246,7 +246,6 @@ static inline bool journal_is_sound(const struct journal *journal)
 /** The words in which two pages differ. */
 EVH_INTERNAL void page_compare(const unsigned char *a, const unsigned char *b,
                                uint64_t mask[JOURNAL_MASK_WORDS]);
-EVH_INTERNAL bool page_is_zero(const unsigned char *page);
 /** The page that a node's base is; `page_number` tells which home. */
 EVH_INTERNAL const unsigned char *page_base(const struct journal *journal,
                                             const struct journal_node *node, uint64_t page_number);
@@ -257,22 +256,12 @@ EVH_INTERNAL uint32_t page_write_ranges(const unsigned char *page,
                                         uint32_t *count);
 /** How many bytes page_write_ranges() would take. */
 EVH_INTERNAL uint32_t page_ranges_bytes(const uint64_t mask[JOURNAL_MASK_WORDS]);
-/** Whether `size` bytes hold `count` sound ranges. */
-EVH_INTERNAL bool page_ranges_are_sound(const unsigned char *ranges, uint64_t size, uint32_t count);
-/** The checksum of the page that ranges make. */
-EVH_INTERNAL uint32_t page_ranges_checksum(const unsigned char *ranges);
-/** Lay sound ranges over a page (NULL: none); their words are added to `mask` if it is not NULL. */
-EVH_INTERNAL void page_apply_ranges(unsigned char *page, const unsigned char *ranges,
-                                    uint32_t count, uint64_t *mask);
 /** Where ranges differ from `page`: all words that do lie in [*first, *behind). Both 0: nowhere. */
 EVH_INTERNAL void page_ranges_span(const unsigned char *page, const unsigned char *ranges,
                                    uint32_t count, uint32_t *first, uint32_t *behind);
 /** The page as of the node: base and ranges. */
 EVH_INTERNAL void page_compose(const struct journal *journal, const struct journal_node *node,
                                uint64_t page_number, unsigned char image[PAGE_BYTES]);
-/** Its checksum, never 0: CRC-32C over uuid, page number and contents. */
-EVH_INTERNAL uint32_t page_checksum(const uint8_t uuid[16], uint64_t page,
-                                    const unsigned char *image);
 
 /** Hints, some steps before index_find(): the bucket will be needed; then the node in it. */
 EVH_INTERNAL void index_expect(const struct journal_index *index, uint64_t page);

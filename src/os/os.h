@@ -246,6 +246,9 @@ enum { OS_FILE_PATH_SIZE = 32 };
  *  inode), whatever has become of the name that it was opened by. False: this system has none. */
 EVH_INTERNAL bool os_path_of_file(int file, char path[OS_FILE_PATH_SIZE]);
 
+/** A new empty file in memory that only this process has; close() ends it. An errno. */
+EVH_INTERNAL int os_memory_file(int *file);
+
 /** Bytes of a page of this system's memory: 4096, or more. */
 EVH_INTERNAL uint64_t os_page_bytes(void);
 

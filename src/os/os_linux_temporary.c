@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #ifndef RENAME_NOREPLACE
@@ -189,4 +190,11 @@ EVH_INTERNAL void os_temporary_forget(int file)
     struct temporary *temporary = temporary_take(file);
     if (temporary != NULL && temporary->process == os_process()) (void)unlink(temporary->name);
     temporary_free(temporary);
+}
+
+EVH_INTERNAL int os_memory_file(int *file)
+{
+    assert(file != NULL);
+    *file = memfd_create("everheap", MFD_CLOEXEC);
+    return *file >= 0 ? 0 : errno;
 }

@@ -161,6 +161,9 @@ EVH_INTERNAL evh_status region_read_header(struct region *region);
 EVH_INTERNAL evh_status region_write_header(struct region *region, struct region_header *next,
                                             bool *flush_failed);
 
+/** The heap is mapped at `address`: where it was mapped before is remembered. */
+EVH_INTERNAL void region_note_address(struct region_header *header, uint64_t address);
+
 /** region->header becomes the written `next`, but for the extents, which are there already. */
 EVH_INTERNAL void region_adopt_header(struct region *region, const struct region_header *next);
 

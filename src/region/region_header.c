@@ -302,6 +302,21 @@ evh_status region_write_header(struct region *region, struct region_header *next
     return status;
 }
 
+void region_note_address(struct region_header *header, uint64_t address)
+{
+    enum { COUNT = sizeof header->earlier_addresses / sizeof header->earlier_addresses[0] };
+    const uint64_t before = header->preferred_address;
+    assert(address != 0);
+    if (before == address) return;
+    header->preferred_address = address;
+    if (before == 0) return;
+    unsigned last = 0; /* the place that goes: where the address was before, else the oldest */
+    while (last < COUNT - 1 && header->earlier_addresses[last] != address) last++;
+    assert(last < COUNT);
+    for (; last > 0; last--) header->earlier_addresses[last] = header->earlier_addresses[last - 1];
+    header->earlier_addresses[0] = before;
+}
+
 void region_adopt_header(struct region *region, const struct region_header *next)
 {
     struct region_header *header = &region->header;

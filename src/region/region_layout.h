@@ -68,10 +68,10 @@ struct region_header {
     uint64_t preferred_address;
     uint64_t size_max_bytes;
     /* The checkpointed commit. */
-    uint64_t sequence;   /* commits up to this one are at home */
-    uint64_t heap_bytes; /* the heap's end, a multiple of the slice size */
-    uint64_t catalog;    /* ref of the heap's catalog block */
-    uint64_t state[4];   /* the heap layer's, reserved: zero */
+    uint64_t sequence;             /* commits up to this one are at home */
+    uint64_t heap_bytes;           /* the heap's end, a multiple of the slice size */
+    uint64_t catalog;              /* ref of the heap's catalog block */
+    uint64_t earlier_addresses[4]; /* where it was mapped before, the latest first; 0: nowhere */
     /* Where its successor's record is: right behind its own record, or at an extent's start. */
     uint64_t tail_offset; /* in the file; 4 KiB-aligned, inside an extent or at its end */
     uint64_t chain_salt;  /* of the checkpointed commit's record */

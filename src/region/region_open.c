@@ -296,7 +296,7 @@ evh_status region_map(struct region *region, uint64_t heap_bytes)
     region_each_run(region, heap_bytes, open_map_one, &run);
     if (run.status) return run.status;
     region->mapped_bytes = heap_bytes;
-    region->header.preferred_address = (uint64_t)(uintptr_t)region->base;
+    region_note_address(&region->header, (uint64_t)(uintptr_t)region->base);
     return EVH_OK;
 }
 
@@ -375,7 +375,6 @@ evh_status region_create(const char *path, const evh_options *options, struct re
     struct region_header *header = &region->header;
     *header = region_new_header(EVH_DURABLE, options->size_max_bytes);
     header->created_ns = os->time_ns();
-    header->preferred_address = options->preferred_address;
     header->heap_bytes = REGION_NEW_BYTES;
     os->random(header->uuid, sizeof header->uuid);
     os->random(&header->chain_salt, sizeof header->chain_salt);

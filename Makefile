@@ -24,6 +24,12 @@ AR ?= ar
 PYTHON ?= python3
 BUILD ?= build
 PREFIX ?= /usr/local
+prefix ?= $(PREFIX)
+bindir ?= $(prefix)/bin
+includedir ?= $(prefix)/include
+libdir ?= $(prefix)/lib
+datadir ?= $(prefix)/share
+mandir ?= $(datadir)/man
 PROCESSORS := $(shell nproc 2>/dev/null || echo 2)
 Q := $(if $(V),,@)
 
@@ -43,6 +49,7 @@ TEST_PATHS := -Iinclude -Isrc -Icompat -Itests -Itests/support -D_GNU_SOURCE
 CXX_TEST_PATHS := $(TEST_PATHS:-Isrc=-idirafter src)
 
 LIBRARY_SOURCES := $(foreach layer,$(LAYERS),$(sort $(wildcard src/$(layer)/*.c)))
+PUBLIC_HEADERS := $(sort $(wildcard include/everheap/*.h))
 HEADERS := $(sort $(wildcard include/*.h include/*/*.h include/*.hpp include/*/*.hpp src/*/*.h))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
 TEST_SOURCES := $(sort $(wildcard tests/*_test.c) $(if $(HAS_CXX),$(wildcard tests/*_test.cpp)))
@@ -175,11 +182,15 @@ $(BUILD)/libeverheap.a: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o)
 	$(if $(V),,@echo "  AR    $@")
 	$(Q)$(AR) rcs $@ $^
 
-$(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) tools/exports.sh
+$(BUILD)/everheap.map: $(PUBLIC_HEADERS) tools/symbols.sh
+	@mkdir -p $(@D)
+	$(Q)sh tools/symbols.sh map $(PUBLIC_HEADERS) >$@
+
+$(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) $(BUILD)/everheap.map tools/exports.sh
 	$(if $(V),,@echo "  LINK  $@")
-	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-soname,libeverheap.so.0 -Wl,-z,defs $(LDFLAGS) \
-		$(filter %.o,$^) $(LDLIBS) -o $@
-	$(Q)sh tools/exports.sh $@
+	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-soname,libeverheap.so.0 -Wl,-z,defs \
+		-Wl,--version-script=$(BUILD)/everheap.map $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
+	$(Q)sh tools/exports.sh $@ $(PUBLIC_HEADERS)
 
 # malloc() itself, for LD_PRELOAD: the library with its own needs met by preload/own.c, one object.
 PRELOAD_SOURCES := $(sort $(wildcard preload/*.c))
@@ -259,9 +270,17 @@ demo: $(EXAMPLES) $(COMMAND) ## count the words of real text, killed 30 times on
 	@echo
 	@$(BUILD)/examples/json_demo $(COMMAND) $(JSON)
 
-.PHONY: install
-install: all ## copy headers, libraries, command and pkg-config file [PREFIX=, DESTDIR=]
-	@sh tools/install.sh $(BUILD) "$(DESTDIR)" "$(PREFIX)" "$(VERSION)"
+INSTALLED = BUILD="$(BUILD)" VERSION="$(VERSION)" DESTDIR="$(DESTDIR)" prefix="$(prefix)" bindir="$(bindir)" \
+	includedir="$(includedir)" libdir="$(libdir)" datadir="$(datadir)" mandir="$(mandir)"
+.PHONY: install uninstall
+install: all ## copy headers, libraries, command, pkg-config and CMake files [prefix=, libdir=, DESTDIR=]
+	@$(INSTALLED) sh tools/install.sh
+uninstall: ## remove what install copied, given the same prefix=, libdir=, DESTDIR=
+	@$(INSTALLED) sh tools/install.sh --remove
+
+.PHONY: abi
+abi: $(BUILD)/libeverheap.so ## compare the shared library's interface with that of a revision [SINCE=revision]
+	@sh tools/abi.sh $< $(or $(SINCE),$(error say since when: make abi SINCE=v0.1.0))
 
 # ---- tests --------------------------------------------------------------------------------------
 

@@ -98,6 +98,9 @@ def steps(arguments, environment):
     if not arguments.no_cplusplus:
         yield run_step("C++ libraries", [sys.executable, "tools/check_cxx.py", build], environment,
                        True)
+    yield run_step("install", [sys.executable, "tools/check_install.py", build, arguments.make],
+                   environment, True)
+    yield run_step("ABI", ["sh", "tools/check_abi.sh", build], environment, True)
     yield run_step("dist", arguments.make.split() + ["--no-print-directory", "dist"], environment)
 
 

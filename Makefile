@@ -270,10 +270,19 @@ demo: $(EXAMPLES) $(COMMAND) ## count the words of real text, killed 30 times on
 	@echo
 	@$(BUILD)/examples/json_demo $(COMMAND) $(JSON)
 
+# Manual pages and completions come from the command's own table, and pages of functions from the headers.
+# PAGES_BY: the command that makes them, where the one that was built is for another processor.
+PAGES_BY ?= $(BUILD)/everheap
+.PHONY: pages
+pages: $(BUILD)/pages/done
+$(BUILD)/pages/done: $(PAGES_BY) $(PUBLIC_HEADERS) tools/pages.sh tools/make_manual.py examples/hello.c
+	@sh tools/pages.sh $(PAGES_BY) $(BUILD)/pages $(PYTHON)
+	@touch $@
+
 INSTALLED = BUILD="$(BUILD)" VERSION="$(VERSION)" DESTDIR="$(DESTDIR)" prefix="$(prefix)" bindir="$(bindir)" \
 	includedir="$(includedir)" libdir="$(libdir)" datadir="$(datadir)" mandir="$(mandir)"
 .PHONY: install uninstall
-install: all ## copy headers, libraries, command, pkg-config and CMake files [prefix=, libdir=, DESTDIR=]
+install: all pages ## copy headers, libraries, command, manual pages, completions, pkg-config and CMake files [prefix=, libdir=, DESTDIR=]
 	@$(INSTALLED) sh tools/install.sh
 uninstall: ## remove what install copied, given the same prefix=, libdir=, DESTDIR=
 	@$(INSTALLED) sh tools/install.sh --remove
@@ -293,7 +302,7 @@ JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(PROCESSORS))
 .PHONY: test
 test: ## run every test: lint, layers, examples, the two-file build; ends in one line
 	@sh tools/needs.sh $(PYTHON)
-	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples; \
+	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples pages; \
 		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --make "$(MAKE)" $(NO_CXX) \
 		$(if $(ONLY),--only $(ONLY))
 

@@ -43,6 +43,14 @@ put_link libeverheap.so.0 "$libdir/libeverheap.so"
 put 755 "$BUILD/libeverheap-malloc.so" "$libdir/libeverheap-malloc.so"
 put 755 "$BUILD/everheap" "$bindir/everheap"
 
+for file in "$BUILD"/pages/man?/*; do
+    target=$mandir/${file#"$BUILD"/pages/}
+    if [ -L "$file" ]; then put_link "$(readlink "$file")" "$target"; else put 644 "$file" "$target"; fi
+done
+put 644 "$BUILD/pages/everheap.bash" "$datadir/bash-completion/completions/everheap"
+put 644 "$BUILD/pages/_everheap" "$datadir/zsh/site-functions/_everheap"
+put 644 "$BUILD/pages/everheap.fish" "$datadir/fish/vendor_completions.d/everheap.fish"
+
 for file in everheap.pc everheapConfig.cmake everheapConfigVersion.cmake; do
     fill_in "tools/$file.in" >"$generated/$file"
 done

@@ -100,6 +100,8 @@ def steps(arguments, environment):
                        True)
     yield run_step("install", [sys.executable, "tools/check_install.py", build, arguments.make],
                    environment, True)
+    yield run_step("manual, completions", [sys.executable, "tools/check_pages.py", build], environment,
+                   True)
     yield run_step("ABI", ["sh", "tools/check_abi.sh", build], environment, True)
     yield run_step("dist", arguments.make.split() + ["--no-print-directory", "dist"], environment)
 

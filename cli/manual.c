@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-/* The pages are mdoc(7), which man(1) of every system shows. `mandoc -T lint` finds nothing in them. */
+/* The pages are mdoc(7), which every man(1) shows. mandoc's lint finds nothing in them. */
 enum { MANUAL_COLUMNS = 76 };
 
 /* A word of text or of a macro's line: nothing in it means anything to roff. */

@@ -43,9 +43,14 @@ put_link libeverheap.so.0 "$libdir/libeverheap.so"
 put 755 "$BUILD/libeverheap-malloc.so" "$libdir/libeverheap-malloc.so"
 put 755 "$BUILD/everheap" "$bindir/everheap"
 
-for file in "$BUILD"/pages/man?/*; do
-    target=$mandir/${file#"$BUILD"/pages/}
-    if [ -L "$file" ]; then put_link "$(readlink "$file")" "$target"; else put 644 "$file" "$target"; fi
+for folder in "$BUILD"/pages/man?; do
+    target=$DESTDIR$mandir/${folder##*/}
+    if [ "$action" = --remove ]; then
+        (cd "$folder" && ls) | (cd "$target" 2>/dev/null && xargs rm -f)
+    else
+        mkdir -p "$target"
+        cp -P "$folder"/* "$target/"
+    fi
 done
 put 644 "$BUILD/pages/everheap.bash" "$datadir/bash-completion/completions/everheap"
 put 644 "$BUILD/pages/_everheap" "$datadir/zsh/site-functions/_everheap"

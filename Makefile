@@ -30,6 +30,8 @@ includedir ?= $(prefix)/include
 libdir ?= $(prefix)/lib
 datadir ?= $(prefix)/share
 mandir ?= $(datadir)/man
+zshdir ?= $(datadir)/zsh/site-functions
+preloaddir ?= $(libdir)
 PROCESSORS := $(shell nproc 2>/dev/null || echo 2)
 Q := $(if $(V),,@)
 
@@ -280,7 +282,8 @@ $(BUILD)/pages/done: $(PAGES_BY) $(PUBLIC_HEADERS) tools/pages.sh tools/make_man
 	@touch $@
 
 INSTALLED = BUILD="$(BUILD)" VERSION="$(VERSION)" DESTDIR="$(DESTDIR)" prefix="$(prefix)" bindir="$(bindir)" \
-	includedir="$(includedir)" libdir="$(libdir)" datadir="$(datadir)" mandir="$(mandir)"
+	includedir="$(includedir)" libdir="$(libdir)" datadir="$(datadir)" mandir="$(mandir)" \
+	zshdir="$(zshdir)" preloaddir="$(preloaddir)"
 .PHONY: install uninstall
 install: all pages ## copy headers, libraries, command, manual pages, completions, pkg-config and CMake files [prefix=, libdir=, DESTDIR=]
 	@$(INSTALLED) sh tools/install.sh
@@ -290,6 +293,10 @@ uninstall: ## remove what install copied, given the same prefix=, libdir=, DESTD
 .PHONY: abi
 abi: $(BUILD)/libeverheap.so ## compare the shared library's interface with that of a revision [SINCE=revision]
 	@sh tools/abi.sh $< $(or $(SINCE),$(error say since when: make abi SINCE=v0.1.0))
+
+.PHONY: deb
+deb: ## build the Debian packages, check them with lintian and use them [needs debhelper, lintian]
+	@sh tools/deb.sh $(BUILD) $(VERSION)
 
 # ---- tests --------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # install.sh -- copy what was built to where it is found: headers, libraries, the command, pkg-config and
 # CMake files, and what there is of man pages and completions. With --remove: take those away again.
-# Told by the environment: BUILD, VERSION, DESTDIR, prefix, bindir, includedir, libdir, datadir, mandir.
+# Told by the environment: BUILD, VERSION, DESTDIR, prefix, bindir, includedir, libdir, datadir, mandir,
+# zshdir, preloaddir.
 set -eu
 action=${1:-copy}
 generated=$(mktemp -d)
@@ -40,7 +41,7 @@ put 644 "$BUILD/libeverheap.a" "$libdir/libeverheap.a"
 put 755 "$BUILD/libeverheap.so" "$libdir/libeverheap.so.$VERSION"
 put_link "libeverheap.so.$VERSION" "$libdir/libeverheap.so.0"
 put_link libeverheap.so.0 "$libdir/libeverheap.so"
-put 755 "$BUILD/libeverheap-malloc.so" "$libdir/libeverheap-malloc.so"
+put 755 "$BUILD/libeverheap-malloc.so" "$preloaddir/libeverheap-malloc.so"
 put 755 "$BUILD/everheap" "$bindir/everheap"
 
 for folder in "$BUILD"/pages/man?; do
@@ -53,7 +54,7 @@ for folder in "$BUILD"/pages/man?; do
     fi
 done
 put 644 "$BUILD/pages/everheap.bash" "$datadir/bash-completion/completions/everheap"
-put 644 "$BUILD/pages/_everheap" "$datadir/zsh/site-functions/_everheap"
+put 644 "$BUILD/pages/_everheap" "$zshdir/_everheap"
 put 644 "$BUILD/pages/everheap.fish" "$datadir/fish/vendor_completions.d/everheap.fish"
 
 for file in everheap.pc everheapConfig.cmake everheapConfigVersion.cmake; do

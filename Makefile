@@ -294,6 +294,11 @@ uninstall: ## remove what install copied, given the same prefix=, libdir=, DESTD
 abi: $(BUILD)/libeverheap.so ## compare the shared library's interface with that of a revision [SINCE=revision]
 	@sh tools/abi.sh $< $(or $(SINCE),$(error say since when: make abi SINCE=v0.1.0))
 
+.PHONY: reference
+reference: ## make the reference of the interface as pages to browse: BUILD/reference/html [needs doxygen]
+	@mkdir -p $(BUILD)/reference
+	@REFERENCE=$(BUILD)/reference doxygen tools/Doxyfile
+
 .PHONY: deb
 deb: ## build the Debian packages, check them with lintian and use them [needs debhelper, lintian]
 	@sh tools/deb.sh $(BUILD) $(VERSION)
@@ -309,7 +314,7 @@ JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(PROCESSORS))
 .PHONY: test
 test: ## run every test: lint, layers, examples, the two-file build; ends in one line
 	@sh tools/needs.sh $(PYTHON)
-	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples pages; \
+	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples pages $(BUILD)/bench/live_bench; \
 		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --make "$(MAKE)" $(NO_CXX) \
 		$(if $(ONLY),--only $(ONLY))
 
@@ -418,8 +423,12 @@ endif
 $(BUILD)/bench/json_bench: BENCH_LIBRARIES += $(if $(HAS_CXX),-lstdc++) \
 	$(if $(HAS_SIMDJSON),-lsimdjson) $(if $(HAS_JANSSON),-ljansson) $(if $(HAS_YYJSON),-lyyjson)
 
-.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-live bench-arena bench-collect bench-compat bench-cxx bench-json
-bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-live bench-arena $(if $(HAS_CXX),bench-collect bench-compat bench-cxx) bench-json ## run all benchmarks
+.PHONY: bench bench-each bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-live bench-arena bench-collect bench-compat bench-cxx bench-json
+BENCHED := bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-live bench-arena \
+	$(if $(HAS_CXX),bench-collect bench-compat bench-cxx) bench-json
+bench: $(BENCHES) $(if $(HAS_BOOST),$(BUILD)/bench/arena_boost) $(BUILD)/libeverheap-malloc.so $(COMMAND) ## run all benchmarks, into BUILD/bench.jsonl and BUILD/bench.html [QUICK=1, ONLY=suite]
+	@$(PYTHON) tools/bench_report.py --build $(BUILD) $(if $(QUICK),--quick) --only "$(ONLY)" --out $(BUILD)/bench
+bench-each: $(BENCHED) # the same as each prints it, without python3
 bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
 	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite

@@ -102,6 +102,8 @@ def steps(arguments, environment):
                    environment, True)
     yield run_step("manual, completions", [sys.executable, "tools/check_pages.py", build], environment,
                    True)
+    yield run_step("documents", [sys.executable, "tools/check_docs.py", build], environment, True)
+    yield run_step("bench report", [sys.executable, "tools/check_report.py", build], environment, True)
     yield run_step("ABI", ["sh", "tools/check_abi.sh", build], environment, True)
     yield run_step("dist", arguments.make.split() + ["--no-print-directory", "dist"], environment)
 

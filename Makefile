@@ -263,6 +263,48 @@ $(BUILD)/everheap: $(CLI_SOURCES:%.c=$(BUILD)/objects/%.o) $(BUILD)/libeverheap.
 	$(if $(V),,@echo "  LINK  $@")
 	$(Q)$(CC) -pthread $(RELEASE) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
+# ---- bindings: built where the headers of the other language are ----------------------------------------
+
+PYTHON_INCLUDE = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))' 2>/dev/null)
+PYTHON_SUFFIX = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
+PYTHON_OBJECTS := $(patsubst %.c,$(BUILD)/objects/%.o,$(sort $(wildcard bindings/python/*.c)))
+NODE_INCLUDE ?= $(firstword $(wildcard /usr/include/node /usr/local/include/node /usr/include/nodejs/src))
+
+$(BUILD)/objects/bindings/python/%.o: bindings/python/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(RELEASE) -Iinclude -isystem $(PYTHON_INCLUDE) $(CPPFLAGS) $(CFLAGS) \
+		-MMD -MP -c $< -o $@
+
+$(BUILD)/python/done: $(PYTHON_OBJECTS) $(BUILD)/libeverheap.a bindings/python/everheap/__init__.py
+	@mkdir -p $(@D)/everheap
+	$(if $(V),,@echo "  LINK  $(@D)/everheap")
+	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(filter %.o %.a,$^) -Wl,--exclude-libs,ALL $(LDLIBS) \
+		-o $(@D)/everheap/_everheap$(PYTHON_SUFFIX)
+	$(Q)cp bindings/python/everheap/__init__.py $(@D)/everheap/
+	@touch $@
+
+$(BUILD)/objects/bindings/node/%.o: bindings/node/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(RELEASE) -Iinclude -isystem $(NODE_INCLUDE) $(CPPFLAGS) $(CFLAGS) \
+		-MMD -MP -c $< -o $@
+
+$(BUILD)/node/done: $(patsubst %.c,$(BUILD)/objects/%.o,$(sort $(wildcard bindings/node/*.c))) \
+		$(BUILD)/libeverheap.a bindings/node/index.js bindings/node/package.json
+	@mkdir -p $(@D)/everheap
+	$(if $(V),,@echo "  LINK  $(@D)/everheap")
+	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(filter %.o %.a,$^) -Wl,--exclude-libs,ALL $(LDLIBS) \
+		-o $(@D)/everheap/everheap.node
+	$(Q)cp bindings/node/index.js bindings/node/package.json $(@D)/everheap/
+	@touch $@
+
+BINDINGS = $(if $(wildcard $(PYTHON_INCLUDE)/Python.h),$(BUILD)/python/done) \
+	$(if $(wildcard $(NODE_INCLUDE)/node_api.h),$(BUILD)/node/done)
+.PHONY: bindings
+bindings: ## build the modules for Python and Node, where their headers are, in BUILD/python and BUILD/node
+	+@$(if $(strip $(BINDINGS)),$(MAKE) --no-print-directory $(BINDINGS),:)
+
 .PHONY: examples
 examples: $(EXAMPLES)
 
@@ -314,7 +356,7 @@ JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(PROCESSORS))
 .PHONY: test
 test: ## run every test: lint, layers, examples, the two-file build; ends in one line
 	@sh tools/needs.sh $(PYTHON)
-	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples pages $(BUILD)/bench/live_bench; \
+	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples pages bindings $(BUILD)/bench/live_bench; \
 		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --make "$(MAKE)" $(NO_CXX) \
 		$(if $(ONLY),--only $(ONLY))
 

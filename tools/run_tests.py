@@ -8,6 +8,7 @@ import concurrent.futures
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,12 @@ def steps(arguments, environment):
                    True)
     yield run_step("documents", [sys.executable, "tools/check_docs.py", build], environment, True)
     yield run_step("bench report", [sys.executable, "tools/check_report.py", build], environment, True)
+    for name, folder, command in (("Python", "python", [sys.executable, "tests/bindings/test_python.py", build]),
+                                  ("Node", "node", ["node", "tests/bindings/test_node.js", build])):
+        if (pathlib.Path(build) / folder / "done").exists() and shutil.which(command[0]):
+            yield run_step(name, command, environment, True)
+        else:
+            yield Result(name, 0, 0, 1, 0, f"the binding for {name} was not built: its headers are missing\n")
     yield run_step("ABI", ["sh", "tools/check_abi.sh", build], environment, True)
     yield run_step("dist", arguments.make.split() + ["--no-print-directory", "dist"], environment)
 

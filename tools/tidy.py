@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS, FILE_LINES, FUNCTION_LINES, PUBLIC_HEADER_LINES = 100, 1000, 70, 400
 ASSERTIONS_PER_FUNCTION = 2.0
 ASSERTING_LAYERS = ("region", "journal", "heap", "collect")
-CODE_FOLDERS = ("include", "src", "tests", "examples", "cli", "bench", "fuzz", "compat", "preload")
+CODE_FOLDERS = ("include", "src", "tests", "examples", "cli", "bench", "fuzz", "compat", "preload", "bindings")
 BANNED = {"sprintf": "snprintf", "strcpy": "memcpy", "strcat": "memcpy", "gets": "fgets",
           "atoi": "strtol", "alloca": "an array", "atomic_thread_fence": "an ordering on the operation",
           "__atomic_thread_fence": "an ordering on the operation"}

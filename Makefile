@@ -255,7 +255,14 @@ endef
 
 # The shell of `everheap json` edits lines where libedit is; it is loaded then, not linked.
 HAS_EDITLINE := $(call has,editline/readline.h)
-$(eval $(call programs,cli,$(if $(HAS_EDITLINE),-DHAVE_EDITLINE=1),,))
+# Nor is what `everheap serve` needs.
+HAS_MICROHTTPD := $(call has,microhttpd.h,)
+$(eval $(call programs,cli,$(if $(HAS_EDITLINE),-DHAVE_EDITLINE=1) $(if $(HAS_MICROHTTPD),-DHAVE_MICROHTTPD=1) \
+	-I$(BUILD)/generated,,))
+$(BUILD)/generated/serve_page.inc: cli/serve_page.html tools/quote.sh
+	@mkdir -p $(@D)
+	$(Q)sh tools/quote.sh $< >$@
+$(BUILD)/objects/cli/serve_page.o: $(BUILD)/generated/serve_page.inc
 $(eval $(call programs,examples,,,$(EXAMPLE_SUPPORT)))
 $(eval $(call programs,bench,-D_GNU_SOURCE $$(BENCH_DEFINES),$$(BENCH_LIBRARIES),$(BENCH_SUPPORT)))
 
@@ -519,6 +526,10 @@ $(BUILD)/dist/everheap.c: $(LIBRARY_SOURCES) $(HEADERS) tools/amalgamate.py src/
 .PHONY: dist
 dist: $(BUILD)/dist/everheap.c ## join the library into dist/everheap.c and .h, build and test those two
 	@sh tools/check_dist.sh $(BUILD)
+
+.PHONY: tools
+tools: ## install what tests and pages can use beyond a compiler and python3, on Debian
+	@sh tools/needs_optional.sh
 
 .PHONY: clean
 clean: ## remove everything that was built

@@ -88,7 +88,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_info, cli_check, cli_map, cli_dump, cli_log, cli_digest,
-    cli_stat, cli_trim, cli_json_command, cli_completion, cli_manual;
+    cli_stat, cli_trim, cli_json_command, cli_serve, cli_completion, cli_manual;
 
 /** The subcommand at `index`, in the order of the help; NULL at the end (main.c). */
 const struct cli_command *cli_command_at(size_t index);

@@ -4,8 +4,8 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-    &cli_info, &cli_check, &cli_map,          &cli_dump,       &cli_log,    &cli_digest,
-    &cli_stat, &cli_trim,  &cli_json_command, &cli_completion, &cli_manual,
+    &cli_info, &cli_check, &cli_map,          &cli_dump,  &cli_log,        &cli_digest,
+    &cli_stat, &cli_trim,  &cli_json_command, &cli_serve, &cli_completion, &cli_manual,
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

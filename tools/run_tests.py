@@ -105,6 +105,7 @@ def steps(arguments, environment):
                    True)
     yield run_step("documents", [sys.executable, "tools/check_docs.py", build], environment, True)
     yield run_step("bench report", [sys.executable, "tools/check_report.py", build], environment, True)
+    yield run_step("serve", [sys.executable, "tools/check_serve.py", build], environment, True)
     for name, folder, command in (("Python", "python", [sys.executable, "tests/bindings/test_python.py", build]),
                                   ("Node", "node", ["node", "tests/bindings/test_node.js", build])):
         if (pathlib.Path(build) / folder / "done").exists() and shutil.which(command[0]):

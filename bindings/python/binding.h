@@ -8,9 +8,9 @@
 #include <everheap.h>
 
 /*
- * The module is thin: bytes in, bytes out, names of roots for collections. What makes it pleasant is
- * Python, in everheap/__init__.py. A collection is looked up by its root's name in every call, so
- * that no handle outlives a rollback or a close. Python's lock is held in every call but
+ * The module is thin: bytes in, bytes out, names of roots for collections. What makes it pleasant
+ * is Python, in everheap/__init__.py. A collection is looked up by its root's name in every call,
+ * so that no handle outlives a rollback or a close. Python's lock is held in every call but
  * Heap.commit(): calls that change something are bracketed with evh_enter(), so that a thread may
  * commit while others work.
  */

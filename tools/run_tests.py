@@ -8,7 +8,6 @@ import concurrent.futures
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -89,31 +88,27 @@ def run_step(name, command, environment, is_counting=False):
     return Result(name, 1 - failed, failed, 0, time.monotonic() - start, output)
 
 
-def steps(arguments, environment):
-    """What make test runs besides the binaries: yields one result after the other."""
-    build = arguments.build
-    yield run_step("lint", [sys.executable, "tools/tidy.py"], environment)
-    yield run_step("examples", ["sh", "tools/check_examples.sh", build], environment)
-    yield run_step("command", ["sh", "tools/check_command.sh", build], environment)
-    yield run_step("planted bugs", ["sh", "tools/planted.sh", build], environment)
-    if not arguments.no_cplusplus:
-        yield run_step("C++ libraries", [sys.executable, "tools/check_cxx.py", build], environment,
-                       True)
-    yield run_step("install", [sys.executable, "tools/check_install.py", build, arguments.make],
-                   environment, True)
-    yield run_step("manual, completions", [sys.executable, "tools/check_pages.py", build], environment,
-                   True)
-    yield run_step("documents", [sys.executable, "tools/check_docs.py", build], environment, True)
-    yield run_step("bench report", [sys.executable, "tools/check_report.py", build], environment, True)
-    yield run_step("serve", [sys.executable, "tools/check_serve.py", build], environment, True)
-    for name, folder, command in (("Python", "python", [sys.executable, "tests/bindings/test_python.py", build]),
-                                  ("Node", "node", ["node", "tests/bindings/test_node.js", build])):
-        if (pathlib.Path(build) / folder / "done").exists() and shutil.which(command[0]):
-            yield run_step(name, command, environment, True)
-        else:
-            yield Result(name, 0, 0, 1, 0, f"the binding for {name} was not built: its headers are missing\n")
-    yield run_step("ABI", ["sh", "tools/check_abi.sh", build], environment, True)
-    yield run_step("dist", arguments.make.split() + ["--no-print-directory", "dist"], environment)
+def steps(arguments):
+    """What make test runs besides the binaries: (name, command, whether it closes as a binary does). Each
+    needs what was built, and builds only what no other does: they run side by side. Long ones first."""
+    build, python = arguments.build, sys.executable
+    return [
+        ("dist", [*arguments.make.split(), "--no-print-directory", "dist"], False),
+        *([] if arguments.no_cplusplus else [
+            ("C++ libraries", [python, "tools/check_cxx.py", build], True)]),
+        ("planted bugs", ["sh", "tools/planted.sh", build], False),
+        ("install", [python, "tools/check_install.py", build, arguments.make], True),
+        ("lint", [python, "tools/tidy.py"], False),
+        ("examples", ["sh", "tools/check_examples.sh", build], False),
+        ("command", ["sh", "tools/check_command.sh", build], False),
+        ("manual, completions", [python, "tools/check_pages.py", build], True),
+        ("documents", [python, "tools/check_docs.py", build], True),
+        ("bench report", [python, "tools/check_report.py", build], True),
+        ("serve", [python, "tools/check_serve.py", build], True),
+        ("ABI", ["sh", "tools/check_abi.sh", build], True),
+        ("Python", ["sh", "tools/check_binding.sh", build, "python", python, "tests/bindings/test_python.py"], True),
+        ("Node", ["sh", "tools/check_binding.sh", build, "node", "node", "tests/bindings/test_node.js"], True),
+    ]
 
 
 def find_binaries(arguments, flavour):
@@ -156,16 +151,16 @@ def main():
     if arguments.build_status:
         results.append(Result("build", 0, 1, 0, 0, "something did not compile: see above\n"))
         results[-1].show()
-    if not arguments.flavour and not arguments.only and not emulator:
-        for result in steps(arguments, environment):
-            result.show()
-            results.append(result)
     if arguments.no_cplusplus:
         count = len(list((ROOT / "tests").glob("*_test.cpp")))
         results.append(Result("C++", 0, 0, count, 0, f"no C++ compiler: {count} programs left out\n"))
         results[-1].show()
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
-        futures = [pool.submit(run_binary, b, environment, timeout, emulator) for b in binaries]
+        futures = []
+        if not arguments.flavour and not arguments.only and not emulator:
+            futures += [pool.submit(run_step, name, command, environment, is_counting)
+                        for name, command, is_counting in steps(arguments)]
+        futures += [pool.submit(run_binary, b, environment, timeout, emulator) for b in binaries]
         for future in concurrent.futures.as_completed(futures):
             future.result().show()
             results.append(future.result())

@@ -202,8 +202,16 @@ def check_headers(paths):
                 complain(header, 1, f"does not compile alone as {language}: {first}")
 
 
+def check_function_link(path, number, name, file):
+    """The function is defined in that file: a line in the first column that does not end its declaration."""
+    form = re.compile(rf"^[A-Za-z].*\b{name}\((?:[^;{{]|\n)*\n?\{{", re.MULTILINE)
+    if not form.search(file.read_text()):
+        complain(path, number, f"{file.name} has no function {name}()")
+
+
 def check_documents():
-    """Links lead somewhere; a link [`name`](tests/x_test.c) names a test that exists."""
+    """Links lead somewhere; a link [`name`](tests/x_test.c) names a test that exists, and a link
+    [`name()`](src/x.c) a function that the file defines."""
     for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]):
         in_code = False
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -216,6 +224,9 @@ def check_documents():
                 file = (path.parent / target.partition("#")[0])
                 if not file.exists():
                     complain(path, number, f"link to {target}, which does not exist")
+                elif name := re.match(r"`(\w+)\(\)`$", text):
+                    if file.suffix == ".c" or file.is_relative_to(ROOT / "src"):
+                        check_function_link(path, number, name[1], file)
                 elif name := re.match(r"`(\w+)`$", text):
                     if file.stem.endswith("_test") and f"TEST({name[1]})" not in file.read_text():
                         complain(path, number, f"{target} has no test {name[1]}")

@@ -328,7 +328,7 @@ PAGES_BY ?= $(BUILD)/everheap
 pages: $(BUILD)/pages/done
 $(BUILD)/pages/done: $(PAGES_BY) $(PUBLIC_HEADERS) tools/pages.sh tools/make_manual.py examples/hello.c
 	@sh tools/pages.sh $(PAGES_BY) $(BUILD)/pages $(PYTHON)
-	@touch $@
+	@if [ -d $(@D)/man3 ]; then touch $@; fi
 
 INSTALLED = BUILD="$(BUILD)" VERSION="$(VERSION)" DESTDIR="$(DESTDIR)" prefix="$(prefix)" bindir="$(bindir)" \
 	includedir="$(includedir)" libdir="$(libdir)" datadir="$(datadir)" mandir="$(mandir)" \

@@ -127,6 +127,12 @@ enum cli_exit cli_complain(const struct cli_request *request, const char *path,
 /** Memory for `count` items of `size` bytes in place of `items`. Ends the program if it lacks. */
 void *cli_resize(void *items, size_t count, size_t size);
 
+/**
+ * Store the address of function `name` in the `size` bytes at `target`. It is looked for in the
+ * shared library `file`, which is loaded if `*library` is NULL. False if there is no such thing.
+ */
+bool cli_load(void **library, const char *file, const char *name, void *target, size_t size);
+
 /** Show that long work goes on, if standard error is a terminal. Ended by cli_progress_end(). */
 void cli_progress_begin(const char *verb, const char *path);
 void cli_progress_end(void);

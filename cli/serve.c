@@ -14,7 +14,6 @@ enum { SERVE_PORT };
 #ifdef HAVE_MICROHTTPD
 
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -35,17 +34,11 @@ static struct {
     const char *(*value)(struct MHD_Connection *, enum MHD_ValueKind, const char *);
 } serve_library;
 
-static bool serve_load(const char *name, void *target, size_t size)
-{
-    static void *library;
-    if (!library) library = dlopen("libmicrohttpd.so.12", RTLD_NOW | RTLD_LOCAL);
-    void *const symbol = library ? dlsym(library, name) : NULL;
-    if (symbol) memcpy(target, &symbol, size);
-    return symbol != NULL;
-}
+static void *serve_file;
 
 #define SERVE_LOAD(member, name)                                                                   \
-    serve_load(name, &serve_library.member, sizeof serve_library.member)
+    cli_load(&serve_file, "libmicrohttpd.so.12", name, &serve_library.member,                      \
+             sizeof serve_library.member)
 
 static bool serve_load_all(void)
 {

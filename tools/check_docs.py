@@ -25,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 
+import checking
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"(?:^<!-- given:([^>]*)-->\n)?^```(\S*) ?([^\n]*)\n(.*?)^```$", re.M | re.S)
 C_HEAD = ("#include <everheap.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"
@@ -32,39 +34,20 @@ C_HEAD = ("#include <everheap.h>\n#include <stdio.h>\n#include <stdlib.h>\n#incl
 CC, CXX = os.environ.get("CC", "cc").split(), os.environ.get("CXX", "c++").split()
 
 
-class Check:
+class Check(checking.Checker):
     def __init__(self, build, scratch):
+        super().__init__()
         self.build, self.scratch = build, scratch
         self.prefix = scratch / "usr"
-        self.passed = self.failed = self.skipped = 0
-        self.environment = dict(
-            os.environ, PKG_CONFIG_PATH=f"{self.prefix}/lib/pkgconfig",
+        self.environment.update(
+            PKG_CONFIG_PATH=f"{self.prefix}/lib/pkgconfig",
             LD_LIBRARY_PATH=f"{self.prefix}/lib", PATH=f"{self.prefix}/bin:{os.environ['PATH']}",
             CMAKE_PREFIX_PATH=str(self.prefix), PYTHONPATH=str(build / "python"),
             NODE_PATH=str(build / "node"), PYTHON=sys.executable, LC_ALL="C.UTF-8")
-        for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
-            self.environment.pop(name, None)
-
-    def count(self, good, message):
-        self.passed += bool(good)
-        self.failed += not good
-        if not good:
-            print(message.rstrip())
-        return good
-
-    def skip(self, message):
-        self.skipped += 1
-        print(f"skipped: {message}")
-
-    def run(self, place, command, folder, **options):
-        done = subprocess.run([str(w) for w in command], cwd=folder, env=self.environment, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, **options)
-        good = self.count(done.returncode == 0, f"{place}: status {done.returncode}\n{done.stdout}")
-        return done.stdout if good else None
 
     def install(self):
         self.run("make install", ["make", "--no-print-directory", "-C", ROOT, "install",
-                                  f"BUILD={self.build}", f"prefix={self.prefix}"], ROOT)
+                                  f"BUILD={self.build}", f"prefix={self.prefix}"], cwd=ROOT)
 
     def page(self, path):
         folder = pathlib.Path(tempfile.mkdtemp(dir=self.scratch))
@@ -91,15 +74,15 @@ class Check:
             missing = [p for p in needed if not shutil.which(p)]
             if missing:
                 return self.skip(f"{place}: {missing[0]} is not installed")
-            return self.run(place, ["sh", "-eu", "-c", body], folder)
+            return self.run(place, ["sh", "-eu", "-c", body], cwd=folder, timeout=120)
         if language == "python":
             if not (self.build / "python").exists():
                 return self.skip(f"{place}: the binding for Python was not built")
-            return self.run(place, [sys.executable, "-c", body], folder)
+            return self.run(place, [sys.executable, "-c", body], cwd=folder, timeout=120)
         if language == "js":
             if not (self.build / "node").exists():
                 return self.skip(f"{place}: the binding for Node was not built")
-            return self.run(place, ["node", "-e", body], folder)
+            return self.run(place, ["node", "-e", body], cwd=folder, timeout=120)
         if language == "json":
             try:
                 json.loads(body)
@@ -121,9 +104,9 @@ class Check:
             source.write_text(body)
             program = folder / "block"
             libraries = [self.prefix / "lib/libeverheap.a", "-pthread"]
-            if self.run(place, [*common, "-Werror", source, *libraries, "-o", program], folder) is None:
+            if self.run(place, [*common, "-Werror", source, *libraries, "-o", program], cwd=folder, timeout=120) is None:
                 return None
-            return self.run(place, [program], folder)
+            return self.run(place, [program], cwd=folder, timeout=120)
         head = C_HEAD if language == "c" else C_HEAD + "#include <everheap.hpp>\n#include <vector>\n"
         head += "static evh_heap *heap; static evh_db *db;\n" if language == "c" else \
             "static evh::heap &heap = *(evh::heap *)0;\n"
@@ -152,13 +135,10 @@ def main():
         check.install()
         for page in pages:
             check.page(page)
-        if shutil.which("doxygen"):
+        if check.has("doxygen"):
             check.environment["REFERENCE"] = scratch
-            check.run("doxygen", ["doxygen", "tools/Doxyfile"], ROOT)
-        else:
-            check.skip("doxygen: not installed")
-    print(f"{check.passed} passed, {check.failed} failed, {check.skipped} skipped")
-    return int(check.failed > 0)
+            check.run("doxygen", ["doxygen", "tools/Doxyfile"], cwd=ROOT)
+    return check.close()
 
 
 if __name__ == "__main__":

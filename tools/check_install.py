@@ -10,10 +10,11 @@ installed is skipped, and said to be. Closes as a test binary does: `N passed, N
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
+
+import checking
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONSUMERS = ROOT / "tests/consumers"
@@ -23,40 +24,14 @@ CXX = os.environ.get("CXX", "c++").split()
 SHARED_NAME = "libeverheap.so.0"
 
 
-class Check:
+class Check(checking.Checker):
     def __init__(self, build, make, scratch):
+        super().__init__()
         self.build, self.make, self.scratch = build, make, scratch
         self.prefix = scratch / "usr"
         self.libdir = self.prefix / "lib/some-multiarch"
-        self.passed = self.failed = self.skipped = 0
-        self.environment = dict(os.environ, PKG_CONFIG_PATH=str(self.libdir / "pkgconfig"),
+        self.environment.update(PKG_CONFIG_PATH=str(self.libdir / "pkgconfig"),
                                 LD_LIBRARY_PATH=str(self.libdir))
-        for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
-            self.environment.pop(name, None)
-
-    def count(self, good, message):
-        self.passed += bool(good)
-        self.failed += not good
-        if not good:
-            print(message.rstrip())
-        return good
-
-    def skip(self, message):
-        self.skipped += 1
-        print(f"skipped: {message}")
-
-    def has(self, *programs):
-        missing = [p for p in programs if not shutil.which(p)]
-        if missing:
-            self.skip(f"{', '.join(missing)}: not installed")
-        return not missing
-
-    def run(self, what, command, **options):
-        """Count the command as passed if it ends with status 0; its output, or None."""
-        done = subprocess.run([str(word) for word in command], env=self.environment, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
-        good = self.count(done.returncode == 0, f"{what}: status {done.returncode}\n{done.stdout}")
-        return done.stdout if good else None
 
     def make_target(self, target, *variables):
         return self.run(f"make {target}", [*self.make, "--no-print-directory", target,
@@ -214,8 +189,7 @@ def main():
         check.loaded()
         check.cmake()
         check.subdirectory()
-    print(f"{check.passed} passed, {check.failed} failed, {check.skipped} skipped")
-    return int(check.failed > 0)
+    return check.close()
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ not installed are skipped, and said to be. Closes as a test binary does."""
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
+
+import checking
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS = 100
@@ -52,27 +53,14 @@ zpty -d z
 """
 
 
-class Check:
+class Check(checking.Checker):
     def __init__(self, build, scratch):
+        super().__init__()
         self.build, self.scratch, self.pages = build, scratch, build / "pages"
         self.command = build / "everheap"
-        self.passed = self.failed = self.skipped = 0
-
-    def count(self, good, message):
-        self.passed += bool(good)
-        self.failed += not good
-        if not good:
-            print(message.rstrip())
-
-    def skip(self, message):
-        self.skipped += 1
-        print(f"skipped: {message}")
 
     def output(self, *words, **options):
-        done = subprocess.run([str(word) for word in words], text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, **options)
-        self.count(done.returncode == 0, f"{words}: status {done.returncode}\n{done.stdout}")
-        return done.stdout
+        return self.run(words, words, **options) or ""
 
     # ---- what the help says ----
 
@@ -114,8 +102,7 @@ class Check:
         headers = sorted((ROOT / "include/everheap").glob("*.h"))
         for name in self.output("sh", ROOT / "tools/symbols.sh", "list", *headers).split():
             self.count(f"{name}.3" in pages, f"{name} has no page")
-        if not shutil.which("mandoc"):
-            self.skip("mandoc: not installed")
+        if not self.has("mandoc"):
             return
         done = subprocess.run(["mandoc", "-T", "lint", *map(str, pages.values())], text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -137,8 +124,7 @@ class Check:
                   ("everheap json get --name x ", files), ("everheap json load c.heap --from ", files),
                   ("everheap dump c.heap ", set()), ("everheap map --rows ", set())]
         for shell, ask in (("bash", self.bash), ("fish", self.fish), ("zsh", self.zsh)):
-            if not shutil.which(shell):
-                self.skip(f"{shell}: not installed")
+            if not self.has(shell):
                 continue
             for line, expected in [a for a in asked if shell != "zsh" or a[0] in ZSH_LINES]:
                 actual = ask(line)
@@ -177,8 +163,7 @@ def main():
         commands = check.read_help()
         check.manual(commands)
         check.shells(commands)
-    print(f"{check.passed} passed, {check.failed} failed, {check.skipped} skipped")
-    return int(check.failed > 0)
+    return check.close()
 
 
 if __name__ == "__main__":

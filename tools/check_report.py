@@ -8,20 +8,14 @@ import sys
 import tempfile
 
 import bench_report
+import checking
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-passed = failed = 0
-
-
-def count(good, message):
-    global passed, failed
-    passed += bool(good)
-    failed += not good
-    if not good:
-        print(message)
 
 
 def main():
+    check = checking.Checker()
+    count = check.count
     build = pathlib.Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory(dir=build) as scratch:
         out = pathlib.Path(scratch) / "report"
@@ -47,8 +41,7 @@ def main():
         text = document.read_text()
         count(f"| {attach[0]['text']} |" in text and "old" not in text and "worst" not in text and
               text.endswith("<!-- end -->\nafter\n"), f"the document became\n{text}")
-    print(f"{passed} passed, {failed} failed, 0 skipped")
-    return int(failed > 0)
+    return check.close()
 
 
 if __name__ == "__main__":

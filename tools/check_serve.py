@@ -20,25 +20,17 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import checking
+
 DOCUMENT = {"users": [{"name": "Ann", "friend": {"$ref": "/users/1"}}, {"name": "<b>Bob</b>"}],
             "many": list(range(450)), "a/b~c": {"": None}, "bytes": {"$base64": "AAEC"}, "text": "é" * 500}
 
 
-class Check:
+class Check(checking.Checker):
     def __init__(self, build, scratch):
+        super().__init__()
         self.command, self.heap = build / "everheap", scratch / "-odd name.heap"
         self.scratch = scratch
-        self.passed = self.failed = self.skipped = 0
-
-    def count(self, good, message):
-        self.passed += bool(good)
-        self.failed += not good
-        if not good:
-            print(str(message)[:3000])
-
-    def skip(self, message):
-        self.skipped += 1
-        print(f"skipped: {message}")
 
     def change(self, action, *words, text=None):
         subprocess.run([self.command, "json", action, "--", self.heap.name, *words], cwd=self.scratch, check=True,
@@ -133,8 +125,7 @@ class Check:
     def metrics(self):
         status, text = self.get("metrics")
         self.count(status == 200 and text.endswith("# EOF\n") and "everheap_live_blocks" in text, text)
-        if not shutil.which("promtool"):
-            self.skip("promtool: not installed (Debian: prometheus)")
+        if not self.has("promtool"):
             return
         # The one part of promtool that reads OpenMetrics makes a database of it, for which it wants times.
         timed = re.sub(r"(?m)^([^#\n].*)$", r"\1 1700000000", text)
@@ -204,8 +195,7 @@ def main():
             finally:
                 server.send_signal(signal.SIGTERM)
                 check.count(server.wait(30) == 0, "it does not end when it is asked to")
-    print(f"{check.passed} passed, {check.failed} failed, {check.skipped} skipped")
-    return int(check.failed > 0)
+    return check.close()
 
 
 if __name__ == "__main__":

@@ -279,7 +279,7 @@ static enum cli_exit completion_run(const struct cli_request *request)
 {
     static void (*const scripts[])(void) = {bash_script, zsh_script, fish_script};
     for (size_t i = 0; completion_choice(i); i++) {
-        if (strcmp(completion_choice(i)->name, request->arguments[0])) continue;
+        if (strcmp(completion_choice(i)->name, request->arguments[0]) != 0) continue;
         scripts[i]();
         return cli_finish(request, CLI_FINE);
     }

@@ -25,6 +25,7 @@ extern PyMethodDef binding_collection_methods[]; /* of a heap (collections.c) */
 
 typedef struct binding_heap {
     PyObject_HEAD evh_heap *heap; /* NULL when it is closed */
+    unsigned commits;             /* that threads are in, without Python's lock */
 } binding_heap;
 
 /** The open heap of a Python object, or NULL after raising. */

@@ -36,6 +36,14 @@ evh_heap *binding_heap_of(PyObject *self)
 
 /* ---- heaps ---- */
 
+/* Whether nobody is in a commit, so that the heap may end; else an exception. */
+static bool heap_is_quiet(PyObject *self)
+{
+    if (((binding_heap *)self)->commits == 0) return true;
+    PyErr_SetString(PyExc_RuntimeError, "another thread is in a commit");
+    return false;
+}
+
 static int heap_begin(PyObject *self, PyObject *arguments, PyObject *names)
 {
     static char *words[] = {"path", "mode", "must_exist", "size_max_bytes", "commit_sequence",
@@ -44,6 +52,7 @@ static int heap_begin(PyObject *self, PyObject *arguments, PyObject *names)
     unsigned mode = EVH_DURABLE;
     int must_exist = 0;
     unsigned long long size_max = 0, sequence = 0;
+    if (!heap_is_quiet(self)) return -1;
     if (!PyArg_ParseTupleAndKeywords(arguments, names, "O&|IpKK", words, PyUnicode_FSConverter,
                                      &path, &mode, &must_exist, &size_max, &sequence))
         return -1;
@@ -70,6 +79,7 @@ static void heap_end(PyObject *self)
 static PyObject *heap_close(PyObject *self, PyObject *nothing)
 {
     (void)nothing;
+    if (!heap_is_quiet(self)) return NULL;
     evh_heap *const heap = ((binding_heap *)self)->heap;
     ((binding_heap *)self)->heap = NULL;
     return binding_done(evh_close(heap));
@@ -81,9 +91,12 @@ static PyObject *heap_commit(PyObject *self, PyObject *nothing)
     evh_heap *const heap = binding_heap_of(self);
     evh_status status = EVH_OK;
     if (!heap) return NULL;
-    Py_BEGIN_ALLOW_THREADS /* others may work meanwhile, but not close it: that waits for nothing */
+    ((binding_heap *)self)->commits++;
+    Py_BEGIN_ALLOW_THREADS /* others may work meanwhile, but not close it */
         status = evh_commit(heap);
-    Py_END_ALLOW_THREADS return binding_done(status);
+    Py_END_ALLOW_THREADS;
+    ((binding_heap *)self)->commits--;
+    return binding_done(status);
 }
 
 static PyObject *heap_rollback(PyObject *self, PyObject *nothing)

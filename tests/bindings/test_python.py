@@ -1,4 +1,5 @@
 """test_python.py -- the module for Python. Usage: test_python.py BUILD; it closes as a test binary does."""
+import contextlib
 import os
 import pathlib
 import random
@@ -115,6 +116,34 @@ class Heaps(Case):
         with everheap.Heap(self.path("a.heap")) as heap:
             for i in range(3):
                 self.assertEqual(sum(heap.map(f"w{i}", key=int, value="Q").values()), 2000)
+            self.assertEqual(heap.check(), [])
+
+
+    def test_a_heap_is_not_closed_under_a_commit(self):
+        path = self.path("a.heap")
+        for _ in range(20):
+            heap = everheap.Heap(path)
+            started = threading.Event()
+
+            def commit():
+                started.set()
+                with contextlib.suppress(ValueError):  # it is closed
+                    for i in range(5):
+                        heap.vec("numbers").append(i)
+                        heap.commit()
+
+            committer = threading.Thread(target=commit, daemon=True)
+            committer.start()
+            started.wait()
+            while heap.info() and committer.is_alive():
+                try:
+                    heap.close()  # between two commits it may: then the thread is told
+                    break
+                except RuntimeError as told:
+                    self.assertIn("commit", str(told))
+            committer.join()
+            heap.close()
+        with everheap.Heap(path) as heap:
             self.assertEqual(heap.check(), [])
 
 

@@ -24,6 +24,14 @@ AR ?= ar
 PYTHON ?= python3
 BUILD ?= build
 PREFIX ?= /usr/local
+prefix ?= $(PREFIX)
+bindir ?= $(prefix)/bin
+includedir ?= $(prefix)/include
+libdir ?= $(prefix)/lib
+datadir ?= $(prefix)/share
+mandir ?= $(datadir)/man
+zshdir ?= $(datadir)/zsh/site-functions
+preloaddir ?= $(libdir)
 PROCESSORS := $(shell nproc 2>/dev/null || echo 2)
 Q := $(if $(V),,@)
 
@@ -43,6 +51,7 @@ TEST_PATHS := -Iinclude -Isrc -Icompat -Itests -Itests/support -D_GNU_SOURCE
 CXX_TEST_PATHS := $(TEST_PATHS:-Isrc=-idirafter src)
 
 LIBRARY_SOURCES := $(foreach layer,$(LAYERS),$(sort $(wildcard src/$(layer)/*.c)))
+PUBLIC_HEADERS := $(sort $(wildcard include/everheap/*.h))
 HEADERS := $(sort $(wildcard include/*.h include/*/*.h include/*.hpp include/*/*.hpp src/*/*.h))
 CLI_SOURCES := $(sort $(wildcard cli/*.c))
 TEST_SOURCES := $(sort $(wildcard tests/*_test.c) $(if $(HAS_CXX),$(wildcard tests/*_test.cpp)))
@@ -205,11 +214,15 @@ $(BUILD)/libeverheap.a: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o)
 	$(if $(V),,@echo "  AR    $@")
 	$(Q)$(AR) rcs $@ $^
 
-$(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) tools/exports.sh
+$(BUILD)/everheap.map: $(PUBLIC_HEADERS) tools/symbols.sh
+	@mkdir -p $(@D)
+	$(Q)sh tools/symbols.sh map $(PUBLIC_HEADERS) >$@
+
+$(BUILD)/libeverheap.so: $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/release/%.o) $(BUILD)/everheap.map tools/exports.sh
 	$(if $(V),,@echo "  LINK  $@")
-	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-soname,libeverheap.so.0 -Wl,-z,defs $(LDFLAGS) \
-		$(filter %.o,$^) $(LDLIBS) -o $@
-	$(Q)sh tools/exports.sh $@
+	$(Q)$(CC) -shared -pthread $(RELEASE) -Wl,-soname,libeverheap.so.0 -Wl,-z,defs \
+		-Wl,--version-script=$(BUILD)/everheap.map $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
+	$(Q)sh tools/exports.sh $@ $(PUBLIC_HEADERS)
 
 # malloc() itself, for LD_PRELOAD: the library with its own needs met by preload/own.c, one object.
 PRELOAD_SOURCES := $(sort $(wildcard preload/*.c))
@@ -272,13 +285,62 @@ endef
 
 # The shell of `everheap json` edits lines where libedit is; it is loaded then, not linked.
 HAS_EDITLINE := $(call has,editline/readline.h)
-$(eval $(call programs,cli,$(if $(HAS_EDITLINE),-DHAVE_EDITLINE=1),,))
+# Nor is what `everheap serve` needs.
+HAS_MICROHTTPD := $(call has,microhttpd.h,)
+$(eval $(call programs,cli,$(if $(HAS_EDITLINE),-DHAVE_EDITLINE=1) $(if $(HAS_MICROHTTPD),-DHAVE_MICROHTTPD=1) \
+	-I$(BUILD)/generated,,))
+$(BUILD)/generated/serve_page.inc: cli/serve_page.html tools/quote.sh
+	@mkdir -p $(@D)
+	$(Q)sh tools/quote.sh $< >$@
+$(BUILD)/objects/cli/serve_page.o: $(BUILD)/generated/serve_page.inc
 $(eval $(call programs,examples,,,$(EXAMPLE_SUPPORT)))
 $(eval $(call programs,bench,-D_GNU_SOURCE $$(BENCH_DEFINES),$$(BENCH_LIBRARIES),$(BENCH_SUPPORT)))
 
 $(BUILD)/everheap: $(CLI_SOURCES:%.c=$(BUILD)/objects/%.o) $(BUILD)/libeverheap.a
 	$(if $(V),,@echo "  LINK  $@")
 	$(Q)$(CC) -pthread $(RELEASE) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+# ---- bindings: built where the headers of the other language are ----------------------------------------
+
+PYTHON_INCLUDE = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))' 2>/dev/null)
+PYTHON_SUFFIX = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
+PYTHON_OBJECTS := $(patsubst %.c,$(BUILD)/objects/%.o,$(sort $(wildcard bindings/python/*.c)))
+NODE_INCLUDE ?= $(firstword $(wildcard /usr/include/node /usr/local/include/node /usr/include/nodejs/src))
+
+$(BUILD)/objects/bindings/python/%.o: bindings/python/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(RELEASE) -Iinclude -isystem $(PYTHON_INCLUDE) $(CPPFLAGS) $(CFLAGS) \
+		-MMD -MP -c $< -o $@
+
+$(BUILD)/python/done: $(PYTHON_OBJECTS) $(BUILD)/libeverheap.a bindings/python/everheap/__init__.py
+	@mkdir -p $(@D)/everheap
+	$(if $(V),,@echo "  LINK  $(@D)/everheap")
+	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(filter %.o %.a,$^) -Wl,--exclude-libs,ALL $(LDLIBS) \
+		-o $(@D)/everheap/_everheap$(PYTHON_SUFFIX)
+	$(Q)cp bindings/python/everheap/__init__.py $(@D)/everheap/
+	@touch $@
+
+$(BUILD)/objects/bindings/node/%.o: bindings/node/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC    $<")
+	$(Q)$(CC) $(STANDARD) $(CODE) $(RELEASE) -Iinclude -isystem $(NODE_INCLUDE) $(CPPFLAGS) $(CFLAGS) \
+		-MMD -MP -c $< -o $@
+
+$(BUILD)/node/done: $(patsubst %.c,$(BUILD)/objects/%.o,$(sort $(wildcard bindings/node/*.c))) \
+		$(BUILD)/libeverheap.a bindings/node/index.js bindings/node/package.json
+	@mkdir -p $(@D)/everheap
+	$(if $(V),,@echo "  LINK  $(@D)/everheap")
+	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(filter %.o %.a,$^) -Wl,--exclude-libs,ALL $(LDLIBS) \
+		-o $(@D)/everheap/everheap.node
+	$(Q)cp bindings/node/index.js bindings/node/package.json $(@D)/everheap/
+	@touch $@
+
+BINDINGS = $(if $(wildcard $(PYTHON_INCLUDE)/Python.h),$(BUILD)/python/done) \
+	$(if $(wildcard $(NODE_INCLUDE)/node_api.h),$(BUILD)/node/done)
+.PHONY: bindings
+bindings: ## build the modules for Python and Node, where their headers are, in BUILD/python and BUILD/node
+	+@$(if $(strip $(BINDINGS)),$(MAKE) --no-print-directory $(BINDINGS),:)
 
 .PHONY: examples
 examples: $(EXAMPLES)
@@ -289,9 +351,36 @@ demo: $(EXAMPLES) $(COMMAND) ## count the words of real text, killed 30 times on
 	@echo
 	@$(BUILD)/examples/json_demo $(COMMAND) $(JSON)
 
-.PHONY: install
-install: all ## copy headers, libraries, command and pkg-config file [PREFIX=, DESTDIR=]
-	@sh tools/install.sh $(BUILD) "$(DESTDIR)" "$(PREFIX)" "$(VERSION)"
+# Manual pages and completions come from the command's own table, and pages of functions from the headers.
+# PAGES_BY: the command that makes them, where the one that was built is for another processor.
+PAGES_BY ?= $(BUILD)/everheap
+.PHONY: pages
+pages: $(BUILD)/pages/done
+$(BUILD)/pages/done: $(PAGES_BY) $(PUBLIC_HEADERS) tools/pages.sh tools/make_manual.py examples/hello.c
+	@sh tools/pages.sh $(PAGES_BY) $(BUILD)/pages $(PYTHON)
+	@if [ -d $(@D)/man3 ]; then touch $@; fi
+
+INSTALLED = BUILD="$(BUILD)" VERSION="$(VERSION)" DESTDIR="$(DESTDIR)" prefix="$(prefix)" bindir="$(bindir)" \
+	includedir="$(includedir)" libdir="$(libdir)" datadir="$(datadir)" mandir="$(mandir)" \
+	zshdir="$(zshdir)" preloaddir="$(preloaddir)"
+.PHONY: install uninstall
+install: all pages ## copy headers, libraries, command, manual pages, completions, pkg-config and CMake files [prefix=, libdir=, DESTDIR=]
+	@$(INSTALLED) sh tools/install.sh
+uninstall: ## remove what install copied, given the same prefix=, libdir=, DESTDIR=
+	@$(INSTALLED) sh tools/install.sh --remove
+
+.PHONY: abi
+abi: $(BUILD)/libeverheap.so ## compare the shared library's interface with that of a revision [SINCE=revision]
+	@sh tools/abi.sh $< $(or $(SINCE),$(error say since when: make abi SINCE=v0.1.0))
+
+.PHONY: reference
+reference: ## make the reference of the interface as pages to browse: BUILD/reference/html [needs doxygen]
+	@mkdir -p $(BUILD)/reference
+	@REFERENCE=$(BUILD)/reference doxygen tools/Doxyfile
+
+.PHONY: deb
+deb: ## build the Debian packages, check them with lintian and use them [needs debhelper, lintian]
+	@sh tools/deb.sh $(BUILD) $(VERSION)
 
 # ---- tests --------------------------------------------------------------------------------------
 
@@ -304,7 +393,7 @@ JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(PROCESSORS))
 .PHONY: test
 test: ## run every test: lint, layers, examples, the two-file build; ends in one line
 	@sh tools/needs.sh $(PYTHON)
-	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples; \
+	+@$(MAKE) --no-print-directory -k $(JOBS) all tests examples pages bindings $(BUILD)/bench/live_bench; \
 		$(PYTHON) tools/run_tests.py --build $(BUILD) --build-status $$? --make "$(MAKE)" $(NO_CXX) \
 		$(if $(ONLY),--only $(ONLY))
 
@@ -439,8 +528,12 @@ endif
 $(BUILD)/bench/json_bench: BENCH_LIBRARIES += $(if $(HAS_CXX),-lstdc++) \
 	$(if $(HAS_SIMDJSON),-lsimdjson) $(if $(HAS_JANSSON),-ljansson) $(if $(HAS_YYJSON),-lyyjson)
 
-.PHONY: bench bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-live bench-arena bench-collect bench-compat bench-cxx bench-json
-bench: bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-live bench-arena $(if $(HAS_CXX),bench-collect bench-compat bench-cxx) bench-json ## run all benchmarks
+.PHONY: bench bench-each bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-live bench-arena bench-collect bench-compat bench-cxx bench-json
+BENCHED := bench-commit bench-alloc bench-malloc bench-fragment bench-open bench-live bench-arena \
+	$(if $(HAS_CXX),bench-collect bench-compat bench-cxx) bench-json
+bench: $(BENCHES) $(if $(HAS_BOOST),$(BUILD)/bench/arena_boost) $(BUILD)/libeverheap-malloc.so $(COMMAND) ## run all benchmarks, into BUILD/bench.jsonl and BUILD/bench.html [QUICK=1, ONLY=suite]
+	@$(PYTHON) tools/bench_report.py --build $(BUILD) $(if $(QUICK),--quick) --only "$(ONLY)" --out $(BUILD)/bench
+bench-each: $(BENCHED) # the same as each prints it, without python3
 bench-collect: $(BUILD)/bench/collect_bench ## measure collections beside C++'s, LMDB and SQLite
 	@$<
 bench-commit: $(BUILD)/bench/commit_bench ## measure commits beside raw writes, LMDB and SQLite
@@ -477,7 +570,7 @@ tidy: ## check layers, sizes, names, layout and lint
 	@sh tools/needs.sh $(PYTHON)
 	@$(PYTHON) tools/tidy.py --stats
 	@sh tools/format.sh --check
-	@sh tools/clang_tidy.sh $(LIBRARY_SOURCES) $(CLI_SOURCES)
+	@sh tools/clang_tidy.sh $(LIBRARY_SOURCES) $(filter-out cli/serve_page.c,$(CLI_SOURCES)) # its text is made
 
 .PHONY: format
 format: ## lay the sources out with clang-format
@@ -490,6 +583,10 @@ $(BUILD)/dist/everheap.c: $(LIBRARY_SOURCES) $(HEADERS) tools/amalgamate.py src/
 dist: $(BUILD)/dist/everheap.c ## join the library into dist/everheap.c and .h, build and test those two
 	@sh tools/check_dist.sh $(BUILD)
 
+.PHONY: tools
+tools: ## install what tests and pages can use beyond a compiler and python3, on Debian
+	@sh tools/needs_optional.sh
+
 .PHONY: clean
 clean: ## remove everything that was built
 	rm -rf $(BUILD)
@@ -499,4 +596,4 @@ help: ## list these targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | \
 		while IFS="$$(printf '\t')" read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -name '*.d' -type f 2>/dev/null)

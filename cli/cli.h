@@ -11,7 +11,7 @@
 
 /*
  * A subcommand is one file with one table, `struct cli_command`. The table is all that the parser,
- * the help and (later) the man pages and shell completions read. Each run has three steps:
+ * the help, the man pages and the shell completions read. Each run has three steps:
  *
  *   collect   fill one struct, the report, from the heap       (may be repeated, see cli_read)
  *   print     the report as text or as JSON                    (never touches the heap)
@@ -46,6 +46,13 @@ struct cli_argument {
     const char *help;
 };
 
+/* A word that the first argument may be, if it may be only certain words. */
+struct cli_choice {
+    const char *name;
+    const char *form; /* what follows it, such as "FILE [PATH]"; "" for nothing */
+    const char *help;
+};
+
 struct cli_example {
     const char *line;
     const char *what;
@@ -73,18 +80,35 @@ struct cli_command {
     const char *summary;                                 /* one line, for the list of commands */
     const char *description;                             /* paragraphs, for its help */
     struct cli_argument arguments[CLI_ARGUMENT_MAX + 1]; /* ends at a null name */
-    struct cli_option options[CLI_OPTION_MAX + 1]; /* likewise; --json and --help are implied */
-    struct cli_example examples[4];                /* ends at a null line */
+    struct cli_option options[CLI_OPTION_MAX + 1];    /* likewise; --json and --help are implied */
+    struct cli_example examples[4];                   /* ends at a null line */
+    const struct cli_choice *(*choice)(size_t index); /* NULL at the end; NULL: any first word */
+    bool is_text; /* what it prints is no report: there is no --json */
     enum cli_exit (*run)(const struct cli_request *request);
 };
 
 extern const struct cli_command cli_info, cli_check, cli_map, cli_dump, cli_log, cli_digest,
-    cli_stat, cli_trim, cli_json_command, cli_autopsy, cli_salvage, cli_repair, cli_tail;
+    cli_stat, cli_trim, cli_json_command, cli_autopsy, cli_salvage, cli_repair, cli_tail, cli_serve,
+    cli_completion, cli_manual;
+
+/** The subcommand at `index`, in the order of the help; NULL at the end (main.c). */
+const struct cli_command *cli_command_at(size_t index);
+/** The subcommand of that name, or NULL. */
+const struct cli_command *cli_command_find(const char *name);
+
+/** What `everheap` without a subcommand understands, and what is said of all: ends at a null name.
+ */
+extern const struct cli_option cli_main_options[];
+extern const char *const cli_main_summary, *const cli_main_description, *const cli_exit_status;
 
 /** Parse what follows the subcommand's name. False after a message about wrong usage. */
 bool cli_parse(struct cli_request *request, int count, char **words);
 /** Print the help of a subcommand to standard output. */
 void cli_help(const struct cli_command *command);
+/** The option at `index`: the command's own, then those of all; NULL at the end. */
+const struct cli_option *cli_option_at(const struct cli_command *command, size_t index);
+/** Whether an argument or an option's value is the name of a file. */
+bool cli_is_file(const char *value_name);
 
 /* ---- opening (open.c) ---- */
 
@@ -103,6 +127,12 @@ enum cli_exit cli_complain(const struct cli_request *request, const char *path,
 
 /** Memory for `count` items of `size` bytes in place of `items`. Ends the program if it lacks. */
 void *cli_resize(void *items, size_t count, size_t size);
+
+/**
+ * Store the address of function `name` in the `size` bytes at `target`. It is looked for in the
+ * shared library `file`, which is loaded if `*library` is NULL. False if there is no such thing.
+ */
+bool cli_load(void **library, const char *file, const char *name, void *target, size_t size);
 
 /** Show that long work goes on, if standard error is a terminal. Ended by cli_progress_end(). */
 void cli_progress_begin(const char *verb, const char *path);

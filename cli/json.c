@@ -264,21 +264,56 @@ static evh_status json_check(const struct cli_request *request, evh_db *db)
 }
 
 static const struct json_action json_actions[] = {
-    {"load", true, false, json_load},     {"get", false, false, json_get},
-    {"put", true, true, json_put},        {"push", true, true, json_push},
-    {"erase", true, true, json_erase},    {"patch", true, true, json_patch},
-    {"merge", true, true, json_merge},    {"query", false, true, json_query},
-    {"search", false, true, json_search}, {"keys", false, false, json_keys},
-    {"dump", false, false, json_dump},    {"refs", false, false, json_refs},
-    {"stat", false, false, json_stat},    {"check", false, false, json_check},
-    {"index", true, false, json_index},   {"watch", false, false, json_watch},
-    {"shell", true, false, json_shell},
+    {{"load", "FILE [PATH]", "read JSON from standard input (or --from), making FILE if need be"},
+     true,
+     false,
+     json_load},
+    {{"get", "FILE [PATH]", "print a value; a reference is followed"}, false, false, json_get},
+    {{"put", "FILE PATH [JSON]", "set a value, or add it"}, true, true, json_put},
+    {{"push", "FILE PATH [JSON]", "append to an array"}, true, true, json_push},
+    {{"erase", "FILE PATH", "take a value out"}, true, true, json_erase},
+    {{"patch", "FILE PATH [JSON]", "apply a JSON Patch (RFC 6902); PATH '' is all"},
+     true,
+     true,
+     json_patch},
+    {{"merge", "FILE PATH [JSON]", "apply a JSON Merge Patch (RFC 7396)"}, true, true, json_merge},
+    {{"query", "FILE QUERY", "print what a JSONPath query (RFC 9535) finds, with its paths"},
+     false,
+     true,
+     json_query},
+    {{"keys", "FILE [PATH]", "print the keys of an object"}, false, false, json_keys},
+    {{"dump", "FILE [PATH]", "print a value as it is"}, false, false, json_dump},
+    {{"search", "FILE TEXT", "list keys and strings that contain a text, with their paths"},
+     false,
+     true,
+     json_search},
+    {{"refs", "FILE", "list references that lead nowhere"}, false, false, json_refs},
+    {{"stat", "FILE", "print the database's metrics"}, false, false, json_stat},
+    {{"index", "FILE [on|off]", "keep an index of the strings, for searches; or stop"},
+     true,
+     false,
+     json_index},
+    {{"check", "FILE", "verify the document"}, false, false, json_check},
+    {{"watch", "FILE [PATH]", "print a value whenever a commit of another process changes it"},
+     false,
+     false,
+     json_watch},
+    {{"shell", "FILE", "read commands like these, without FILE, line by line"},
+     true,
+     false,
+     json_shell},
 };
+enum { JSON_ACTION_COUNT = sizeof json_actions / sizeof json_actions[0] };
+
+static const struct cli_choice *json_choice(size_t index)
+{
+    return index < JSON_ACTION_COUNT ? &json_actions[index].choice : NULL;
+}
 
 const struct json_action *json_find_action(const char *name)
 {
-    for (size_t i = 0; i < sizeof json_actions / sizeof json_actions[0]; i++)
-        if (strcmp(json_actions[i].name, name) == 0) return json_actions + i;
+    for (size_t i = 0; i < JSON_ACTION_COUNT; i++)
+        if (strcmp(json_actions[i].choice.name, name) == 0) return json_actions + i;
     return NULL;
 }
 
@@ -340,9 +375,7 @@ static enum cli_exit json_run(const struct cli_request *request)
     const char *name = request->arguments[ARGUMENT_ACTION];
     const struct json_action *action = json_find_action(name);
     const char *missing = NULL;
-    if (!action)
-        missing = "an action is needed: load, get, put, push, erase, patch, merge, query, "
-                  "search, keys, dump, refs, stat, index, check, watch or shell";
+    if (!action) missing = "an action is needed, the first argument is none";
     if (action && action->needs_path && !request->arguments[ARGUMENT_PATH])
         missing = "no PATH given";
     const char *path = request->arguments[ARGUMENT_PATH];
@@ -362,25 +395,6 @@ const struct cli_command cli_json_command = {
     .name = "json",
     .summary = "Read and change the JSON document in a heap file.",
     .description =
-        "ACTION is one of\n"
-        "  load FILE [PATH]        read JSON from standard input (or --from), making FILE if need "
-        "be\n"
-        "  get FILE [PATH]         print a value; a reference is followed\n"
-        "  put FILE PATH [JSON]    set a value, or add it\n"
-        "  push FILE PATH [JSON]   append to an array\n"
-        "  erase FILE PATH         take a value out\n"
-        "  patch FILE PATH [JSON]  apply a JSON Patch (RFC 6902); PATH '' is all\n"
-        "  merge FILE PATH [JSON]  apply a JSON Merge Patch (RFC 7396)\n"
-        "  query FILE QUERY        print what a JSONPath query (RFC 9535) finds, with its paths\n"
-        "  keys FILE [PATH]        print the keys of an object\n"
-        "  dump FILE [PATH]        print a value as it is\n"
-        "  search FILE TEXT        list keys and strings that contain a text, with their paths\n"
-        "  refs FILE               list references that lead nowhere\n"
-        "  stat FILE               print the database's metrics\n"
-        "  index FILE [on|off]     keep an index of the strings, for searches; or stop\n"
-        "  check FILE              verify the document\n"
-        "  watch FILE [PATH]       print a value whenever a commit of another process changes it\n"
-        "  shell FILE              read commands like these, without FILE, line by line\n"
         "PATH is a JSON Pointer (RFC 6901). A change is one commit: all of it, or nothing.",
     .arguments = {{"ACTION", false, "what to do"},
                   {"FILE", false, "the heap"},
@@ -401,5 +415,6 @@ const struct cli_command cli_json_command = {
     .examples = {{"everheap json load app.heap < doc.json", "make a heap that holds a document"},
                  {"everheap json get app.heap /users/0/name -r", "one string, as it is"},
                  {"everheap json put app.heap /users/0/age 42", "change one value, durably"}},
+    .choice = json_choice,
     .run = json_run,
 };

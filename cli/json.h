@@ -19,7 +19,7 @@ enum {
 enum { ARGUMENT_ACTION, ARGUMENT_FILE, ARGUMENT_PATH, ARGUMENT_VALUE };
 
 struct json_action {
-    const char *name;
+    struct cli_choice choice; /* its name and help */
     bool is_change;
     bool needs_path;
     evh_status (*run)(const struct cli_request *request, evh_db *db);

@@ -14,7 +14,6 @@
 
 #ifdef HAVE_EDITLINE
 
-#include <dlfcn.h>
 #include <editline/readline.h>
 
 /* What is used of libedit, under the names of readline. */
@@ -32,10 +31,7 @@ static struct {
 static bool line_load(const char *name, void *target, size_t size)
 {
     static void *library;
-    if (!library) library = dlopen("libedit.so.2", RTLD_NOW | RTLD_LOCAL);
-    void *const symbol = library ? dlsym(library, name) : NULL;
-    if (symbol) memcpy(target, &symbol, size);
-    return symbol != NULL;
+    return cli_load(&library, "libedit.so.2", name, target, size);
 }
 
 /* ---- completion ---- */

@@ -127,12 +127,12 @@ static void shell_act(struct shell *shell, const struct json_action *action, cha
 {
     struct cli_request request = *shell->request;
     const bool takes_text =
-        strcmp(action->name, "query") == 0 || strcmp(action->name, "search") == 0;
+        strcmp(action->choice.name, "query") == 0 || strcmp(action->choice.name, "search") == 0;
     request.arguments[ARGUMENT_PATH] = takes_text ? shell_rest(line) : shell_word(&line);
     request.arguments[ARGUMENT_VALUE] = takes_text ? NULL : shell_rest(line);
     const char *path = request.arguments[ARGUMENT_PATH];
     if (path && strcmp(path, "''") == 0) request.arguments[ARGUMENT_PATH] = "";
-    const bool takes_value = action->is_change && strcmp(action->name, "erase") != 0;
+    const bool takes_value = action->is_change && strcmp(action->choice.name, "erase") != 0;
     if ((action->needs_path && !path) || (takes_value && !request.arguments[ARGUMENT_VALUE])) {
         shell_complain(shell, "something is missing: try 'help'");
         return;

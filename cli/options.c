@@ -15,6 +15,20 @@ static const struct cli_option common_options[] = {
 };
 enum { COMMON_JSON, COMMON_HELP, COMMON_COUNT };
 
+const struct cli_option *cli_option_at(const struct cli_command *command, size_t index)
+{
+    size_t own = 0;
+    while (command->options[own].name && own < index) own++;
+    if (command->options[own].name) return &command->options[own];
+    const size_t common = index - own + (command->is_text ? COMMON_HELP : COMMON_JSON);
+    return common < COMMON_COUNT ? &common_options[common] : NULL;
+}
+
+bool cli_is_file(const char *value_name)
+{
+    return value_name && strncmp(value_name, "FILE", 4) == 0;
+}
+
 static bool usage_fail(const struct cli_command *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -81,7 +95,7 @@ static bool take_option(struct cli_request *request, int count, char **words, in
     const char *const word = words[*index];
     const struct option_word split = option_split(word);
 
-    for (int i = 0; i < COMMON_COUNT; i++) {
+    for (int i = command->is_text ? COMMON_HELP : COMMON_JSON; i < COMMON_COUNT; i++) {
         if (!option_matches(&common_options[i], &split)) continue;
         if (split.value) return usage_fail(command, "option '%s' takes no value", word);
         if (i == COMMON_JSON) request->json = true;
@@ -163,6 +177,18 @@ static void help_option(const struct cli_option *option)
     printf("\n");
 }
 
+static void help_choices(const struct cli_command *command)
+{
+    if (!command->choice) return;
+    printf("\n%s is one of:\n", command->arguments[0].name);
+    for (size_t i = 0; command->choice(i); i++) {
+        const struct cli_choice *const choice = command->choice(i);
+        char form[40];
+        snprintf(form, sizeof form, "%s %s", choice->name, choice->form);
+        printf("  %-24s%s\n", form, choice->help);
+    }
+}
+
 void cli_help(const struct cli_command *command)
 {
     printf("Usage: everheap %s [OPTION]...", command->name);
@@ -176,12 +202,12 @@ void cli_help(const struct cli_command *command)
     for (int i = 0; command->arguments[i].name; i++) {
         printf("  %-22s%s\n", command->arguments[i].name, command->arguments[i].help);
     }
+    help_choices(command);
     printf("\nOptions:\n");
-    for (int i = 0; command->options[i].name; i++) help_option(&command->options[i]);
-    for (int i = 0; i < COMMON_COUNT; i++) help_option(&common_options[i]);
+    for (size_t i = 0; cli_option_at(command, i); i++) help_option(cli_option_at(command, i));
     printf("\nExamples:\n");
     for (int i = 0; command->examples[i].line; i++) {
-        printf("  %-42s%s\n", command->examples[i].line, command->examples[i].what);
+        printf("  %-44s  %s\n", command->examples[i].line, command->examples[i].what);
     }
-    printf("\nExit status: 0 fine, 1 findings, 2 could not run.\n");
+    printf("\nExit status: %s\n", cli_exit_status);
 }

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 
+import checking
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 COMMON = ["-std=c++17", *WARNINGS, f"-I{ROOT / 'include'}"]
@@ -26,21 +28,11 @@ DIALECTS = [[], ["-fno-exceptions", "-fno-rtti"], ["-std=c++20"]]
 ROUNDS = 4
 
 
-class Check:
+class Check(checking.Checker):
     def __init__(self, build, scratch):
+        super().__init__()
         self.build, self.scratch = build, scratch
-        self.passed = self.failed = self.skipped = 0
         self.compilers = [(name, command) for name, command in COMPILERS if self.works(name, command)]
-
-    def count(self, good, message):
-        self.passed += good
-        self.failed += not good
-        if not good:
-            print(message.rstrip())
-
-    def skip(self, message):
-        self.skipped += 1
-        print(f"skipped: {message}")
 
     def works(self, name, command):
         """Whether the compiler and its standard library are there."""
@@ -130,8 +122,7 @@ def main():
             check.headers(pool)
             check.refused(pool)
             check.matrix(pool)
-    print(f"{check.passed} passed, {check.failed} failed, {check.skipped} skipped")
-    return int(check.failed > 0)
+    return check.close()
 
 
 if __name__ == "__main__":

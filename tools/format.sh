@@ -5,7 +5,7 @@ if ! command -v clang-format >/dev/null 2>&1; then
     echo "clang-format is not installed: layout not checked"
     exit 0
 fi
-files=$(find include src compat tests examples cli bench preload \( -name '*.[ch]' -o -name '*.[ch]pp' \) 2>/dev/null | sort)
+files=$(find include src compat tests examples cli bench preload bindings \( -name '*.[ch]' -o -name '*.[ch]pp' \) 2>/dev/null | sort)
 if [ "${1:-}" = --check ]; then
     # shellcheck disable=SC2086
     clang-format --dry-run -Werror $files

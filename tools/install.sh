@@ -1,28 +1,75 @@
 #!/bin/sh
-# install.sh -- put what was built under DESTDIR/PREFIX. Usage: install.sh BUILD DESTDIR PREFIX VERSION
+# install.sh -- copy what was built to where it is found: headers, libraries, the command, pkg-config and
+# CMake files, and what there is of man pages and completions. With --remove: take those away again.
+# Told by the environment: BUILD, VERSION, DESTDIR, prefix, bindir, includedir, libdir, datadir, mandir,
+# zshdir, preloaddir.
 set -eu
-build=$1 destination=$2 prefix=$3 version=$4
-root=$destination$prefix
+action=${1:-copy}
+generated=$(mktemp -d)
+trap 'rm -rf "$generated"' EXIT
 
-mkdir -p "$root/include/everheap/compat" "$root/lib/pkgconfig" "$root/bin"
-install -m 644 include/everheap.h include/everheap.hpp "$root/include/"
-install -m 644 include/everheap/*.h include/everheap/*.hpp "$root/include/everheap/"
-install -m 644 compat/*.h compat/*.hpp "$root/include/everheap/compat/"
-install -m 644 "$build/libeverheap.a" "$root/lib/"
-install -m 755 "$build/libeverheap.so" "$root/lib/libeverheap.so.$version"
-ln -sf "libeverheap.so.$version" "$root/lib/libeverheap.so.0"
-ln -sf libeverheap.so.0 "$root/lib/libeverheap.so"
-if [ -x "$build/everheap" ]; then install -m 755 "$build/everheap" "$root/bin/"; fi
-cat >"$root/lib/pkgconfig/everheap.pc" <<END
-prefix=$prefix
-includedir=\${prefix}/include
-libdir=\${prefix}/lib
+put() # mode file target
+{
+    if [ "$action" = --remove ]; then
+        rm -f "$DESTDIR$3"
+    else
+        mkdir -p "$(dirname "$DESTDIR$3")"
+        install -m "$1" "$2" "$DESTDIR$3"
+    fi
+}
 
-Name: everheap
-Description: A heap that lasts: malloc in one memory-mapped file, with atomic durable commits
-Version: $version
-Cflags: -I\${includedir}
-Libs: -L\${libdir} -leverheap
-Libs.private: -pthread
-END
-echo "installed everheap $version in $root"
+put_link() # to target
+{
+    if [ "$action" = --remove ]; then rm -f "$DESTDIR$2"; else ln -sf "$1" "$DESTDIR$2"; fi
+}
+
+fill_in() # template: with @NAME@ filled in
+{
+    sed -e "s|@prefix@|$prefix|" -e "s|@includedir@|$includedir|" -e "s|@libdir@|$libdir|" \
+        -e "s|@VERSION@|$VERSION|" -e "s|@MAJOR@|${VERSION%%.*}|" -e "s|@MINOR@|$minor|" \
+        -e "s|@INCLUDE_FROM_LIB@|$(realpath -m --relative-to="$libdir" "$includedir")|" "$1"
+}
+
+minor=${VERSION#*.}
+minor=${minor%%.*}
+for file in include/everheap.h include/everheap.hpp include/everheap/*; do
+    put 644 "$file" "$includedir/${file#include/}"
+done
+for file in compat/*; do put 644 "$file" "$includedir/everheap/$file"; done
+
+put 644 "$BUILD/libeverheap.a" "$libdir/libeverheap.a"
+put 755 "$BUILD/libeverheap.so" "$libdir/libeverheap.so.$VERSION"
+put_link "libeverheap.so.$VERSION" "$libdir/libeverheap.so.0"
+put_link libeverheap.so.0 "$libdir/libeverheap.so"
+put 755 "$BUILD/libeverheap-malloc.so" "$preloaddir/libeverheap-malloc.so"
+put 755 "$BUILD/everheap" "$bindir/everheap"
+
+for folder in "$BUILD"/pages/man?; do
+    target=$DESTDIR$mandir/${folder##*/}
+    if [ "$action" = --remove ]; then
+        (cd "$folder" && ls) | (cd "$target" 2>/dev/null && xargs rm -f)
+    else
+        mkdir -p "$target"
+        cp -P "$folder"/* "$target/"
+    fi
+done
+put 644 "$BUILD/pages/everheap.bash" "$datadir/bash-completion/completions/everheap"
+put 644 "$BUILD/pages/_everheap" "$zshdir/_everheap"
+put 644 "$BUILD/pages/everheap.fish" "$datadir/fish/vendor_completions.d/everheap.fish"
+
+for file in everheap.pc everheapConfig.cmake everheapConfigVersion.cmake; do
+    fill_in "tools/$file.in" >"$generated/$file"
+done
+put 644 "$generated/everheap.pc" "$libdir/pkgconfig/everheap.pc"
+for file in everheapConfig.cmake everheapConfigVersion.cmake; do
+    put 644 "$generated/$file" "$libdir/cmake/everheap/$file"
+done
+
+if [ "$action" = --remove ]; then
+    for folder in "$includedir/everheap/compat" "$includedir/everheap" "$libdir/cmake/everheap"; do
+        rmdir "$DESTDIR$folder" 2>/dev/null || true
+    done
+    echo "removed everheap $VERSION from $DESTDIR$prefix"
+else
+    echo "installed everheap $VERSION in $DESTDIR$prefix"
+fi

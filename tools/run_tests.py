@@ -88,17 +88,27 @@ def run_step(name, command, environment, is_counting=False):
     return Result(name, 1 - failed, failed, 0, time.monotonic() - start, output)
 
 
-def steps(arguments, environment):
-    """What make test runs besides the binaries: yields one result after the other."""
-    build = arguments.build
-    yield run_step("lint", [sys.executable, "tools/tidy.py"], environment)
-    yield run_step("examples", ["sh", "tools/check_examples.sh", build], environment)
-    yield run_step("command", ["sh", "tools/check_command.sh", build], environment)
-    yield run_step("planted bugs", ["sh", "tools/planted.sh", build], environment)
-    if not arguments.no_cplusplus:
-        yield run_step("C++ libraries", [sys.executable, "tools/check_cxx.py", build], environment,
-                       True)
-    yield run_step("dist", arguments.make.split() + ["--no-print-directory", "dist"], environment)
+def steps(arguments):
+    """What make test runs besides the binaries: (name, command, whether it closes as a binary does). Each
+    needs what was built, and builds only what no other does: they run side by side. Long ones first."""
+    build, python = arguments.build, sys.executable
+    return [
+        ("dist", [*arguments.make.split(), "--no-print-directory", "dist"], False),
+        *([] if arguments.no_cplusplus else [
+            ("C++ libraries", [python, "tools/check_cxx.py", build], True)]),
+        ("planted bugs", ["sh", "tools/planted.sh", build], False),
+        ("install", [python, "tools/check_install.py", build, arguments.make], True),
+        ("lint", [python, "tools/tidy.py"], False),
+        ("examples", ["sh", "tools/check_examples.sh", build], False),
+        ("command", ["sh", "tools/check_command.sh", build], False),
+        ("manual, completions", [python, "tools/check_pages.py", build], True),
+        ("documents", [python, "tools/check_docs.py", build], True),
+        ("bench report", [python, "tools/check_report.py", build], True),
+        ("serve", [python, "tools/check_serve.py", build], True),
+        ("ABI", ["sh", "tools/check_abi.sh", build], True),
+        ("Python", ["sh", "tools/check_binding.sh", build, "python", python, "tests/bindings/test_python.py"], True),
+        ("Node", ["sh", "tools/check_binding.sh", build, "node", "node", "tests/bindings/test_node.js"], True),
+    ]
 
 
 def find_binaries(arguments, flavour):
@@ -142,20 +152,20 @@ def main():
     if arguments.build_status:
         results.append(Result("build", 0, 1, 0, 0, "something did not compile: see above\n"))
         results[-1].show()
-    if not arguments.flavour and not arguments.only and not emulator:
-        for result in steps(arguments, environment):
-            result.show()
-            results.append(result)
     for flavour in {"asan", "tsan"}.intersection(arguments.flavour.split(",")):
         command = ["sh", "tools/check_examples.sh", f"{arguments.build}/{flavour}", "some"]
-        results.append(run_step(f"examples ({flavour})", command, environment))
+        results.append(run_step(f"examples ({flavour})", command, environment, False))
         results[-1].show()
     if arguments.no_cplusplus:
         count = len(list((ROOT / "tests").glob("*_test.cpp")))
         results.append(Result("C++", 0, 0, count, 0, f"no C++ compiler: {count} programs left out\n"))
         results[-1].show()
     with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
-        futures = [pool.submit(run_binary, b, environment, timeout, emulator) for b in binaries]
+        futures = []
+        if not arguments.flavour and not arguments.only and not emulator:
+            futures += [pool.submit(run_step, name, command, environment, is_counting)
+                        for name, command, is_counting in steps(arguments)]
+        futures += [pool.submit(run_binary, b, environment, timeout, emulator) for b in binaries]
         for future in concurrent.futures.as_completed(futures):
             future.result().show()
             results.append(future.result())

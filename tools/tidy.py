@@ -17,7 +17,7 @@ COLUMNS, FILE_LINES, FUNCTION_LINES, PUBLIC_HEADER_LINES = 100, 1000, 70, 400
 # At least; what is left out has none to keep. Layers above the storage are what they have reached.
 ASSERTIONS_PER_FUNCTION = {"region": 2.0, "journal": 2.0, "heap": 2.0, "arena": 2.0, "collect": 2.0,
                            "json": 0.8, "db": 0.8}
-CODE_FOLDERS = ("include", "src", "tests", "examples", "cli", "bench", "fuzz", "compat", "preload")
+CODE_FOLDERS = ("include", "src", "tests", "examples", "cli", "bench", "fuzz", "compat", "preload", "bindings")
 BANNED = {"sprintf": "snprintf", "strcpy": "memcpy", "strcat": "memcpy", "gets": "fgets",
           "atoi": "strtol", "alloca": "an array", "atomic_thread_fence": "an ordering on the operation",
           "__atomic_thread_fence": "an ordering on the operation"}
@@ -204,8 +204,16 @@ def check_headers(paths):
                 complain(header, 1, f"does not compile alone as {language}: {first}")
 
 
+def check_function_link(path, number, name, file):
+    """The function is defined in that file: a line in the first column that does not end its declaration."""
+    form = re.compile(rf"^[A-Za-z].*\b{name}\((?:[^;{{]|\n)*\n?\{{", re.MULTILINE)
+    if not form.search(file.read_text()):
+        complain(path, number, f"{file.name} has no function {name}()")
+
+
 def check_documents():
-    """Links lead somewhere; a link [`name`](tests/x_test.c) names a test that exists."""
+    """Links lead somewhere; a link [`name`](tests/x_test.c) names a test that exists, and a link
+    [`name()`](src/x.c) a function that the file defines."""
     for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]):
         in_code = False
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -218,6 +226,9 @@ def check_documents():
                 file = (path.parent / target.partition("#")[0])
                 if not file.exists():
                     complain(path, number, f"link to {target}, which does not exist")
+                elif name := re.match(r"`(\w+)\(\)`$", text):
+                    if file.suffix == ".c" or file.is_relative_to(ROOT / "src"):
+                        check_function_link(path, number, name[1], file)
                 elif name := re.match(r"`(\w+)`$", text):
                     if file.stem.endswith("_test") and f"TEST({name[1]})" not in file.read_text():
                         complain(path, number, f"{target} has no test {name[1]}")

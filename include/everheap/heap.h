@@ -162,7 +162,7 @@ EVH_API evh_status evh_save(evh_heap *heap, const char *path);
  * Returns   EVH_OK once the commit is on the disk. In a memory heap there is nothing to do: EVH_OK.
  * Errors    EVH_READ_ONLY, EVH_FULL or EVH_NO_MEMORY (nothing committed, changes still in memory:
  *           commit again or roll back), EVH_IO or EVH_POISONED (a flush failed: the outcome is
- * known only after reopening), EVH_BUSY (inside the caller's own evh_enter()), EVH_FORKED.
+ *           known only after reopening), EVH_BUSY (inside the caller's evh_enter()), EVH_FORKED.
  * Threads   per heap: no other thread may write to the heap meanwhile, unless all of them bracket
  *           their writes with evh_enter(). Several threads may commit at once: they share flushes.
  * Crash     before it returns EVH_OK: the previous commit or this one, never a mixture.

@@ -43,18 +43,24 @@ static void *arena_debug_push(void **array, size_t *count, size_t *limit, size_t
 
 /* ---- verifying ---- */
 
-/* A text for messages: what is known of a block. Static for each thread. */
-static const char *arena_debug_text(const evh_arena *arena, const struct debug_block *block)
+/* A text for messages: what is known of a block. */
+struct arena_debug_text {
+    char text[160];
+};
+
+static struct arena_debug_text arena_debug_text(const evh_arena *arena,
+                                                const struct debug_block *block)
 {
-    static _Thread_local char text[160];
+    struct arena_debug_text made;
     assert(block->key != 0);
     if (arena_debug_has(arena, DEBUG_SITES))
-        (void)snprintf(text, sizeof text, "block of %llu bytes made at %s",
+        (void)snprintf(made.text, sizeof made.text, "block of %llu bytes made at %s",
                        (unsigned long long)block->size, block->made_at);
     else
-        (void)snprintf(text, sizeof text, "block of %llu bytes", (unsigned long long)block->size);
-    assert(text[0] != 0);
-    return text;
+        (void)snprintf(made.text, sizeof made.text, "block of %llu bytes",
+                       (unsigned long long)block->size);
+    assert(made.text[0] != 0);
+    return made;
 }
 
 static evh_status arena_debug_verify(evh_arena *arena, const struct debug_block *block)
@@ -68,11 +74,11 @@ static evh_status arena_debug_verify(evh_arena *arena, const struct debug_block 
     if (!debug_has_canary(address + block->size, DEBUG_CANARY_BYTES, &first))
         return debug_misuse(arena->options.misuse, EVH_OVERWRITTEN, NO_OFFSET,
                             "arena '%s': overflow: byte %zu behind a %s was written", arena->name,
-                            first, arena_debug_text(arena, block));
+                            first, arena_debug_text(arena, block).text);
     if (!debug_has_canary(address - DEBUG_CANARY_BYTES, DEBUG_CANARY_BYTES, &first))
         return debug_misuse(arena->options.misuse, EVH_OVERWRITTEN, NO_OFFSET,
                             "arena '%s': underflow: byte %zu before a %s was written", arena->name,
-                            DEBUG_CANARY_BYTES - first, arena_debug_text(arena, block));
+                            DEBUG_CANARY_BYTES - first, arena_debug_text(arena, block).text);
     return EVH_OK;
 }
 

@@ -8,7 +8,8 @@
 #include "arena/arena.h"
 
 enum {
-    SHARED_SLOTS = 16,
+    SHARED_SLOTS =
+        8, /* few: a library that is loaded later finds 1.6 KiB for all threads' variables */
     SHARED_PIECE_BYTES = 16 * 1024,
     SHARED_LARGE_BYTES = SHARED_PIECE_BYTES / 4, /* above, a block is no business of a piece */
 };

@@ -82,19 +82,23 @@ bool pool_debug_is_live(const evh_pool *pool, const void *block)
 
 /* ---- verifying ---- */
 
-static const char *pool_debug_text(const evh_pool *pool, const struct debug_block *known)
+/* A text for messages: where a block comes from. */
+struct pool_debug_text {
+    char text[240];
+};
+
+static struct pool_debug_text pool_debug_text(const evh_pool *pool, const struct debug_block *known)
 {
-    static _Thread_local char text[240];
+    struct pool_debug_text made = {{0}};
     assert(known != NULL);
-    text[0] = 0;
-    if (!pool_debug_has(pool, DEBUG_SITES)) return text;
+    if (!pool_debug_has(pool, DEBUG_SITES)) return made;
     if (known->is_free)
-        (void)snprintf(text, sizeof text, " (made at %s, freed at %s)", known->made_at,
+        (void)snprintf(made.text, sizeof made.text, " (made at %s, freed at %s)", known->made_at,
                        known->freed_at);
     else
-        (void)snprintf(text, sizeof text, " (made at %s)", known->made_at);
-    assert(text[0] != 0);
-    return text;
+        (void)snprintf(made.text, sizeof made.text, " (made at %s)", known->made_at);
+    assert(made.text[0] != 0);
+    return made;
 }
 
 static evh_status pool_debug_verify(const evh_pool *pool, const struct debug_block *known)
@@ -110,12 +114,13 @@ static evh_status pool_debug_verify(const evh_pool *pool, const struct debug_blo
         if (!debug_has_canary(block + size, behind, &first))
             return debug_misuse(pool->options.misuse, EVH_OVERWRITTEN, NO_OFFSET,
                                 "pool '%s': overflow: byte %zu behind block %p was written%s",
-                                pool->name, first, (void *)block, pool_debug_text(pool, known));
+                                pool->name, first, (void *)block,
+                                pool_debug_text(pool, known).text);
         if (!debug_has_canary(place, pool->debug->front_bytes, &first))
             return debug_misuse(pool->options.misuse, EVH_OVERWRITTEN, NO_OFFSET,
                                 "pool '%s': underflow: byte %zu before block %p was written%s",
                                 pool->name, pool->debug->front_bytes - first, (void *)block,
-                                pool_debug_text(pool, known));
+                                pool_debug_text(pool, known).text);
     }
     if (!known->is_free || !pool_debug_has(pool, DEBUG_JUNK)) return EVH_OK;
     os_annotate_defined(block, size);
@@ -124,7 +129,7 @@ static evh_status pool_debug_verify(const evh_pool *pool, const struct debug_blo
     if (is_junk) return EVH_OK;
     return debug_misuse(pool->options.misuse, EVH_OVERWRITTEN, NO_OFFSET,
                         "pool '%s': use after free: byte %zu of block %p was written%s", pool->name,
-                        first, (void *)block, pool_debug_text(pool, known));
+                        first, (void *)block, pool_debug_text(pool, known).text);
 }
 
 static void pool_debug_every(evh_pool *pool)
@@ -290,7 +295,7 @@ static void pool_debug_bad_put(const evh_pool *pool, void *block, const struct d
     const bool is_free = known || pool_debug_is_place(pool, block);
     if (is_free)
         (void)snprintf(text, sizeof text, "it is free already%s",
-                       known ? pool_debug_text(pool, known) : "");
+                       known ? pool_debug_text(pool, known).text : "");
     else
         (void)snprintf(text, sizeof text, "no block of this pool begins there");
     (void)pool_misuse(pool, is_free ? EVH_DOUBLE_FREE : EVH_BAD_POINTER, block, text);

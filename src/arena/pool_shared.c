@@ -9,7 +9,7 @@
  */
 #include "arena/pool.h"
 
-enum { SHARED_POOL_SLOTS = 16 };
+enum { SHARED_POOL_SLOTS = 8 }; /* few, for the reason that SHARED_SLOTS is */
 
 struct pool_slot {
     uint64_t stamp; /* of the pool; 0: none */

@@ -462,7 +462,7 @@ TEST(everything_that_is_freed_becomes_one_run_again)
         blocks[k] = blocks[i - 1];
     }
     uint64_t runs[2] = {0};
-    CHECK_EQUAL(slices_each_free_run(heap, 1, count_run, runs), EVH_OK);
+    CHECK_EQUAL(slices_each_free_run(heap, count_run, runs), EVH_OK);
     const evh_info info = allocator_info(heap);
     const uint64_t slices = heap->state.heap_bytes >> SLICE_SHIFT;
     free(blocks);

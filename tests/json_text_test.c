@@ -1,4 +1,5 @@
 /* json_text_test.c -- below the grammar: ends of strings, UTF-8, escapes, base64, pointers. */
+#include "json/json.h"
 #include "json/scan.h"
 #include "test.h"
 

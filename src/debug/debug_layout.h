@@ -8,7 +8,7 @@
 #include <everheap/debug.h>
 
 #define LOG_MAGIC 0x31474f4c48564540u  /* "@EVHLOG1", of every record */
-#define RING_MAGIC 0x31474e4952564540u /* "@EVRING1" */
+#define LOG_RING_MAGIC 0x31474e4952564540u /* "@EVRING1" */
 
 /* Of an operation. `operation.number` is stored last: 0 while the record is written. */
 struct log_record {
@@ -19,14 +19,14 @@ struct log_record {
 static_assert(sizeof(struct evh_debug_operation) == 128, "on disk");
 static_assert(sizeof(struct log_record) == 136, "on disk");
 
-enum { RING_RECORDS = 2048 };
+enum { LOG_RING_RECORDS = 2048 };
 
 /* In a live heap: the block of a root with the tag EVH_DEBUG_LOG_TAG. */
 struct debug_ring {
     uint64_t magic;
     uint64_t count; /* operations so far, by all processes; atomic */
     uint64_t reserved[6];
-    struct log_record records[RING_RECORDS]; /* number n is in record n % RING_RECORDS */
+    struct log_record records[LOG_RING_RECORDS]; /* number n is in record n % LOG_RING_RECORDS */
 };
 
 static_assert(sizeof(struct debug_ring) == 278592, "on disk");

@@ -85,8 +85,8 @@ EVH_INTERNAL void debug_ring_begin(struct debug_ring *ring)
     assert(ring != NULL);
     static_assert(offsetof(struct log_record, operation.number) == 8, "an aligned word");
     /* Whoever is first; all of them store the same. */
-    base_store(&ring->magic, RING_MAGIC, __ATOMIC_RELEASE);
-    assert(ring->magic == RING_MAGIC);
+    base_store(&ring->magic, LOG_RING_MAGIC, __ATOMIC_RELEASE);
+    assert(ring->magic == LOG_RING_MAGIC);
 }
 
 EVH_INTERNAL void debug_ring_add(struct debug_ring *ring, const char *operation, const char *object,
@@ -96,7 +96,7 @@ EVH_INTERNAL void debug_ring_add(struct debug_ring *ring, const char *operation,
     const struct log_record record = log_describe(operation, object, address, size, site);
     const uint64_t number = base_add_fetch(&ring->count, 1, __ATOMIC_RELAXED);
     assert(number > 0);
-    struct log_record *slot = &ring->records[number % RING_RECORDS];
+    struct log_record *slot = &ring->records[number % LOG_RING_RECORDS];
     base_store(&slot->operation.number, 0, __ATOMIC_RELEASE);
     slot->magic = record.magic;
     memcpy((unsigned char *)&slot->operation + sizeof slot->operation.number,
@@ -140,17 +140,17 @@ EVH_INTERNAL evh_status debug_ring_visit(const struct debug_ring *ring, uint64_t
                                          evh_debug_operation_visit *visit, void *context)
 {
     assert(visit != NULL);
-    if (size < sizeof *ring || ring->magic != RING_MAGIC)
+    if (size < sizeof *ring || ring->magic != LOG_RING_MAGIC)
         return base_fail(EVH_CORRUPT, NO_OFFSET, "the log of operations is damaged");
     struct log_record *records = os->memory_allocate(sizeof ring->records);
     if (!records) return base_fail(EVH_NO_MEMORY, NO_OFFSET, "no memory to read the log");
     size_t count = 0;
-    for (size_t i = 0; i < RING_RECORDS; i++) {
+    for (size_t i = 0; i < LOG_RING_RECORDS; i++) {
         const struct log_record *from = &ring->records[i];
         const uint64_t number = base_load(&from->operation.number, __ATOMIC_ACQUIRE);
         records[count] = *from;
         /* Not while it is written, or was when its process was killed. */
-        if (number == 0 || number % RING_RECORDS != i ||
+        if (number == 0 || number % LOG_RING_RECORDS != i ||
             base_load(&from->operation.number, __ATOMIC_ACQUIRE) != number)
             continue;
         records[count++].operation.number = number;

@@ -128,5 +128,5 @@ void annotate_close_all(evh_heap *heap, bool is_still)
         return;
     }
     (void)slices_walk(heap, annotate_visit, &walk);
-    (void)slices_each_free_run(heap, 1, annotate_close_run, heap);
+    (void)slices_each_free_run(heap, annotate_close_run, heap);
 }

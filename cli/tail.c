@@ -111,7 +111,7 @@ const struct cli_command cli_tail = {
     .name = "tail",
     .summary = "Show what a flight recorder holds, of a program alive or dead.",
     .description =
-        "Reads the ring that a program fills with EVH_RECORD(), while it runs and after it died "
+        "Reads the ring that a program fills with EVH_RECORD, while it runs and after it died "
         "at\n"
         "any instruction: number, time, process and thread, text. Records that were overwritten,\n"
         "or half written when somebody was killed, are missing.",

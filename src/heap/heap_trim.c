@@ -171,6 +171,7 @@ static evh_status trim_run(struct trim *trim, uint64_t *freed_bytes)
     }
     if (status) return status;
     uint64_t journal_bytes = 0;
+    assert(trim->run_count <= trim->run_capacity);
     status = journal_shrink(heap->journal, &journal_bytes);
     *freed_bytes += journal_bytes;
     return status;

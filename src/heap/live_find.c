@@ -482,6 +482,7 @@ EVH_INTERNAL uint64_t live_find_run(struct cache *cache, uint64_t count, uint64_
 {
     assert(count > 0);
     assert(base_is_power_of_two(alignment));
+    assert(cache->tag != 0);
     evh_status status = EVH_OK;
     uint64_t first = 0;
     bool has_swept = false;

@@ -290,6 +290,7 @@ EVH_INTERNAL evh_status live_grow(struct cache *cache, uint64_t count, uint64_t 
     struct live *live = cache->heap->live;
     struct live_growth growth = {
         .cache = cache, .live = live, .count = count, .alignment = alignment};
+    assert(end > 0);
     *first = 0;
     for (;;) { /* again only if another process claims there; each time further up */
         if (live_end(live) != end) return EVH_OK;

@@ -37,6 +37,7 @@ static uint64_t slots_next(uint64_t word)
 {
     assert(slots_state(word) != LIVE_THREAD_FREE);
     const uint64_t generation = slots_generation(word) + !PLANTED(16);
+    assert(slots_process(word) < LIVE_PROCESSES_MAX);
     return slots_word(generation > UINT32_MAX ? 1 : generation, 0, LIVE_THREAD_FREE);
 }
 

@@ -433,6 +433,7 @@ static __attribute__((noinline)) void gate_enter_slow(evh_heap *heap)
 {
     if (!heap || heap->compact || !heap->is_writable || heap->is_forked) return;
     if (gate_read(heap) & GATE_UNPREPARED) gate_prepare(heap);
+    assert(!(gate_read(heap) & GATE_UNPREPARED));
     struct cache *cache = threads_attach(heap);
     if (!cache) {
         gate_enter_guest(heap);
@@ -474,6 +475,7 @@ static __attribute__((noinline)) void gate_leave_slow(evh_heap *heap)
     if (!heap || heap->compact || !heap->is_writable || heap->is_forked) return;
     assert(heap->has_slices);
     struct cache *cache = threads_attach(heap);
+    assert(!cache || cache->heap == heap);
     const uint32_t depth = cache ? base_load(&cache->depth, __ATOMIC_RELAXED) : 0;
     if (depth > 0) {
         base_store(&cache->depth, depth - 1, __ATOMIC_SEQ_CST);

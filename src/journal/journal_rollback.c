@@ -186,8 +186,8 @@ static evh_status punch_run(struct journal *journal, const struct journal_run *r
 }
 
 /* A process that is killed before the holes are durable leaves a cache that shows them and a disk
- * that may not: while that is so, the status page says that the cache is not to be believed, and the
- * successor flushes. Its commits' ranges would be laid over what was there before. The mutex is
+ * that may not: while that is so, the status page says that the cache is not to be believed, and
+ * the successor flushes. Its commits' ranges would be laid over what was there before. The mutex is
  * held. */
 static void punch_announce(struct journal *journal, bool is_under_way)
 {

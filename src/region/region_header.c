@@ -259,9 +259,9 @@ evh_status region_read_header(struct region *region)
     return EVH_OK;
 }
 
-/* What a write that failed has left in a slot is not known: perhaps the header that was to come, and
- * the next one to read the file would take it for the one in use. Write the one in use there, as a
- * newer one. */
+/* What a write that failed has left in a slot is not known: perhaps the header that was to come,
+ * and the next one to read the file would take it for the one in use. Write the one in use there,
+ * as a newer one. */
 static bool header_restore(struct region *region, unsigned slot, uint64_t generation)
 {
     assert(slot < REGION_SLOT_COUNT);

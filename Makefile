@@ -230,7 +230,7 @@ PRELOAD_OWN := -Dmalloc=own_malloc -Dcalloc=own_calloc -Drealloc=own_realloc -Df
 PRELOAD_LIBRARY := $(LIBRARY_SOURCES:%.c=$(BUILD)/objects/preload/%.o)
 # What a program needs comes first and together: the kernel maps 64 KiB around each page that is used.
 PRELOAD_HOT := $(foreach file,magazine owners allocate threads remote slices slices_pool slices_runs slices_grow \
-	slices_load heap_memory heap_open heap_table heap_debug roots size_class,$(BUILD)/objects/preload/src/heap/$(file).o)
+	slices_load heap_memory heap_open heap_table heap_ranges heap_debug heap_discard roots size_class,$(BUILD)/objects/preload/src/heap/$(file).o)
 PRELOAD_FIRST := $(PRELOAD_SOURCES:%.c=$(BUILD)/objects/%.o) $(PRELOAD_HOT) \
 	$(foreach layer,region base os,$(filter $(BUILD)/objects/preload/src/$(layer)/%,$(PRELOAD_LIBRARY)))
 PRELOAD_LAST := $(filter-out $(PRELOAD_FIRST),$(PRELOAD_LIBRARY))

@@ -10,7 +10,7 @@
 
 enum { RING_WORDS = sizeof(struct ring_record) / sizeof(uint64_t) };
 
-static struct ring_record *ring_place(void *memory, uint64_t number, uint64_t record_count)
+static struct ring_record *ring_record_at(void *memory, uint64_t number, uint64_t record_count)
 {
     assert(number > 0);
     assert(base_is_power_of_two(record_count));
@@ -61,7 +61,7 @@ uint64_t ring_put(void *memory, uint64_t record_count, struct ring_record *recor
     struct ring_head *head = memory;
     assert(record->size <= RING_DATA_BYTES);
     const uint64_t number = base_fetch_add(&head->next, 1, __ATOMIC_RELAXED) + 1;
-    struct ring_record *place = ring_place(memory, number, record_count);
+    struct ring_record *place = ring_record_at(memory, number, record_count);
     uint64_t words[RING_WORDS];
     record->crc = ring_crc(*record, number);
     memcpy(words, record, sizeof words);
@@ -77,7 +77,8 @@ uint64_t ring_put(void *memory, uint64_t record_count, struct ring_record *recor
 bool ring_get(const void *memory, uint64_t record_count, uint64_t number,
               struct ring_record *record)
 {
-    const struct ring_record *place = ring_place((void *)(uintptr_t)memory, number, record_count);
+    const struct ring_record *place =
+        ring_record_at((void *)(uintptr_t)memory, number, record_count);
     uint64_t words[RING_WORDS];
     assert(record != NULL);
     if (base_load(&place->state, __ATOMIC_ACQUIRE) != 2 * number) return false;

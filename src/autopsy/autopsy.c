@@ -40,6 +40,7 @@ static bool autopsy_collect(const evh_block *block, void *context)
         autopsy->objects = grown;
         autopsy->capacity = capacity;
     }
+    assert(autopsy->objects != NULL);
     autopsy->objects[autopsy->count++] = (struct autopsy_object){.offset = block->ref.offset,
                                                                  .size = block->size,
                                                                  .type = block->type,

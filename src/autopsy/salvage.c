@@ -240,6 +240,7 @@ static evh_status salvage_finish(struct salvage *salvage, const char *target)
     evh_heap *heap = NULL;
     assert(target != NULL);
     evh_status status = salvage_open_image(salvage, &file, &heap);
+    assert(status || heap);
     if (!status) status = salvage_roots(salvage, heap);
     if (!status) status = salvage_clear_refs(salvage, heap);
     if (!status) status = salvage_documents(salvage, heap, target);
@@ -259,6 +260,7 @@ static evh_status salvage_live(struct salvage *salvage, const char *target)
     evh_heap *heap = NULL;
     assert(salvage->header.mode == EVH_LIVE);
     evh_status status = salvage_open_image(salvage, &file, &heap);
+    assert(status || heap);
     if (!status) status = salvage_clear_refs(salvage, heap);
     if (!status) status = evh_save(heap, target);
     if (!status) status = salvage_check_saved(target);

@@ -459,10 +459,4 @@ EVH_INTERNAL void path_unmake(struct evh_json *json, struct path_made *made);
 
 enum { JSON_HOPS_MAX = 32 };
 
-/* ---- utf8.c, for whoever writes text of his own ---- */
-
-/** The first byte of [text, end) that begins no well-formed UTF-8 (RFC 3629: shortest form, no
- *  surrogates, up to U+10FFFF), or `end`. */
-EVH_INTERNAL const char *utf8_check(const char *text, const char *end);
-
 #endif

@@ -35,6 +35,9 @@ EVH_INTERNAL uint64_t scan_lines(const char *text, const char *end, const char *
 
 /* ---- utf8.c ---- */
 
+/** The first byte of [text, end) that begins no well-formed UTF-8 (RFC 3629: shortest form, no
+ *  surrogates, up to U+10FFFF), or `end`. */
+EVH_INTERNAL const char *utf8_check(const char *text, const char *end);
 
 /** Store a code point, 1 to 4 bytes. Returns how many. */
 EVH_INTERNAL size_t utf8_put(char *target, uint32_t code);

@@ -69,6 +69,8 @@ static void need_valgrind(void)
     SKIP("built without valgrind/memcheck.h");
 #endif
 #endif
+    if (access(test_beside("programs/annotated_program"), X_OK))
+        SKIP("the program to watch is not built");
     if (system("valgrind --version >/dev/null 2>&1")) SKIP("valgrind is not installed");
 }
 

@@ -198,7 +198,7 @@ void *arena_debug_alloc(evh_arena *arena, size_t size, size_t alignment)
                                      .made_at = site,
                                      .operation = debug->operations,
                                      .thread = debug_thread()};
-    os_annotate_closed(place, (size_t)(block - place));
+    arena_close_bytes(arena, (uintptr_t)place, (uintptr_t)block);
     return block;
 }
 

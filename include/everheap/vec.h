@@ -121,7 +121,8 @@ typedef struct evh_queue {
     uint64_t offset;
 } evh_queue;
 
-/** Append one item, zeroes if `item` is NULL. Cost: constant, amortised. */
+/** Append one item, which does not lie in the queue; zeroes if `item` is NULL. Cost: constant,
+ *  amortised. */
 EVH_API evh_status evh_queue_push(evh_heap *heap, evh_queue *queue, size_t item_size,
                                   const void *item);
 /** Remove the oldest item, copied to `item` unless that is NULL. False if there is none. */

@@ -103,7 +103,7 @@ for number in $numbers; do
     status=0
     for tests in "$(finder_of "$number")" ""; do
         output=$(CRASH_IMAGES=${PLANT_IMAGES:-60000} PAIR=$(pair_of "$number") \
-            SCENARIO=$(scenario_of "$number") STOPS=100 "$directory/planted_test" "$tests" 2>&1)
+            SCENARIO=$(scenario_of "$number") STOPS=400 "$directory/planted_test" "$tests" 2>&1)
         status=$?
         [ $status -ne 0 ] && break
     done

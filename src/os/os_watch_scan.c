@@ -149,10 +149,11 @@ static long scan_call(const struct os_watch *watch, struct scan_request *request
 }
 
 /* The descriptor for /proc/self/pagemap again, after the program closed it; else the tier COMPARE,
- * which needs none. */
+ * which needs none. Where it is still there, it is the kernel that lacks the call. */
 static void scan_restore_pagemap(struct os_watch *watch)
 {
-    if (scan_open_pagemap(watch) != 0) watch->tier = EVH_DETECT_COMPARE;
+    if (scan_is_still(watch->pagemap, "/pagemap") || scan_open_pagemap(watch) != 0)
+        watch->tier = EVH_DETECT_COMPARE;
 }
 
 static int scan_everything(struct os_watch *watch, uint64_t first, uint64_t end)

@@ -365,6 +365,35 @@ TEST(maps_in_a_full_heap_are_unchanged)
     collect_full_run(&map_of_texts, test_effort(40000), 64 << 10);
 }
 
+/* A map whose first item found no room has a head and no part. Zeroes at the begin of a small heap
+ * are no items of it, whatever the keys' hashes: one in 128 would match. */
+TEST(a_map_whose_first_item_found_no_room_is_empty)
+{
+    enum { TRIES = 3000, HEAD_BYTES = 128 };
+    const size_t heap_bytes = 32 << 10;
+    void *const buffer = aligned_alloc(65536, 65536);
+    CHECK(buffer);
+    evh_heap *heap = evh_open_memory(buffer, heap_bytes, &(evh_options){.must_create = true});
+    evh_map *const map = evh_root(heap, "map", sizeof *map);
+    CHECK(map);
+    void *room = evh_malloc(heap, HEAD_BYTES);
+    for (size_t size = 1024; size >= 16; size /= 2)
+        while (evh_malloc(heap, size)) continue;
+    for (unsigned i = 0; i < TRIES; i++) {
+        evh_free(heap, room);
+        CHECK(evh_map_put(heap, map, 0, 8) == NULL);
+        CHECK(map->offset != 0);
+        CHECK(evh_map_get(heap, map, 0) == NULL);
+        CHECK(!evh_map_erase(heap, map, 0));
+        CHECK_EQUAL(evh_map_count(heap, map), 0);
+        CHECK_EQUAL(evh_map_clear(heap, map), EVH_OK);
+        room = evh_malloc(heap, HEAD_BYTES);
+        CHECK(room);
+    }
+    CHECK_EQUAL(evh_close(heap), EVH_OK);
+    free(buffer);
+}
+
 /* A group has seven items. Its eighth control byte, if damaged, must not name one more: behind the
  * last group of a part anything may lie. */
 TEST(an_eighth_slot_of_a_group_is_never_an_item)

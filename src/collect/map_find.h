@@ -67,6 +67,8 @@ static inline __attribute__((always_inline)) bool map_place_of(const evh_heap *h
         if (UNLIKELY(!heap_starts_have(starts, at, sizeof word))) return false;
         memcpy(&word, heap->view.base + at, sizeof word);
     }
+    /* No part yet. What lies at the heap's begin would be taken for one, if that is in a span. */
+    if (UNLIKELY(word == 0)) return false;
     place->first = (word & ~15ull) + sizeof(struct hash_part);
     place->mask = (1ull << (word & 15)) - 1;
     place->tags = (hash & 0x7f) * HASH_LOW_BITS;
